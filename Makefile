@@ -1,0 +1,47 @@
+# Two commands do everything from a fresh checkout: `make demo` and `make test`.
+# Each makes its own environment in .venv (uv when found, else venv and pip); nothing is installed outside it.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+OUT    ?= runs/demo
+UV     := $(shell command -v uv 2>/dev/null)
+
+.PHONY: help demo test lint docs clean
+
+help:
+	@echo "make demo   pretrain, fine-tune and report on synthetic ultrasound (no download); OUT=folder"
+	@echo "make test   run the test suite"
+	@echo "make lint   ruff and mypy"
+	@echo "make docs   build the documentation into docs/_build/html"
+	@echo "make clean  remove the environment and what was built"
+
+# One stamp a set of extras, renewed when pyproject.toml changes.
+$(VENV)/.installed-%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "sslmed needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) -V 2>&1`. Try: make PYTHON=python3.12 ..." >&2; exit 2; }
+ifneq ($(UV),)
+	@test -x $(BIN)/python || $(UV) venv -q --python $(PYTHON) $(VENV)
+	$(UV) pip install -q --python $(BIN)/python -e '.[$*]'
+else
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$*]'
+endif
+	@touch $@
+
+demo: $(VENV)/.installed-examples
+	$(BIN)/python examples/ultrasound_relation.py --data phantom --preset small --out $(OUT)
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) docs/_build build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,91 @@
+"""The house's arrows: who may import whom, and what importing the package must not load."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SRC = ROOT / "src" / "sslmed"
+LEAVES = {"_checks", "_compat"}
+HEAVY = ("torchvision", "matplotlib", "lightning", "pydicom", "nibabel", "sklearn", "scipy.stats")
+MODULES = sorted(SRC.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SRC).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms of sslmed that `path` imports, anywhere in it, relatively or absolutely."""
+    package = ["sslmed", *path.relative_to(SRC).parts[:-1]]
+    rooms: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("sslmed.")}
+    return rooms
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
+def test_a_room_imports_only_itself_and_the_checks(path: Path) -> None:
+    if path == SRC / "__init__.py":
+        return
+    room = room_of(path)
+    allowed = LEAVES if room in LEAVES else LEAVES | {room}
+    assert imported_rooms(path) <= allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
+def test_only_distributed_speaks_to_torch_distributed(path: Path) -> None:
+    if path.name != "distributed.py":
+        assert "torch.distributed" not in path.read_text()
+
+
+def test_the_library_never_imports_examples_or_tests() -> None:
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        tops = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        tops |= {
+            (n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level
+        }
+        assert not tops & {"examples", "pipeline", "tests", "reference"}, path
+
+
+def loaded_after(code: str) -> set[str]:
+    command = f"import sys; {code}; print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_import_sslmed_loads_nothing_but_itself() -> None:
+    loaded = loaded_after("import sslmed")
+    assert not {name for name in loaded if name.startswith(("torch", "numpy", "kornia", *HEAVY))}
+
+
+@pytest.mark.parametrize("room", sorted({room_of(p) for p in MODULES} - {"__init__"}))
+def test_rooms_load_no_heavy_library(room: str) -> None:
+    loaded = loaded_after(f"import sslmed.{room}")
+    assert not {name for name in loaded if name.startswith(HEAVY)}
+
+
+def test_rooms_load_lazily_as_attributes() -> None:
+    loaded = loaded_after("import sslmed; sslmed.metrics.dice")
+    assert "sslmed.metrics.overlap" in loaded
+    assert "sslmed.augment" not in loaded
+
+
+def test_an_unknown_attribute_raises() -> None:
+    import sslmed
+
+    with pytest.raises(AttributeError, match="no attribute 'loses'"):
+        _ = sslmed.loses
+    assert {"augment", "losses", "memory", "metrics", "models", "data", "plots"} <= set(dir(sslmed))
