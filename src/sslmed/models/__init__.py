@@ -1,0 +1,20 @@
+"""Encoders, segmentation networks, heads, and the loading of pretrained weights."""
+
+from __future__ import annotations
+
+from .heads import ImageHead, PatchHead, PredictionHead, ProjectionHead
+from .resnet import ResNetEncoder
+from .unet import ResUNet, UNet
+from .weights import MatchReport, load_encoder
+
+__all__ = [
+    "ImageHead",
+    "MatchReport",
+    "PatchHead",
+    "PredictionHead",
+    "ProjectionHead",
+    "ResNetEncoder",
+    "ResUNet",
+    "UNet",
+    "load_encoder",
+]

@@ -1,0 +1,213 @@
+"""Loading pretrained encoder weights, with a report and a floor under how much must match.
+
+A state dict whose names do not fit loads nothing and says nothing under `strict=False`; the run that follows
+is then one from random weights, reported as pretrained. Here the match is counted, named, and refused when it
+is poor.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import _checks
+
+_WRAPPERS = ("state_dict", "model")
+_COUNTER = (
+    "num_batches_tracked"  # absent from old checkpoints and without effect: never counted, never missed
+)
+
+
+@dataclass(frozen=True)
+class MatchReport:
+    """What `load_encoder` found.
+
+    Attributes:
+        matched: tensors of the model that got a value, by the model's names.
+        missing: tensors of the model that the checkpoint lacks.
+        unexpected: tensors of the checkpoint that the model lacks, by the checkpoint's names.
+        mismatched: tensors of both whose shapes differ; they were not loaded.
+        adapted: those of `matched` that were summed over three input channels to fit one.
+        prefix: what was cut off the checkpoint's names.
+    """
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[str, ...]
+    adapted: tuple[str, ...] = ()
+    prefix: str = ""
+
+    @property
+    def fraction(self) -> float:
+        """The matched share of the model's tensors, 0 to 1."""
+        total = len(self.matched) + len(self.missing) + len(self.mismatched)
+        return len(self.matched) / max(total, 1)
+
+    def __str__(self) -> str:
+        total = len(self.matched) + len(self.missing) + len(self.mismatched)
+        lines = [f"matched {len(self.matched)} of {total} tensors ({self.fraction:.0%})"]
+        if self.prefix:
+            lines.append(f"prefix cut from the checkpoint's names: {self.prefix}")
+        for label in ("adapted", "missing", "unexpected", "mismatched"):
+            names: tuple[str, ...] = getattr(self, label)
+            if names:
+                rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+                lines.append(f"{label}: {', '.join(names[:5])}{rest}")
+        return "\n".join(lines)
+
+
+def load_encoder(
+    model: nn.Module,
+    state_or_path: Mapping[str, Any] | str | os.PathLike[str],
+    *,
+    minimum: float = 0.9,
+) -> MatchReport:
+    """Load pretrained weights into an encoder, all or nothing.
+
+    Names are matched after cutting the one prefix that fits most of them ("module.", "backbone.",
+    "model.encoder." ...). Heads of the checkpoint, as `fc.weight`, are reported as unexpected and left out. A
+    first convolution for three channels is summed over them for an encoder with one: the same as repeating
+    the gray image three times (with one mean and one standard deviation for all three channels).
+
+    Args:
+        model: the encoder, or a model with one at `.encoder`, as `ResUNet`: then that is loaded.
+        state_or_path: a state dict, a dict that holds one under "state_dict" or "model", or a file of either
+            (read with `weights_only=True`).
+        minimum: the share of the encoder's tensors, 0 to 1, that must match.
+
+    Returns:
+        What matched and what did not; printing it gives a readable summary.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        TypeError: state_or_path is none of the things above.
+        ValueError: the file cannot be read, too little matches, two parts of the checkpoint fit equally well,
+            or weights are not finite. The model is unchanged then.
+
+    Example:
+        >>> from sslmed.models import ResNetEncoder, load_encoder
+        >>> weights = ResNetEncoder(in_channels=3, width=8).state_dict()
+        >>> pretrained = {f"module.{name}": w for name, w in weights.items()}
+        >>> report = load_encoder(ResNetEncoder(in_channels=1, width=8), pretrained)
+        >>> print(report)
+        matched 100 of 100 tensors (100%)
+        prefix cut from the checkpoint's names: module.
+        adapted: conv1.weight
+    """
+    _checks.number("minimum", minimum, low=0.0, high=1.0)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    inner = getattr(model, "encoder", model)
+    encoder = inner if isinstance(inner, nn.Module) else model
+    own = {k: v for k, v in encoder.state_dict().items() if isinstance(v, torch.Tensor)}
+    state = _state_dict(state_or_path)
+
+    ranking = _prefixes(state, own)
+    prefix = ranking[0][0] if ranking else ""
+    values, report, shapes = _match(state, own, prefix)
+    if not report.matched or report.fraction < minimum:
+        raise ValueError(
+            f"only {report.fraction:.0%} of the encoder's tensors match the checkpoint, the minimum is"
+            f" {minimum:.0%}; nothing was loaded\n{report}{shapes}"
+        )
+    rivals = [p for p, count in ranking if count == ranking[0][1]]
+    if len(rivals) > 1:
+        raise ValueError(
+            f"the checkpoint holds {len(rivals)} encoders that fit equally well, under the prefixes {rivals}; pass"
+            f" the tensors of one: {{k: v for k, v in state.items() if k.startswith({rivals[0]!r})}}"
+        )
+    broken = [k for k, v in values.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
+    if broken:
+        names = ", ".join(broken[:5])
+        raise ValueError(f"the checkpoint has NaN or infinite values in {names}; nothing was loaded")
+    encoder.load_state_dict(values, strict=False)
+    return report
+
+
+def _state_dict(source: Mapping[str, Any] | str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """Reach the named tensors inside a state dict, a checkpoint dict, or a file of either."""
+    where = "state_or_path"
+    content: Any = source
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"no weights file at {path}")
+        where = str(path)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"{path} cannot be read as plain tensors (weights_only=True): it is damaged or holds other"
+                " objects; save weights with torch.save(model.state_dict(), path)"
+            ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise TypeError(f"{where} must be a state dict, or a path to one, got {type(content).__name__}")
+    state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
+    if not state:
+        raise ValueError(f"{where} holds no tensors, its keys are {[str(k) for k in content][:10]}")
+    return state
+
+
+def _prefixes(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[tuple[str, int]]:
+    """Every prefix after which a name of `own` follows in `state`, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for name in state:
+        parts = name.split(".")
+        for cut in range(len(parts)):
+            suffix = ".".join(parts[cut:])
+            if suffix in own and not suffix.endswith(_COUNTER):
+                counts[name[: len(name) - len(suffix)]] += 1
+    return counts.most_common()
+
+
+def _match(
+    state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], prefix: str
+) -> tuple[dict[str, torch.Tensor], MatchReport, str]:
+    """Sort the names; returns the values to load, the report, and a line on the first mismatched shape."""
+    stem = next((k for k, v in own.items() if v.ndim == 4), None)
+    values: dict[str, torch.Tensor] = {}
+    missing, mismatched, adapted = [], [], []
+    shapes = ""
+    for name, mine in own.items():
+        theirs = state.get(prefix + name)
+        if theirs is None:
+            missing.append(name)
+        elif theirs.shape == mine.shape:
+            values[name] = theirs
+        elif name == stem and theirs.ndim == 4 and _only_input_channels_differ(theirs, mine):
+            wide = torch.promote_types(theirs.dtype, torch.float32)
+            values[name] = theirs.sum(dim=1, keepdim=True, dtype=wide)
+            adapted.append(name)
+        else:
+            mismatched.append(name)
+            if not shapes:
+                shapes = (
+                    f"\n{name}: {tuple(theirs.shape)} in the checkpoint, {tuple(mine.shape)} in the model"
+                )
+    unexpected = [k for k in state if not (k.startswith(prefix) and k[len(prefix) :] in own)]
+    report = MatchReport(
+        matched=tuple(k for k in values if not k.endswith(_COUNTER)),
+        missing=tuple(k for k in missing if not k.endswith(_COUNTER)),
+        unexpected=tuple(unexpected),
+        mismatched=tuple(mismatched),
+        adapted=tuple(adapted),
+        prefix=prefix,
+    )
+    return values, report, shapes
+
+
+def _only_input_channels_differ(theirs: torch.Tensor, mine: torch.Tensor) -> bool:
+    same_rest = theirs.shape[0] == mine.shape[0] and theirs.shape[2:] == mine.shape[2:]
+    return same_rest and theirs.shape[1] == 3 and mine.shape[1] == 1
