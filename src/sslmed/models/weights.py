@@ -8,7 +8,6 @@ is poor.
 from __future__ import annotations
 
 import os
-import pickle
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -122,7 +121,7 @@ def load_encoder(
     rivals = [p for p, count in ranking if count == ranking[0][1]]
     if len(rivals) > 1:
         raise ValueError(
-            f"the checkpoint holds {len(rivals)} encoders that fit equally well, under the prefixes {rivals}; pass"
+            f"the checkpoint holds {len(rivals)} encoders that fit equally well, under {rivals}; pass"
             f" the tensors of one: {{k: v for k, v in state.items() if k.startswith({rivals[0]!r})}}"
         )
     broken = [k for k, v in values.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
@@ -144,7 +143,7 @@ def _state_dict(source: Mapping[str, Any] | str | os.PathLike[str]) -> dict[str,
         where = str(path)
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        except Exception as error:  # the unpickler meets damage with errors of many kinds
             raise ValueError(
                 f"{path} cannot be read as plain tensors (weights_only=True): it is damaged or holds other"
                 " objects; save weights with torch.save(model.state_dict(), path)"

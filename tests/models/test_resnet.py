@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sslmed.models import ResNetEncoder
+
+NAMES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+
+
+def torchvision_maps(net: torch.nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    stem = net.relu(net.bn1(net.conv1(x)))
+    one = net.layer1(net.maxpool(stem))
+    two = net.layer2(one)
+    three = net.layer3(two)
+    return [stem, one, two, three, net.layer4(three)]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_equals_torchvision_with_its_weights(name):
+    from torchvision.models import get_model
+
+    theirs = get_model(name, weights=None)
+    ours = ResNetEncoder(name, in_channels=3)
+    result = ours.load_state_dict(theirs.state_dict(), strict=False)
+    assert result.missing_keys == []
+    assert result.unexpected_keys == ["fc.weight", "fc.bias"]
+    x = torch.randn(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+    for mode in (True, False):
+        ours.train(mode)
+        theirs.train(mode)
+        with torch.no_grad():
+            for a, b in zip(ours(x), torchvision_maps(theirs, x), strict=True):
+                torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_and_shapes_are_torchvisions(name):
+    from torchvision.models import get_model
+
+    with torch.device("meta"):
+        theirs = {k: v.shape for k, v in get_model(name, weights=None).state_dict().items()}
+        ours = {k: v.shape for k, v in ResNetEncoder(name, in_channels=3).state_dict().items()}
+    del theirs["fc.weight"], theirs["fc.bias"]
+    assert list(ours.items()) == list(theirs.items())
+
+
+def test_initial_statistics_are_torchvisions():
+    from torchvision.models import resnet18
+
+    theirs = resnet18(weights=None).state_dict()
+    for name, mine in ResNetEncoder("resnet18", in_channels=3).state_dict().items():
+        if mine.ndim == 4:
+            fan_out = mine.shape[0] * mine.shape[2] * mine.shape[3]
+            assert mine.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+            assert mine.std().item() == pytest.approx(theirs[name].std().item(), rel=0.08)
+        else:
+            assert torch.equal(mine, theirs[name])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("width", [64, 32, 6])
+def test_channels_and_strides_describe_the_maps(name, width):
+    encoder = ResNetEncoder(name, in_channels=2, width=width).eval()
+    with torch.no_grad():
+        maps = encoder(torch.rand(1, 2, 45, 70))
+    expansion = 4 if name == "resnet50" else 1
+    assert encoder.channels == (width, *(width * expansion * k for k in (1, 2, 4, 8)))
+    assert tuple(m.shape[1] for m in maps) == encoder.channels
+    assert [tuple(m.shape[2:]) for m in maps] == [(-(-45 // s), -(-70 // s)) for s in encoder.strides]
+
+
+def test_paper_000_layer_40_shapes():
+    encoder = ResNetEncoder("resnet50", in_channels=1).eval()
+    with torch.no_grad():
+        for size, side in ((224, 14), (37, 3), (32, 2)):
+            assert encoder(torch.rand(1, 1, size, size))[3].shape == (1, 1024, side, side)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (12, 37), (1, 1)])
+def test_patches_may_be_tiny(size):
+    maps = ResNetEncoder("resnet18", width=8)(torch.rand(4, 1, *size))
+    assert len(maps) == 5
+    assert all(m.isfinite().all() for m in maps)
+
+
+def test_keeps_channels_last_and_trains_in_bfloat16(device):
+    encoder = ResNetEncoder("resnet18", width=8).to(device, memory_format=torch.channels_last)
+    x = torch.rand(4, 1, 64, 64, device=device).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        maps = encoder(x)
+    assert all(m.is_contiguous(memory_format=torch.channels_last) for m in maps)
+    sum(m.float().mean() for m in maps).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
+
+
+def test_compiles_in_one_graph():
+    encoder = ResNetEncoder("resnet18", width=4).eval()
+    compiled = torch.compile(encoder, fullgraph=True, backend="eager")
+    x = torch.rand(1, 1, 32, 32)
+    for a, b in zip(encoder(x), compiled(x), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_survives_a_round_trip_through_its_state():
+    a, b = ResNetEncoder(width=4), ResNetEncoder(width=4)
+    a(torch.rand(2, 1, 64, 64))
+    b.load_state_dict(a.state_dict())
+    x = torch.rand(1, 1, 32, 32)
+    for left, right in zip(a.eval()(x), b.eval()(x), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match=r"name must be one of 'resnet18'.*got 'resnet19'"):
+        ResNetEncoder("resnet19")
+    with pytest.raises(ValueError, match="in_channels must be at least 1, got 0"):
+        ResNetEncoder(in_channels=0)
+    with pytest.raises(TypeError, match="width must be an integer"):
+        ResNetEncoder(width=32.0)
+
+
+def test_bad_input():
+    encoder = ResNetEncoder(width=4)
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 1, H, W\), got \(2, 3, 32, 32\)"):
+        encoder(torch.rand(2, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 1, H, W\), got \(32, 32\)"):
+        encoder(torch.rand(32, 32))
+    with pytest.raises(TypeError, match=r"x must be a floating point tensor, got torch.uint8"):
+        encoder(torch.zeros(2, 1, 32, 32, dtype=torch.uint8))
