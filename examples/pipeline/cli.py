@@ -1,0 +1,68 @@
+"""Command lines whose users see one line when they err."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+MISTAKE = 2  # exit status of a user's mistake; 1 is a failure of the run itself
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(MISTAKE, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def fraction(text: str) -> float:
+    """Argument type: a number in (0, 1]."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction in (0, 1], as 0.2 for 20 %")
+    return value
+
+
+def seed(text: str) -> int:
+    """Argument type: a non-negative integer."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a non-negative integer")
+    return int(text)
+
+
+def unique(name: str, values: list[float] | list[int] | list[str]) -> None:
+    """Raise ValueError for a value given twice."""
+    twice = sorted({str(v) for v in values if values.count(v) > 1})  # type: ignore[arg-type]
+    if twice:
+        raise ValueError(f"{name} lists {', '.join(twice)} twice")
+
+
+def run_as_program(prepare: Callable[[], Callable[[], int]], *, prog: str) -> NoReturn:
+    """Exit with what a program returns; a mistake found while preparing is one line on standard error, status 2.
+
+    Args:
+        prepare: reads and checks all input and returns the work. Its ValueError, TypeError and OSError are the
+            user's to mend; those of the work itself are ours and keep their traceback.
+        prog: name to put before the message.
+    """
+    try:
+        work = prepare()
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        line = " ".join(str(error).split())
+        sys.exit(_say(f"{prog}: error: {line}"))
+    try:
+        sys.exit(work())
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def _say(line: str) -> int:
+    print(line, file=sys.stderr)
+    return MISTAKE

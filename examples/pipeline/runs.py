@@ -1,0 +1,139 @@
+"""The run folder: one configuration, atomic files, and the facts of the machine that made them."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import io
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+PACKAGES = ("sslmed", "torch", "torchvision", "numpy", "scipy", "kornia", "einops", "lightning")
+
+
+class RunFolder:
+    """A folder that holds one run, which may grow: more methods, label fractions and seeds, never other constants.
+
+    Args:
+        path: the folder; made if it is not there.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            probe = path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise OSError(f"--out {path}: cannot write there ({error.strerror or error})") from error
+
+    def claim(self, config: dict[str, Any], *, growing: Sequence[str]) -> dict[str, Any]:
+        """Write config.json, or check that the one there is the same but for the lists named in `growing`.
+
+        Returns:
+            The configuration on disk after the call: the lists in `growing` are the union of both.
+
+        Raises:
+            ValueError: the folder holds a run with other constants.
+        """
+        file = self.path / "config.json"
+        if file.exists():
+            before = json.loads(file.read_text())
+            config = json.loads(json.dumps(config))
+            difference = _first_difference(before, config, skip=set(growing))
+            if difference is not None:
+                raise ValueError(
+                    f"--out {self.path} holds a run with another configuration ({difference}); choose another folder"
+                )
+            for key in growing:
+                config[key] = before[key] + [value for value in config[key] if value not in before[key]]
+        write_json(file, config)
+        return config
+
+
+def _first_difference(before: Any, now: Any, *, skip: set[str], place: str = "") -> str | None:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys(), key=str):
+            if key in skip:
+                continue
+            found = _first_difference(before.get(key), now.get(key), skip=set(), place=f"{place}.{key}".lstrip("."))
+            if found is not None:
+                return found
+        return None
+    return None if before == now else f"{place}: {before!r} there, {now!r} now"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a run killed half way, sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, atomically."""
+    write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str]) -> None:
+    """Write rows as CSV, atomically; None becomes an empty cell, an unknown key raises ValueError."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a CSV file with a header as a list of rows."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays as a compressed .npz, atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())
+
+
+def write_tensors(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state dict, atomically; it loads with `weights_only=True`."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def environment() -> dict[str, Any]:
+    """Python, platform, device and package versions of this process."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "packages": versions,
+    }
