@@ -1,0 +1,271 @@
+"""Intensity and Rearrangement: kornia's 2-D augmentation bases with one law of randomness.
+
+All randomness of a call is one (B, 1 + K) matrix of CPU uniforms, drawn in `forward_parameters`. Column 0 is
+the gate (p); `parameters_from` maps the other K to named parameters and `transform` applies them. Hence a
+seed gives the same augmentation on every device, sample i draws the same whatever the batch, and parameters
+replay bit for bit.
+
+This is the only file that touches kornia's bases. It follows the contract of kornia 0.9 and departs from it
+where that contract loses something: `generator=` is honoured, an unknown keyword is a TypeError, a caller's
+`params` are neither stored nor changed, and in eager mode only the rows that the gate selects are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from kornia.augmentation import GeometricAugmentationBase2D, IntensityAugmentationBase2D
+from torch import Tensor, nn
+
+from .._checks import floating, number, shaped
+
+Params = dict[str, Tensor]
+
+
+def cpu_generator(generator: torch.Generator | None) -> torch.Generator | None:
+    """Return `generator`; raise unless it is None or a generator on the CPU."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
+    if generator is not None and generator.device.type != "cpu":
+        raise ValueError(f"generator must be on the CPU, where all draws are made, got {generator.device}")
+    return generator
+
+
+class _OneDraw:
+    """What both bases share: draw, gate and replay. Subclasses give `names` and three small methods."""
+
+    names: tuple[str, ...] = ()  # the parameters besides the gate; each has shape (B, ...)
+
+    p: float
+    same_on_batch: bool
+    keepdim: bool
+
+    def __init__(
+        self,
+        *,
+        p: float = 1.0,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(p=number("p", p, low=0, high=1), same_on_batch=same_on_batch, keepdim=keepdim)  # type: ignore[call-arg]
+        self.generator = cpu_generator(generator)
+
+    __repr__ = nn.Module.__repr__
+
+    def extra_repr(self) -> str:
+        """Settings shared by all augmentations, for `repr`."""
+        return f"p={self.p:g}, same_on_batch={self.same_on_batch}"
+
+    def draws(self) -> int:
+        """K, the number of uniforms a sample needs besides the gate."""
+        raise NotImplementedError
+
+    def parameters_from(self, u: Tensor, size: tuple[int, int]) -> Params:
+        """Map uniforms `u` (B, K) in [0, 1) to named parameters for images of size (H, W). Draws nothing."""
+        raise NotImplementedError
+
+    def transform(self, x: Tensor, params: Params) -> Tensor:
+        """Apply `params`, on whatever device they are, to every row of `x` (B, C, H, W). Draws nothing."""
+        raise NotImplementedError
+
+    def fit(self, x: Tensor) -> Tensor:
+        """Bring `x` to the shape that comes back, for selected and skipped rows alike. The identity here."""
+        return x
+
+    def forward_parameters(self, batch_shape: Sequence[int]) -> Params:
+        """Draw the parameters of one call.
+
+        Args:
+            batch_shape: shape of the images, (B, C, H, W); a missing batch or channel axis counts as 1.
+
+        Returns:
+            The parameters named in `names`, each (B, ...), the gate `batch_prob` (B,) of zeros and ones, and
+            `forward_input_shape` (4,), all on the CPU.
+        """
+        if not 2 <= len(batch_shape) <= 4:
+            raise ValueError(f"batch_shape must be (B, C, H, W), got {tuple(batch_shape)}")
+        shape = (1,) * (4 - len(batch_shape)) + tuple(batch_shape)
+        rows = 1 if self.same_on_batch else shape[0]
+        # Not `generator=None`: that overload of torch.rand takes no symbolic size and breaks compiled graphs.
+        columns = 1 + self.draws()
+        if self.generator is None:
+            u = torch.rand(rows, columns, dtype=torch.float32, device="cpu")
+        else:
+            u = torch.rand(rows, columns, dtype=torch.float32, device="cpu", generator=self.generator)
+        if self.same_on_batch:
+            u = u.expand(shape[0], -1)
+        params = self.parameters_from(u[:, 1:], (shape[2], shape[3]))
+        params["batch_prob"] = (u[:, 0] < self.p).to(torch.float32)
+        params["forward_input_shape"] = torch.tensor(shape, dtype=torch.long, device="cpu")
+        return params
+
+    def forward(
+        self, input: Tensor, params: Mapping[str, Tensor] | None = None, *, data_keys: Any = None
+    ) -> Tensor:
+        """Augment images.
+
+        Args:
+            input: images (B, C, H, W), floating point; (C, H, W) comes back as (1, C, H, W) unless `keepdim`.
+            params: parameters of an earlier call, to replay it exactly; None draws new ones. The mapping is
+                only read.
+            data_keys: accepted because kornia's containers pass it; not used.
+
+        Returns:
+            Augmented images of input's dtype and device.
+
+        Raises:
+            TypeError: `input` is no floating point tensor.
+            ValueError: `input` has another number of dimensions, or `params` lack a name or have another
+                batch size.
+        """
+        floating("input", input)
+        shaped("input", input, "(B, C, H, W) or (C, H, W)", ndim=(2, 3, 4))
+        x: Tensor = self.transform_tensor(input)  # type: ignore[attr-defined]
+        drawn = self.forward_parameters(x.shape) if params is None else self._replayed(params, x)
+        self._commit_state(params=drawn)  # type: ignore[attr-defined]
+        output: Tensor = self.apply_func(x, drawn, self.flags)  # type: ignore[attr-defined]
+        return self.transform_output_tensor(output, input.shape) if self.keepdim else output  # type: ignore[attr-defined]
+
+    def _replayed(self, params: Mapping[str, Tensor], x: Tensor) -> Params:
+        copy = dict(params)
+        missing = [name for name in self.names if name not in copy]
+        if missing:
+            raise ValueError(f"params must hold {', '.join(self.names)}; missing: {', '.join(missing)}")
+        if "batch_prob" not in copy:
+            copy["batch_prob"] = torch.ones(x.shape[0])
+        if "forward_input_shape" not in copy:
+            copy["forward_input_shape"] = torch.tensor(x.shape, dtype=torch.long, device="cpu")
+        for name in ("batch_prob", *self.names):
+            if (
+                not isinstance(copy[name], Tensor)
+                or copy[name].ndim == 0
+                or copy[name].shape[0] != x.shape[0]
+            ):
+                got = tuple(copy[name].shape) if isinstance(copy[name], Tensor) else type(copy[name]).__name__
+                raise ValueError(
+                    f"params[{name!r}] must have one row for each of {x.shape[0]} images, got {got}"
+                )
+        return copy
+
+    def transform_inputs(
+        self, input: Tensor, params: Params, flags: dict[str, Any], transform: Tensor | None = None, **_: Any
+    ) -> Tensor:
+        """Apply the gate and, to the rows it selects, the transform (kornia's hook)."""
+        x = self.fit(input)
+        if self.p == 1.0:
+            return self.apply_transform(x, params, flags)
+        gate = params["batch_prob"] > 0.5
+        if torch.compiler.is_compiling():  # a row count that depends on data would break the graph
+            moved = gate.to(x.device).view(-1, 1, 1, 1)
+            return torch.where(moved, self.apply_transform(x, params, flags), x)
+        rows = gate.nonzero().flatten()
+        if len(rows) == 0:
+            return x.clone()
+        if len(rows) == len(gate):
+            return self.apply_transform(x, params, flags)
+        chosen = {name: params[name].index_select(0, rows.to(params[name].device)) for name in self.names}
+        rows = rows.to(x.device)
+        return x.index_copy(0, rows, self.apply_transform(x.index_select(0, rows), chosen, flags))
+
+    def apply_transform(
+        self,
+        input: Tensor,
+        params: Params,
+        flags: dict[str, Any] | None = None,
+        transform: Tensor | None = None,
+    ) -> Tensor:
+        """Transform every row in at least float32 and give the dtype back (kornia's hook)."""
+        work = torch.promote_types(input.dtype, torch.float32)
+        return self.transform(input.to(work), params).to(input.dtype)
+
+
+class Intensity(_OneDraw, IntensityAugmentationBase2D):  # type: ignore[misc]
+    """Base of augmentations that change values only: masks, boxes and keypoints pass unchanged."""
+
+    def transform_masks(
+        self,
+        input: Tensor,
+        params: Params,
+        flags: dict[str, Any],
+        transform: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Return the masks as they are (kornia's hook)."""
+        return super().transform_masks(input, dict(params), flags, transform, **kwargs)
+
+
+class Rearrangement(_OneDraw, GeometricAugmentationBase2D):  # type: ignore[misc]
+    """Base of augmentations that move whole pixels; masks go through the very same permutation.
+
+    There is no 3x3 matrix for such a map, so `transform_matrix` is the identity; boxes and keypoints raise.
+    """
+
+    _compute_matrix_lazily = True
+
+    def compute_transformation(self, input: Tensor, params: Params, flags: dict[str, Any]) -> Tensor:
+        """Return identity matrices (kornia's hook)."""
+        return self.identity_matrix(input)
+
+    def _matrix_matches_params(self, params: Params) -> bool:
+        # The identity fits any parameters. kornia would rebuild it, and so break compiled graphs, because the
+        # dict that is kept is a copy of the caller's.
+        return True
+
+    def apply_transform(
+        self,
+        input: Tensor,
+        params: Params,
+        flags: dict[str, Any] | None = None,
+        transform: Tensor | None = None,
+    ) -> Tensor:
+        """Move the pixels of every row; values are copied, so any dtype serves (kornia's hook)."""
+        return self.transform(input, params)
+
+    def transform_masks(
+        self,
+        input: Tensor,
+        params: Params,
+        flags: dict[str, Any],
+        transform: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Send masks through the permutation of their images (kornia's hook)."""
+        return super().transform_masks(input, dict(params), flags, transform, **kwargs)
+
+    def apply_transform_mask(
+        self, input: Tensor, params: Params, flags: dict[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        """Masks of selected rows (kornia's hook)."""
+        return self.transform(self.fit(input), params)
+
+    def apply_non_transform_mask(
+        self, input: Tensor, params: Params, flags: dict[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        """Masks of skipped rows (kornia's hook)."""
+        return self.fit(input)
+
+    def transform_boxes(self, input: Any, *args: Any, **kwargs: Any) -> Any:
+        """Raise: a box whose content is scattered is no box."""
+        raise NotImplementedError(
+            f"{type(self).__name__} scatters patches: boxes have no image under it; use a mask"
+        )
+
+    def transform_keypoints(self, input: Any, *args: Any, **kwargs: Any) -> Any:
+        """Raise: keypoints are not carried along."""
+        raise NotImplementedError(f"{type(self).__name__} does not carry keypoints along; use a mask")
+
+    def inverse_transform(
+        self,
+        input: Tensor,
+        flags: dict[str, Any],
+        transform: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Raise: kornia gives the inverse no parameters."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no matrix to invert; undo a permutation with "
+            "sslmed.augment.functional.permute_patches(y, order.argsort(1), grid)"
+        )
