@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sslmed.metrics import hausdorff
+from sslmed.metrics._distance import boundary_points, nearest
+
+
+def dots(*points: tuple[int, ...], size: tuple[int, ...] = (32, 32)) -> torch.Tensor:
+    mask = torch.zeros(1, *size, dtype=torch.bool)
+    for point in points:
+        mask[(0, *point)] = True
+    return mask
+
+
+def noise(share: float, *shape: int, seed: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < share
+
+
+def blobs(count: int, *size: int, seed: int) -> torch.Tensor:
+    """Ellipsoids, some cut by the image's border."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = torch.stack(torch.meshgrid(*[torch.linspace(0, 1, n) for n in size], indexing="ij"))
+    shape = (count, len(size), *[1] * len(size))
+    centre, radius = (
+        torch.rand(shape, generator=generator),
+        0.1 + 0.3 * torch.rand(shape, generator=generator),
+    )
+    return (((grid - centre) / radius) ** 2).sum(1) < 1
+
+
+def slow_boundary(mask: np.ndarray) -> list[tuple[int, ...]]:
+    """Pixels of the mask with a direct neighbour that is outside the mask or outside the image."""
+    found = []
+    for index in itertools.product(*map(range, mask.shape)):
+        if not mask[index]:
+            continue
+        for axis, step in itertools.product(range(mask.ndim), (-1, 1)):
+            other = list(index)
+            other[axis] += step
+            if not 0 <= other[axis] < mask.shape[axis] or not mask[tuple(other)]:
+                found.append(index)
+                break
+    return found
+
+
+def slow_hausdorff(pred: torch.Tensor, target: torch.Tensor, spacing, percentile: float) -> float:
+    a, b = slow_boundary(pred.numpy()), slow_boundary(target.numpy())
+
+    def distance(p, q):
+        return math.sqrt(sum(((x - y) * s) ** 2 for x, y, s in zip(p, q, spacing, strict=True)))
+
+    directed = []
+    for one, other in ((a, b), (b, a)):
+        directed.append(np.percentile([min(distance(p, q) for q in other) for p in one], percentile))
+    return max(directed)
+
+
+@pytest.mark.parametrize(
+    ("move", "distance"), [((0, 5), 5.0), ((3, 4), 5.0), ((1, 1), math.sqrt(2)), ((0, 0), 0.0)]
+)
+def test_single_pixels(device, move, distance):
+    pred, target = dots((10, 10)).to(device), dots((10 + move[0], 10 + move[1])).to(device)
+    for percentile in (100.0, 95.0):
+        result = hausdorff(pred, target, percentile=percentile)
+        assert result.dtype == torch.float32
+        assert result.device.type == device.type
+        assert result.item() == pytest.approx(distance)
+
+
+def test_two_pixel_masks():
+    pred, target = dots((0, 0), (0, 10)), dots((0, 0), (3, 0))
+    # pred -> target: 0 and 10; target -> pred: 0 and 3
+    assert hausdorff(pred, target).item() == 10
+    assert hausdorff(pred, target, percentile=95).item() == pytest.approx(9.5)
+    assert hausdorff(pred, target, percentile=50).item() == pytest.approx(5)
+    assert hausdorff(pred, target, spacing_mm=(2.0, 0.1)).item() == pytest.approx(6)
+
+
+def test_a_moved_rectangle():
+    pred, target = torch.zeros(2, 1, 64, 64, dtype=torch.bool).unbind()
+    pred[:, 10:30, 20:45] = True
+    target[:, 13:33, 24:49] = True
+    assert hausdorff(pred, target).item() == 5
+    assert hausdorff(pred, target, spacing_mm=(0.2, 0.2)).item() == pytest.approx(1)
+
+
+def test_only_the_boundary_counts():
+    solid, ring = torch.zeros(2, 1, 20, 20, dtype=torch.bool).unbind()
+    solid[:, 2:18, 2:18] = True
+    ring[:, 2:18, 2:18] = True
+    ring[:, 4:16, 4:16] = False
+    # the boundary of the ring has an inner circle, one pixel inside the outer one
+    assert hausdorff(solid, ring).item() == pytest.approx(1)
+    ring[:, 3, 3:17] = ring[:, 16, 3:17] = ring[:, 3:17, 3] = ring[:, 3:17, 16] = False
+    assert hausdorff(solid, ring).item() == 0
+
+
+@pytest.mark.parametrize("size", [(7,), (9, 8), (5, 6, 7)])
+def test_boundary_is_the_mask_minus_its_erosion(size):
+    from scipy.ndimage import binary_erosion
+
+    for share in (0.2, 0.8, 1.0):
+        mask = noise(share, *size, seed=3).numpy()
+        points = boundary_points(mask)
+        assert [tuple(p) for p in points.tolist()] == slow_boundary(mask)
+        assert np.array_equal(points, np.argwhere(mask & ~binary_erosion(mask)))
+
+
+@pytest.mark.parametrize("percentile", [100.0, 95.0, 37.5])
+@pytest.mark.parametrize("spacing", [None, (0.3, 1.7)])
+def test_equals_the_literal_loops(percentile, spacing):
+    pred, target = blobs(6, 18, 21, seed=4), blobs(6, 18, 21, seed=5)
+    expected = [
+        slow_hausdorff(p, t, spacing or (1, 1), percentile) for p, t in zip(pred, target, strict=True)
+    ]
+    result = hausdorff(pred, target, percentile=percentile, spacing_mm=spacing)
+    torch.testing.assert_close(result, torch.tensor(expected, dtype=torch.float32), rtol=1e-6, atol=1e-6)
+
+
+def test_volumes_equal_the_literal_loops():
+    pred, target = blobs(3, 6, 8, 9, seed=6), blobs(3, 6, 8, 9, seed=7)
+    spacing = (2.5, 0.7, 0.4)
+    expected = [slow_hausdorff(p, t, spacing, 95) for p, t in zip(pred, target, strict=True)]
+    result = hausdorff(pred, target, percentile=95, spacing_mm=spacing)
+    torch.testing.assert_close(result, torch.tensor(expected, dtype=torch.float32), rtol=1e-6, atol=1e-6)
+
+
+def test_the_dense_and_the_tree_path_agree():
+    # the boxes' corners make the largest squares that the dense path still takes
+    generator = np.random.default_rng(0)
+    a, b = generator.integers(0, 1448, (2, 500, 2))
+    a[0], b[0] = (1447, 1447), (0, 0)
+    for dense, tree in zip(nearest(a, b, None), nearest(a, b, np.ones(2)), strict=True):
+        np.testing.assert_array_equal(dense, tree)
+    far = a + 10_000
+    for large, tree in zip(nearest(a, far, None), nearest(a, far, np.ones(2)), strict=True):
+        np.testing.assert_array_equal(large, tree)
+
+
+def test_equals_scipys_directed_hausdorff():
+    from scipy.spatial.distance import directed_hausdorff
+
+    pred, target = noise(0.3, 1, 40, 50, seed=8), noise(0.05, 1, 40, 50, seed=9)
+    a, b = boundary_points(pred[0].numpy()), boundary_points(target[0].numpy())
+    expected = max(directed_hausdorff(a, b)[0], directed_hausdorff(b, a)[0])
+    assert hausdorff(pred, target).item() == pytest.approx(expected)
+
+
+def test_many_scattered_pixels_take_linear_memory():
+    pred, target = noise(0.3, 1, 700, 700, seed=10), noise(0.3, 1, 700, 700, seed=11)
+    assert 1 < hausdorff(pred, target).item() < 20  # all pairs at once would need 80 GB
+
+
+masks_ = st.integers(1, 2**25 - 1).map(
+    lambda n: torch.tensor([bool(n >> k & 1) for k in range(25)]).view(1, 5, 5)
+)
+
+
+@given(masks_, masks_, masks_)
+@settings(deadline=None, max_examples=60)
+def test_it_is_a_metric_and_percentiles_are_ordered(a, b, c):
+    ab = hausdorff(a, b).item()
+    assert ab == hausdorff(b, a).item()
+    assert hausdorff(a, a).item() == 0
+    assert ab <= hausdorff(a, c).item() + hausdorff(c, b).item() + 1e-5
+    assert hausdorff(a, b, percentile=95).item() <= ab
+    assert hausdorff(a, b, spacing_mm=(0.5, 0.5)).item() == pytest.approx(ab / 2)
+    assert hausdorff(a.mT, b.mT, spacing_mm=(3, 0.5)).item() == pytest.approx(
+        hausdorff(a, b, spacing_mm=(0.5, 3)).item()
+    )
+    assert ab < math.hypot(5, 5)
+
+
+def test_each_case_is_measured_alone_and_with_its_own_spacing():
+    pred, target = blobs(4, 24, 30, seed=12), blobs(4, 24, 30, seed=13)
+    spacing = torch.tensor([[1.0, 1.0], [0.2, 0.2], [0.1, 3.0], [2.0, 0.5]])
+    together = hausdorff(pred, target, spacing_mm=spacing)
+    alone = [hausdorff(pred[k : k + 1], target[k : k + 1], spacing_mm=spacing[k].tolist()) for k in range(4)]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_empty_masks():
+    empty, full = torch.zeros(1, 6, 8, dtype=torch.bool), dots((2, 3), size=(6, 8))
+    pred, target = torch.cat([empty, empty, full, full]), torch.cat([empty, full, empty, full])
+    assert hausdorff(pred, target).tolist() == [0, 10, 10, 0]
+    assert hausdorff(pred, target, percentile=95, spacing_mm=(0.5, 0.5)).tolist() == [0, 5, 5, 0]
+    spacing = torch.tensor([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0], [4.0, 4.0]])
+    assert hausdorff(pred, target, spacing_mm=spacing).tolist() == [0, 20, 30, 0]
+    assert hausdorff(pred, target, empty="inf").tolist() == [0, math.inf, math.inf, 0]
+    values = hausdorff(pred, target, empty="nan").tolist()
+    assert [math.isnan(v) for v in values] == [True, True, True, False]
+    assert hausdorff(pred[:0], target[:0]).shape == (0,)
+
+
+def test_integers_count_as_masks_and_strides_do_not_matter():
+    pred, target = blobs(3, 15, 12, seed=14), blobs(3, 15, 12, seed=15)
+    expected = hausdorff(pred, target)
+    assert torch.equal(hausdorff(pred.to(torch.uint8), target.long()), expected)
+    assert torch.equal(hausdorff(pred.mT, target.mT), expected)
+
+
+def test_bad_input():
+    mask = dots((1, 1))
+    with pytest.raises(TypeError, match=r"pred must be a bool mask, got torch.float32; threshold first"):
+        hausdorff(mask.float(), mask)
+    with pytest.raises(
+        ValueError, match=r"must have no channel, got \(1, 1, 32, 32\); drop it, e.g. pred\[:, 0\]"
+    ):
+        hausdorff(mask[None], mask[None])
+    with pytest.raises(ValueError, match="pred and target must have the same shape"):
+        hausdorff(mask, mask[:, :-1])
+    with pytest.raises(ValueError, match=r"percentile must be a finite number in \(0, 100\], got 0"):
+        hausdorff(mask, mask, percentile=0)
+    with pytest.raises(ValueError, match=r"percentile must be a finite number in \(0, 100\], got 101"):
+        hausdorff(mask, mask, percentile=101)
+    with pytest.raises(ValueError, match=r"empty must be one of 'worst', 'inf', 'nan', got None"):
+        hausdorff(mask, mask, empty=None)
+    with pytest.raises(TypeError, match=r"spacing_mm must be 2 numbers, or a tensor \(1, 2\), got 0.5"):
+        hausdorff(mask, mask, spacing_mm=0.5)
+    with pytest.raises(
+        ValueError, match=r"spacing_mm must be 2 numbers, or a tensor \(1, 2\), got shape \(3,\)"
+    ):
+        hausdorff(mask, mask, spacing_mm=(1, 1, 1))
+    for bad in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="spacing_mm must be positive and finite, got"):
+            hausdorff(mask, mask, spacing_mm=(1.0, bad))
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:monai.metrics.utils:FutureWarning")  # a keyword it deprecates itself
+@pytest.mark.parametrize("percentile", [None, 95, 50])
+@pytest.mark.parametrize("size", [(40, 52), (12, 18, 15)], ids=["image", "volume"])
+@pytest.mark.parametrize("scaled", [False, True], ids=["pixels", "mm"])
+def test_equals_monai(percentile, size, scaled):
+    from monai.metrics import compute_hausdorff_distance
+
+    def line(axis: int, at: int) -> torch.Tensor:
+        mask = torch.zeros(1, *size, dtype=torch.bool)
+        mask.select(axis, at)[..., 3] = True
+        return mask
+
+    border = torch.ones(1, *size, dtype=torch.bool)
+    pred = torch.cat([blobs(6, *size, seed=16), noise(0.02, 1, *size, seed=17), line(1, 2), border, border])
+    target = torch.cat(
+        [blobs(6, *size, seed=18), noise(0.3, 1, *size, seed=19), line(1, 9), line(1, 0), border]
+    )
+    spacing = (0.7, 1.3, 0.4)[: len(size)] if scaled else None
+    theirs = compute_hausdorff_distance(
+        pred[:, None], target[:, None], include_background=True, percentile=percentile, spacing=spacing
+    )[:, 0]
+    ours = hausdorff(pred, target, percentile=percentile or 100, spacing_mm=spacing)
+    torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-5)
