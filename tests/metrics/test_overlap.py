@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sslmed.metrics import dice, jaccard, precision, recall
+from sslmed.metrics import balanced_pixel_accuracy, dice, jaccard, pixel_accuracy, precision, recall
 
 METRICS = [dice, jaccard, precision, recall]
 
@@ -107,6 +107,28 @@ def test_integers_count_as_masks_and_strides_do_not_matter(metric):
     assert metric(pred[:0], target[:0]).shape == (0,)
 
 
+def test_pixel_accuracy(device):
+    pred = rows("1100", "1000", "0000", "1111", "0000").to(device)
+    target = rows("0111", "0001", "0000", "1111", "0011").to(device)
+    plain, balanced = pixel_accuracy(pred, target), balanced_pixel_accuracy(pred, target)
+    assert plain.dtype == balanced.dtype == torch.float32
+    assert plain.device.type == balanced.device.type == device.type
+    torch.testing.assert_close(plain.cpu(), torch.tensor([1 / 4, 2 / 4, 1, 1, 2 / 4]))
+    torch.testing.assert_close(balanced.cpu(), torch.tensor([1 / 6, 1 / 3, 1, 1, 1 / 2]))
+
+
+def test_balanced_pixel_accuracy_is_sensitivity_and_specificity():
+    generator = torch.Generator().manual_seed(3)
+    pred, target = (torch.rand(5, 8, 9, generator=generator) < share for share in (0.3, 0.4))
+    expected = []
+    for p, t in zip(pred.flatten(1).tolist(), target.flatten(1).tolist(), strict=True):
+        sensitivity = sum(a and b for a, b in zip(p, t, strict=True)) / sum(t)
+        specificity = sum(not a and not b for a, b in zip(p, t, strict=True)) / (len(t) - sum(t))
+        expected.append((sensitivity + specificity) / 2)
+    torch.testing.assert_close(balanced_pixel_accuracy(pred, target), torch.tensor(expected))
+    assert torch.equal(pixel_accuracy(pred, target), pixel_accuracy(~pred, ~target))
+
+
 def test_counts_stay_exact_beyond_float32():
     size = 2**24 + 3
     pred = torch.ones(1, 1, size, dtype=torch.bool)
@@ -116,7 +138,7 @@ def test_counts_stay_exact_beyond_float32():
     assert precision(pred, target).item() == pytest.approx(1 - 1 / size, abs=6e-8)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [*METRICS, pixel_accuracy, balanced_pixel_accuracy])
 def test_bad_input(metric):
     mask = torch.zeros(2, 4, 4, dtype=torch.bool)
     with pytest.raises(
@@ -137,6 +159,11 @@ def test_bad_input(metric):
         metric(mask, mask[:1])
     with pytest.raises(ValueError, match=r"pred must have shape \(B, H, W\) or \(B, D, H, W\), got \(4, 4\)"):
         metric(mask[0], mask[0])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_unknown_word_for_empty_masks(metric):
+    mask = torch.zeros(2, 4, 4, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"empty must be one of 'worst', 'inf', 'nan', got 'skip'"):
         metric(mask, mask, empty="skip")
 

@@ -1,4 +1,4 @@
-"""Overlap of masks: Dice, Jaccard, precision and recall, per case.
+"""Overlap of masks: Dice, Jaccard, precision, recall and pixel accuracy, per case.
 
 With the counts TP, FP and FN of a case: Dice = 2 TP / (2 TP + FP + FN), Jaccard = TP / (TP + FP + FN),
 precision = TP / (TP + FP), recall = TP / (TP + FN). Both masks empty is perfect agreement, 1; exactly one
@@ -6,6 +6,8 @@ empty is 0.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -120,6 +122,56 @@ def recall(pred: torch.Tensor, target: torch.Tensor, *, empty: str = "worst") ->
     """
     both, p, t = _counts(pred, target, empty)
     return _ratio(both, t, p, t, empty)
+
+
+def pixel_accuracy(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Share of all pixels, background included, on which the masks of a case agree.
+
+    Args:
+        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions.
+        target: the reference, of the same shape.
+
+    Returns:
+        (B,) float32 in [0, 1].
+
+    Raises:
+        TypeError: a mask is floating point.
+        ValueError: as in `dice`.
+
+    Example:
+        >>> pred, target = torch.zeros(1, 1, 4, dtype=torch.bool), torch.zeros(1, 1, 4, dtype=torch.bool)
+        >>> target[0, 0, 0] = True
+        >>> pixel_accuracy(pred, target)
+        tensor([0.7500])
+    """
+    pred, target = masks(pred, target)
+    return (_count(pred == target) / math.prod(pred.shape[1:])).float()
+
+
+def balanced_pixel_accuracy(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean of the recall of the foreground and the recall of the background of each case.
+
+    Each follows the policy of `recall`: 1 where both masks lack the class, 0 where only the target does.
+
+    Args:
+        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions.
+        target: the reference, of the same shape.
+
+    Returns:
+        (B,) float32 in [0, 1].
+
+    Raises:
+        TypeError: a mask is floating point.
+        ValueError: as in `dice`.
+
+    Example:
+        >>> pred, target = torch.zeros(1, 1, 4, dtype=torch.bool), torch.zeros(1, 1, 4, dtype=torch.bool)
+        >>> target[0, 0, 0] = True
+        >>> balanced_pixel_accuracy(pred, target)
+        tensor([0.5000])
+    """
+    pred, target = masks(pred, target)
+    return (recall(pred, target) + recall(~pred, ~target)) / 2
 
 
 def _counts(
