@@ -159,6 +159,8 @@ def test_bad_input(metric):
         metric(mask, mask[:1])
     with pytest.raises(ValueError, match=r"pred must have shape \(B, H, W\) or \(B, D, H, W\), got \(4, 4\)"):
         metric(mask[0], mask[0])
+    with pytest.raises(ValueError, match=r"pred must have pixels, got shape \(2, 0, 4\)"):
+        metric(mask[:, :0], mask[:, :0])
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -14,6 +14,8 @@ def masks(pred: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch
     both = []
     for name, mask in (("pred", pred), ("target", target)):
         _checks.shaped(name, mask, "(B, H, W) or (B, D, H, W)", ndim=(3, 4))
+        if 0 in mask.shape[1:]:
+            raise ValueError(f"{name} must have pixels, got shape {tuple(mask.shape)}")
         if mask.is_floating_point() or mask.is_complex():
             raise TypeError(
                 f"{name} must be a bool mask, got {mask.dtype};"
