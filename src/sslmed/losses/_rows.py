@@ -1,0 +1,63 @@
+"""What the losses on rows of embeddings share: their checks, their working precision, and unit rows."""
+
+from __future__ import annotations
+
+import torch
+
+from .. import _checks
+
+
+def check_pair(**pair: torch.Tensor) -> None:
+    """Raise unless both named tensors are floating point, of one shape (N, D), not empty, on one device."""
+    for name, x in pair.items():
+        _checks.floating(name, x)
+        _checks.shaped(name, x, "(N, D)", ndim=2)
+    (name_a, a), (name_b, b) = pair.items()
+    _checks.same_shape(name_a, a, name_b, b)
+    _checks.same_device(**pair)
+    if not a.numel():
+        raise ValueError(f"{name_a} must have at least one row and one feature, got shape {tuple(a.shape)}")
+
+
+def check_negatives(
+    anchor_name: str, anchor: torch.Tensor, negatives: torch.Tensor, *, per_anchor: bool
+) -> None:
+    """Raise unless `negatives` fits `anchor` (N, D): (N, K, D) or, unless `per_anchor`, (K, D); K >= 1."""
+    expected = "(N, K, D)" if per_anchor else "(K, D) or (N, K, D)"
+    _checks.floating("negatives", negatives)
+    _checks.shaped("negatives", negatives, expected, ndim=3 if per_anchor else (2, 3))
+    fits = negatives.shape[-1] == anchor.shape[1] and (
+        negatives.ndim == 2 or negatives.shape[0] == anchor.shape[0]
+    )
+    if not fits:
+        raise ValueError(
+            f"negatives must have shape {expected} to fit {anchor_name} of shape {tuple(anchor.shape)}, "
+            f"got {tuple(negatives.shape)}"
+        )
+    if not negatives.shape[-2]:
+        raise ValueError(
+            f"negatives must hold at least one row for each anchor, got shape {tuple(negatives.shape)}"
+        )
+    _checks.same_device(**{anchor_name: anchor, "negatives": negatives})
+
+
+def widest(*tensors: torch.Tensor) -> torch.dtype:
+    """The dtype a loss of these tensors works in: the widest of theirs, at least float32."""
+    dtype = torch.float32
+    for x in tensors:
+        dtype = torch.promote_types(dtype, x.dtype)
+    return dtype
+
+
+def unit_rows(x: torch.Tensor) -> torch.Tensor:
+    """Scale the last dimension to length 1; a row of zeros is treated as if its length were 1.
+
+    `F.normalize` divides a row of zeros by 1e-12, and so multiplies its gradient by 1e12, and it squares
+    entries that may underflow. Here rows are first scaled by their largest entry. The result does not depend
+    on that scale, so no gradient needs to pass through it.
+    """
+    largest = x.detach().abs().amax(dim=-1, keepdim=True)
+    zero = largest == 0
+    x = x / largest.masked_fill(zero, 1)
+    length: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / length.masked_fill(zero, 1)

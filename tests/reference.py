@@ -1,0 +1,127 @@
+"""Each paper formula as a slow literal loop; the tests compare the library with these."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+# augment
+
+
+def stopped_bins(
+    size: tuple[int, int], inner: float, outer: float, cross: float, cross_from: float = 20
+) -> Tensor:
+    """Paper 000, frequency masking: (H, W) bool in fft2's layout, True where ring or X stop a bin."""
+    height, width = size
+    stop = torch.zeros(height, width, dtype=torch.bool)
+    for row in range(height):
+        for column in range(width):
+            u = row if row <= (height - 1) // 2 else row - height
+            v = column if column <= (width - 1) // 2 else column - width
+            r = math.sqrt(u * u + v * v)
+            ring = inner <= r <= outer
+            # bins of the shorter side: |u| / H and |v| / W, both times min(H, W); integers keep it exact
+            off = abs(abs(u) * width - abs(v) * height) / max(height, width)
+            arm = r > outer and outer > cross_from and cross > 0 and off <= cross / 2
+            stop[row, column] = ring or arm
+    return stop
+
+
+def band_stopped(image: Tensor, stop: Tensor) -> Tensor:
+    """Filter one (C, H, W) image by the full, shifted spectrum, channel by channel."""
+    channels = []
+    for channel in image:
+        spectrum = torch.fft.fftshift(torch.fft.fft2(channel))
+        spectrum[torch.fft.fftshift(stop)] = 0
+        channels.append(torch.fft.ifft2(torch.fft.ifftshift(spectrum)).real)
+    return torch.stack(channels)
+
+
+def jigsawed(image: Tensor, order: list[int], grid: tuple[int, int]) -> Tensor:
+    """Copy the patches of one (C, H, W) image one by one: slot k receives patch order[k]."""
+    out = torch.empty_like(image)
+    height, width = image.shape[1] // grid[0], image.shape[2] // grid[1]
+    for slot, source in enumerate(order):
+        r, s = divmod(slot, grid[1])
+        i, j = divmod(source, grid[1])
+        out[:, r * height : (r + 1) * height, s * width : (s + 1) * width] = image[
+            :, i * height : (i + 1) * height, j * width : (j + 1) * width
+        ]
+    return out
+
+
+def mirrored_cross(i: int, j: int, grid: tuple[int, int]) -> dict[int, int]:
+    """Cross-patch jigsaw of paper 000, focal slot -> source: both strips reversed, the crossing patch kept."""
+    rows, columns = grid
+    order = {i * columns + j: i * columns + j}
+    strip = [s for s in range(columns) if s != j]
+    for slot, source in zip(strip, reversed(strip), strict=True):
+        order[i * columns + slot] = i * columns + source
+    strip = [r for r in range(rows) if r != i]
+    for slot, source in zip(strip, reversed(strip), strict=True):
+        order[slot * columns + j] = source * columns + j
+    return order
+
+
+# losses
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return (a @ b) / (a.norm() * b.norm())
+
+
+def info_nce(query, positive, negatives, temperature):
+    losses = []
+    for i in range(len(query)):
+        if negatives is None:
+            others = [positive[j] for j in range(len(positive)) if j != i]
+        else:
+            others = list(negatives if negatives.ndim == 2 else negatives[i])
+        top = torch.exp(cosine(query[i], positive[i]) / temperature)
+        rest = sum(torch.exp(cosine(query[i], n) / temperature) for n in others)
+        losses.append(-torch.log(top / (top + rest)))
+    return sum(losses) / len(losses)
+
+
+def nce(query, positive, negatives, population, temperature):
+    n, k = negatives.shape[:2]
+    scores = [
+        [torch.exp(cosine(query[i], row) / temperature) for row in (positive[i], *negatives[i])]
+        for i in range(n)
+    ]
+    z = population * sum(s for row in scores for s in row) / (n * (k + 1))
+    noise = k / population
+    loss = 0.0
+    for own, *others in scores:
+        loss = loss - torch.log((own / z) / (own / z + noise))
+        for other in others:
+            loss = loss - torch.log(noise / (other / z + noise))
+    return loss / n
+
+
+def relation(head, anchor, positive, negatives):
+    """`head` holds (weight, bias, weight, bias) and the scale; negatives are (N, K, D)."""
+    w1, b1, w2, b2, scale = head
+
+    def h(a, b):
+        return torch.sigmoid(w2 @ torch.relu(w1 @ (scale * a * b) + b1) + b2).squeeze()
+
+    n, k = negatives.shape[:2]
+    loss = 0.0
+    for i in range(n):
+        loss = loss + (h(anchor[i], positive[i]) - 1) ** 2
+        for j in range(k):
+            loss = loss + h(anchor[i], negatives[i, j]) ** 2 / k
+    return loss / n
+
+
+def perceptual(image, patches):
+    losses = []
+    for i in range(len(image)):
+        for j in range(patches.shape[1]):
+            a = torch.stack([image[i, f].mean() for f in range(image.shape[1])])
+            b = torch.stack([patches[i, j, f].mean() for f in range(image.shape[1])])
+            losses.append(((a - b) ** 2).mean())
+    return sum(losses) / len(losses)
