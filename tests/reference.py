@@ -53,7 +53,7 @@ def jigsawed(image: Tensor, order: list[int], grid: tuple[int, int]) -> Tensor:
 
 
 def mirrored_cross(i: int, j: int, grid: tuple[int, int]) -> dict[int, int]:
-    """Cross-patch jigsaw of paper 000, focal slot -> source: both strips reversed, the crossing patch kept."""
+    """Cross-patch jigsaw, focal slot -> source: both strips reversed, the crossing patch kept."""
     rows, columns = grid
     order = {i * columns + j: i * columns + j}
     strip = [s for s in range(columns) if s != j]

@@ -19,6 +19,10 @@ from .._checks import choice, floating, integer, number, same_device, same_shape
 from ._base import Intensity, Params
 from ._spectrum import compare, corner2, has_planes, limits, look_up
 
+_DEFAULTS = {
+    "bin": ((10, 100), (0, 10), 20),
+    "nyquist": ((10 / 112, 100 / 112), (0, 10 / 112), 20 / 112),
+}
 _BLOCK_PIXELS = 200_000  # image and spectrum of one block stay in a core's cache
 
 
@@ -54,8 +58,9 @@ def band_stop_mask(
 
     Example:
         >>> import torch
-        >>> keep = band_stop_mask((224, 224), torch.tensor([20, 15]), torch.tensor([30, 40]), torch.tensor([2,
-        5])) >>> keep.shape
+        >>> radii = torch.tensor([20, 15]), torch.tensor([30, 40])
+        >>> keep = band_stop_mask((224, 224), *radii, torch.tensor([2, 5]))
+        >>> keep.shape
         torch.Size([2, 1, 224, 113])
         >>> bool(keep[0, 0, 0, 19]), bool(keep[0, 0, 0, 20]), bool(keep[0, 0, 50, 51])
         (True, False, False)
@@ -185,11 +190,10 @@ class FrequencyBandStop(Intensity):
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
         self.unit = choice("unit", unit, ("bin", "nyquist"))
-        whole = unit == "bin"
-        scale = 1 if whole else 1 / 112
-        self.radius = _range("radius", (10 * scale, 100 * scale) if radius is None else radius, whole=whole)
-        self.cross = _range("cross", (0, 10 * scale) if cross is None else cross, whole=whole)
-        self.cross_from = number("cross_from", 20 * scale if cross_from is None else cross_from, low=0)
+        whole, default = unit == "bin", _DEFAULTS[unit]
+        self.radius = _range("radius", default[0] if radius is None else radius, whole=whole)
+        self.cross = _range("cross", default[1] if cross is None else cross, whole=whole)
+        self.cross_from = number("cross_from", default[2] if cross_from is None else cross_from, low=0)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""
