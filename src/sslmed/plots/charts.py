@@ -36,7 +36,7 @@ def curves(
         ylim: range of the vertical axis; by default that of the values.
 
     Returns:
-        The figure, half a report page wide. Colour and dash both tell the groups apart.
+        The figure, a third of a report page wide. Colour and dash both tell the groups apart.
 
     Raises:
         ValueError: no run, or x and y that are not two sequences of one length.
@@ -53,9 +53,9 @@ def curves(
         raise ValueError("runs must hold at least one curve, got none")
     labels = {name: (groups or {}).get(name, name) for name in runs}
     order = list(dict.fromkeys(labels.values()))
-    columns = 2 if max(map(len, order)) <= 26 and len(order) > 1 else 1
-    height = 2.75 + 0.19 * -(-len(order) // columns)
-    figure = Figure(figsize=(5.2, height), layout="constrained")
+    columns = 2 if max(map(len, order)) <= 22 and len(order) > 1 else 1
+    height = 2.5 + 0.19 * -(-len(order) // columns)
+    figure = Figure(figsize=(4.4, height), layout="constrained")
     axes = figure.add_subplot()
     handles: dict[str, Artist] = {}
     for name, (x, y) in runs.items():
@@ -83,6 +83,7 @@ def curves(
     figure.legend(
         list(handles.values()), list(handles), loc="outside lower left", ncols=columns, handlelength=2.6
     )
+    _settle(figure)
     return figure
 
 
@@ -146,4 +147,14 @@ def metric_strip(
     axes.set_xlabel(xlabel)
     if xlim is not None:
         axes.set_xlim(*xlim)
+    _settle(figure)
     return figure
+
+
+def _settle(figure: Figure) -> None:
+    """Choose and make the tick labels now: matplotlib would do it while saving, in whatever style is set then."""
+    import matplotlib
+
+    for axes in figure.axes:
+        axes.tick_params(labelsize=matplotlib.rcParams["xtick.labelsize"])
+    figure.draw_without_rendering()

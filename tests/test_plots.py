@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from sslmed import plots
+from sslmed.plots.galleries import _spectrum
+
+
+@pytest.fixture
+def case() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An image of 0.5, a target and a prediction that overlap in one 4 x 4 block."""
+    target, pred = np.zeros((16, 12), bool), np.zeros((16, 12), bool)
+    target[2:10, 2:8], pred[6:14, 4:10] = True, True
+    return np.full((16, 12), 0.5, np.float32), target, pred
+
+
+def pixels(figure) -> np.ndarray:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="rgba", dpi=50)
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+def test_overlay_colours_each_region_and_keeps_the_rest(case):
+    image, target, pred = case
+    rgb = plots.overlay(image, target, pred)
+    assert rgb.shape == (16, 12, 3)
+    assert rgb.dtype == np.uint8
+    assert rgb[6, 4].tolist() == list(plots.TP)
+    assert rgb[13, 9].tolist() == list(plots.FP)
+    assert rgb[2, 2].tolist() == list(plots.FN)
+    assert (rgb[~(target | pred)] == 128).all()
+    inside = rgb[4, 5]  # inside the false negatives: 0.6 of the gray, 0.4 of the colour
+    assert inside.tolist() == [round(0.6 * 127.5 + 0.4 * value) for value in plots.FN]
+
+
+def test_overlay_marks_region_borders_against_a_slow_loop(case):
+    image, target, pred = case
+    rgb = plots.overlay(image, target, pred, alpha=0.0)
+    region = target & ~pred
+    for y, x in np.argwhere(region):
+        near = [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
+        border = any(not (0 <= a < 16 and 0 <= b < 12) or not region[a, b] for a, b in near)
+        assert rgb[y, x].tolist() == (list(plots.FN) if border else [128, 128, 128])
+
+
+def test_overlay_takes_bytes_floats_tensors_and_a_channel(case):
+    _, target, pred = case
+    expected = plots.overlay(np.full((16, 12), 128, np.uint8), target, pred)
+    as_tensors = (torch.full((1, 16, 12), 128 / 255), torch.tensor(target)[None], torch.tensor(pred)[None])
+    np.testing.assert_array_equal(plots.overlay(*as_tensors), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"target": np.zeros((16, 12), np.uint8)}, TypeError, "target must be bool, got uint8"),
+        (
+            {"pred": np.zeros((8, 12), bool)},
+            ValueError,
+            r"pred must have the image's shape \(16, 12\), got \(8, 12\)",
+        ),
+        ({"image": np.full((16, 12), 1.5)}, ValueError, r"image must lie in \[0, 1\]"),
+        ({"image": np.full((16, 12), np.nan)}, ValueError, r"image must lie in \[0, 1\]"),
+        (
+            {"image": np.zeros((16, 12), np.int64)},
+            TypeError,
+            "image must be uint8 or floating point, got int64",
+        ),
+        ({"image": np.zeros((3, 16, 12))}, ValueError, r"image must have shape \(H, W\)"),
+        ({"alpha": 1.2}, ValueError, "alpha must lie in"),
+    ],
+)
+def test_overlay_refuses(case, change, error, match):
+    image, target, pred = case
+    arguments = {"image": image, "target": target, "pred": pred} | change
+    with pytest.raises(error, match=match):
+        plots.overlay(**arguments)
+
+
+def test_overlay_grid_draws_empty_full_and_differently_sized_cases(case):
+    image, target, pred = case
+    empty, full = np.zeros((20, 20), bool), np.ones((20, 20), bool)
+    black = np.zeros((20, 20), np.float32)
+    images, targets = [image, black, black], [target, empty, full]
+    figure = plots.overlay_grid(images, targets, [pred, full, empty], ["a", "b $x_", "c\nDice 0.0"])
+    assert len(figure.axes) == 12
+    assert len(pixels(figure))
+    words = [text.get_text() for text in figure.texts]
+    assert words[:5] == ["image", "ground truth", "prediction", "overlay", "a"]
+    assert "b $x_" in words  # never read as mathematics
+
+
+def test_overlay_grid_refuses_unequal_lengths(case):
+    image, target, pred = case
+    with pytest.raises(ValueError, match="targets has 2"):
+        plots.overlay_grid([image], [target, target], [pred])
+    with pytest.raises(ValueError, match="titles must have 1 entries"):
+        plots.overlay_grid([image], [target], [pred], ["a", "b"])
+    with pytest.raises(ValueError, match="at least 1"):
+        plots.overlay_grid([], [], [])
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (6, 11)])
+def test_spectrum_tints_exactly_the_stopped_bins(size):
+    rng = np.random.default_rng(0)
+    h, w = size
+    image = rng.random(size).astype(np.float32)
+    keep = rng.random((h, w // 2 + 1)) > 0.5
+    # The columns u = 0 (and the Nyquist one) hold both of a Hermitian pair: keep them consistent.
+    for column in {0, w // 2} if w % 2 == 0 else {0}:
+        keep[:, column] &= keep[-np.arange(h) % h, column]
+    tinted = np.ptp(_spectrum(image, keep), axis=2) > 1e-6
+    whole = np.empty(size, bool)
+    for u in range(h):
+        for v in range(w):
+            whole[u, v] = keep[u, v] if v <= w // 2 else keep[-u % h, w - v]
+    np.testing.assert_array_equal(tinted, ~np.fft.fftshift(whole))
+
+
+def test_filter_gallery_shows_difference_and_its_scale():
+    image = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
+    filtered = image + np.float32(0.25)
+    figure = plots.filter_gallery(image, filtered, np.ones((1, 8, 5), bool))
+    shown = figure.axes[2].images[0].get_array()
+    np.testing.assert_allclose(shown, 0.25, atol=1e-6)
+    assert [text.get_text() for text in figure.axes[2].texts] == ["±0.25"]
+    assert len(pixels(figure))
+
+
+def test_filter_gallery_refuses_masks_of_another_size():
+    x = np.zeros((1, 8, 8), np.float32)
+    with pytest.raises(ValueError, match=r"kept must be bool of shape \(8, 5\)"):
+        plots.filter_gallery(x, x, np.ones((1, 8, 8), bool))
+    with pytest.raises(ValueError, match="filtered must have the images' shape"):
+        plots.filter_gallery(x, np.zeros((1, 8, 6), np.float32), np.ones((1, 8, 5), bool))
+
+
+def test_jigsaw_gallery_outlines_the_focal_area_only():
+    x = np.zeros((1, 12, 12), np.float32)
+    focal = np.zeros((3, 3), bool)
+    focal[1], focal[:, 0] = True, True
+    figure = plots.jigsaw_gallery(x, x, (3, 3), focal.reshape(1, 9))
+    for axes in figure.axes:
+        segments = {
+            tuple(sorted(zip(*map(np.ndarray.tolist, map(np.asarray, line.get_data())), strict=True)))
+            for line in axes.lines
+        }
+        # The perimeter of an area of 5 patches in this shape: 12 patch edges.
+        assert len(segments) == 12
+        assert ((-0.5, -0.5), (-0.5, 3.5)) in segments  # left border of the focal corner
+        assert ((3.5, 3.5), (7.5, 3.5)) in segments  # top of the focal row
+        assert ((3.5, 3.5), (3.5, 7.5)) not in segments  # between two focal patches
+    assert not plots.jigsaw_gallery(x, x, (3, 3)).axes[0].lines
+    with pytest.raises(ValueError, match=r"focal must be bool of shape \(1, 9\)"):
+        plots.jigsaw_gallery(x, x, (3, 3), focal)
+
+
+def test_curves_share_line_and_entry_within_a_group():
+    runs = {
+        "a0": ([0, 1], [1.0, 0.5]),
+        "a1": ([0, 1], [1.1, 0.6]),
+        "b0": ([0, 1, 2], [2.0, float("nan"), 1.0]),
+    }
+    figure = plots.curves(runs, groups={"a0": "a", "a1": "a"}, ylabel="loss $")
+    (axes,) = figure.axes
+    first, second, third = axes.lines
+    assert (first.get_color(), first.get_linestyle()) == (second.get_color(), second.get_linestyle())
+    assert first.get_color() != third.get_color()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b0"]
+    np.testing.assert_array_equal(second.get_ydata(), [1.1, 0.6])
+    assert len(pixels(figure))
+
+
+def test_curves_refuse_unequal_lengths_and_nothing():
+    with pytest.raises(ValueError, match=r"runs\['a'\] must be two sequences of one length"):
+        plots.curves({"a": ([0, 1], [1.0])})
+    with pytest.raises(ValueError, match="at least one curve"):
+        plots.curves({})
+
+
+def test_metric_strip_draws_every_case_and_the_quartiles():
+    values = np.random.default_rng(0).random(50)
+    figure = plots.metric_strip({"m": values, "n": [0.5, float("inf"), float("nan")]}, xlabel="Dice")
+    (axes,) = figure.axes
+    np.testing.assert_allclose(axes.collections[0].get_offsets()[:, 0], values)
+    (box,) = axes.collections[1].get_paths()
+    np.testing.assert_allclose(
+        [box.vertices[:, 0].min(), box.vertices[:, 0].max()], np.quantile(values, [0.25, 0.75])
+    )
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), np.median(values))
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["m\nn = 50", "n\nn = 3, 2 not finite"]
+    assert len(pixels(figure))
+    with pytest.raises(ValueError, match=r"values\['m'\] must have shape \(N,\)"):
+        plots.metric_strip({"m": []}, xlabel="Dice")
+
+
+def test_pictures_are_the_same_under_the_callers_settings():
+    import matplotlib
+
+    runs = {"a": ([0, 1], [1.0, 0.5])}
+    plain = pixels(plots.curves(runs))
+    with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 20, "lines.linewidth": 9}):
+        before = dict(matplotlib.rcParams)
+        np.testing.assert_array_equal(pixels(plots.curves(runs)), plain)
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_save_writes_whole_files_or_none(tmp_path, monkeypatch):
+    figure = plots.curves({"a": ([0, 1], [1.0, 0.5])})
+    path = plots.save(figure, tmp_path / "a.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    old = path.read_bytes()
+
+    def half(file, **_):
+        file.write_bytes(b"half a picture")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(figure, "savefig", half)
+    with pytest.raises(OSError, match="disk full"):
+        plots.save(figure, path)
+    assert path.read_bytes() == old
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_save_names_what_is_wrong_with_the_path(tmp_path):
+    figure = plots.curves({"a": ([0, 1], [1.0, 0.5])})
+    with pytest.raises(ValueError, match=r"path must end in one of .*png.*, got 'a\.docx'"):
+        plots.save(figure, tmp_path / "a.docx")
+    with pytest.raises(FileNotFoundError, match="the folder of path does not exist"):
+        plots.save(figure, tmp_path / "no" / "a.png")
+
+
+def test_no_pyplot_and_no_matplotlib_at_import():
+    code = (
+        "import sys, sslmed.plots as p; assert 'matplotlib' not in sys.modules; import numpy as np;"
+        "p.curves({'a': ([0, 1], [1, 0])}); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_missing_matplotlib_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"sslmed\[plots\]"):
+        plots.curves({"a": ([0, 1], [1.0, 0.5])})
