@@ -152,7 +152,7 @@ def metric_strip(
 
 
 def _settle(figure: Figure) -> None:
-    """Choose and make the tick labels now: matplotlib would do it while saving, in whatever style is set then."""
+    """Make the tick labels now: matplotlib would make them while saving, in whatever style is set then."""
     import matplotlib
 
     for axes in figure.axes:
