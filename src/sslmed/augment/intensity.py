@@ -57,7 +57,7 @@ def gray_jitter(x: Tensor, brightness: Tensor, contrast: Tensor, gamma: Tensor |
     gray = y if y.shape[1] == 1 else _LUMA[0] * y[:, 0] + _LUMA[1] * y[:, 1] + _LUMA[2] * y[:, 2]
     scale, contrast = brightness.to(y).view(-1, 1, 1, 1), contrast.to(y).view(-1, 1, 1, 1)
     shift = scale * (1 - contrast) * gray.flatten(1).mean(dim=1).view(-1, 1, 1, 1)
-    return torch.addcmul(shift, y, scale * contrast).to(x.dtype)
+    return (y * (scale * contrast)).add_(shift).to(x.dtype)
 
 
 class GrayJitter(Intensity):
