@@ -57,6 +57,7 @@ def context(run: Run) -> dict[str, Any]:
     return {
         "run": run,
         "title": run.config.get("title") or "Run report",
+        "seeds": len(run.config.get("seeds") or ()),
         "leaks": leaks,
         "leaking": [
             f"seed {row['seed']}: {count} in {name}"

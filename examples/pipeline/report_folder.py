@@ -14,6 +14,8 @@ import numpy as np
 from pipeline.runs import read_csv
 
 SUPERVISED = "supervised"
+_ENVIRONMENT = dict.fromkeys(("python", "platform", "device", "packages", "started", "finished", "seconds"))
+_DATA = dict.fromkeys(("name", "source", "counts", "published", "groups", "notes", "checks"))
 PROPOSED = "cp-jig+freq/rcl+percep"
 _JIGSAWS = {"jig": "Jig", "jig+freq": "Jig+Freq", "cp-jig": "CP-Jig", "cp-jig+freq": "CP-Jig+Freq"}
 _LOSSES = {"pirl": "PIRL", "pirl+percep": "PIRL+percep", "rcl": "RCL", "rcl+percep": "RCL+percep"}
@@ -113,8 +115,8 @@ class Run:
         return cls(
             folder=folder,
             config=config,
-            environment=_json(folder / "environment.json", {}),
-            data=_json(folder / "data.json", {}),
+            environment=_ENVIRONMENT | _json(folder / "environment.json", {}),
+            data=_DATA | _json(folder / "data.json", {}),
             splits=_json(folder / "splits.json", {}),
             table=_csv(folder / "table.csv"),
             cells=cells,

@@ -6,18 +6,18 @@ from pipeline.report_folder import PROPOSED, SUPERVISED, Cell, Run, display
 
 JIGSAWS = {
     "jig": "The image is cut into square patches, which are shuffled.",
-    "jig+freq": "Before cutting, a ring of spatial frequencies is removed (band-stop filter); then the patches "
-    "are shuffled.",
-    "cp-jig": "Cross-patch jigsaw: one row and one column of patches, a cross, stay where they are as context, "
-    "at most mirrored along their strip; the other patches are shuffled among themselves.",
+    "jig+freq": "Before cutting, a ring of spatial frequencies is removed (band-stop filter); then the "
+    "patches are shuffled.",
+    "cp-jig": "Cross-patch jigsaw: one row and one column of patches, a cross, stay where they are as "
+    "context, at most mirrored along their strip; the other patches are shuffled among themselves.",
     "cp-jig+freq": "Cross-patch jigsaw after the band-stop filter.",
 }
 LOSSES = {
-    "pirl": "The network learns to give an image and its shuffled version the same description, and other images "
-    "another one (contrastive loss with a memory of all training images).",
+    "pirl": "The network learns to give an image and its shuffled version the same description, and other "
+    "images another one (contrastive loss with a memory of all training images).",
     "pirl+percep": "As PIRL, and the features inside the network must agree as well (perceptual loss).",
-    "rcl": "Relation contrastive loss: a second small network learns to judge whether two descriptions belong "
-    "to the same image.",
+    "rcl": "Relation contrastive loss: a second small network learns to judge whether two descriptions "
+    "belong to the same image.",
     "rcl+percep": "As RCL, and the features inside the network must agree as well (perceptual loss).",
 }
 METRICS = [
@@ -52,14 +52,14 @@ def methods_in(run: Run) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
 
 def data(run: Run) -> str:
     """What the images are."""
-    if not run.data:
+    if run.data["name"] is None:
         return "The run folder does not say what the data were."
-    counts = dict(run.data.get("counts") or {})
+    counts = dict(run.data["counts"] or {})
     total = counts.pop("images", None)
     parts = ", ".join(f"{number} {name}" for name, number in counts.items())
     amount = f"{total} images" if total is not None else "an unstated number of images"
-    text = f"{run.data.get('name', 'Unnamed')}: {amount}" + (f" ({parts})." if parts else ".")
-    if run.data.get("name") == "Phantom":
+    text = f"{run.data['name']}: {amount}" + (f" ({parts})." if parts else ".")
+    if run.data["name"] == "Phantom":
         text += " They are computed by a simulation of ultrasound; no patient was imaged."
     return text
 
