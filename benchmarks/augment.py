@@ -2,7 +2,7 @@
 
     python benchmarks/augment.py [--rounds 30] [--device cpu] [--threads 1]
 
-Each round calls every contender once, in an order drawn anew, so that drift of the machine falls on all alike.
+Each round calls every contender once, in an order drawn anew, so that drift of the machine falls on all.
 The figures are medians with quartiles in milliseconds; only ratios within one run mean anything. On CPU, page
 faults move the Fourier transforms by a factor of two: set MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_
 to 1000000000 to keep them out. Results go to benchmarks/results/augment-<device>.json.
