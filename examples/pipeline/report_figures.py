@@ -40,7 +40,7 @@ class Picture:
     caption: str = ""
 
 
-def picture(figure: Figure, alt: str, *, caption: str = "", dpi: float = 130) -> Picture:
+def picture(figure: Figure, alt: str, *, caption: str = "", dpi: float = 110) -> Picture:
     """Draw `figure` as a PNG in a data URI."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
@@ -95,9 +95,7 @@ def filters(run: Run) -> Picture | None:
     if not z.keys() >= {"original", "filtered", "kept"} or not len(z["original"]):
         return None
     figure = plots.filter_gallery(*(z[name][:SHOWN] for name in ("original", "filtered", "kept")))
-    return picture(
-        figure, "images before and after the band-stop filter, their difference and their spectra", dpi=110
-    )
+    return picture(figure, "images before and after the band-stop filter, their difference and their spectra")
 
 
 def jigsaws(run: Run) -> Picture | None:
@@ -108,7 +106,7 @@ def jigsaws(run: Run) -> Picture | None:
     r, s = (int(n) for n in z["grid"])
     focal = z["focal"][:SHOWN] if "focal" in z else None
     figure = plots.jigsaw_gallery(z["original"][:SHOWN], z["jigsaw"][:SHOWN], (r, s), focal)
-    return picture(figure, "images before and after the patch jigsaw", dpi=110)
+    return picture(figure, "images before and after the patch jigsaw")
 
 
 def overlays(cell: Cell) -> list[Picture]:
@@ -164,4 +162,4 @@ def _drawn(found: Iterable[Curve], column: str, where: str) -> list[Picture]:
     groups = {f"{c.method}, seed {c.seed}": display(c.method) for c in held}
     label = _COLUMNS.get(column, column.replace("_", " "))
     figure = plots.curves(runs, ylabel=label, groups=groups, ylim=(0, 1) if column == "val_dice" else None)
-    return [picture(figure, f"{label} {where}: " + ", ".join(dict.fromkeys(groups.values())), dpi=110)]
+    return [picture(figure, f"{label} {where}: " + ", ".join(dict.fromkeys(groups.values())))]

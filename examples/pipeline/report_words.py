@@ -44,6 +44,10 @@ def methods_in(run: Run) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     used = run.config.get("methods", [])
     jigsaws = {name.partition("/")[0] for name in used} & JIGSAWS.keys()
     losses = {name.partition("/")[2] for name in used} & LOSSES.keys()
+    jigsaws |= {
+        name.removesuffix("+freq") for name in jigsaws
+    }  # "Cross-patch jigsaw after ..." needs its own line
+    losses |= {name.removesuffix("+percep") for name in losses}
     return (
         [(display(name), text) for name, text in JIGSAWS.items() if name in jigsaws],
         [(display("/" + name), text) for name, text in LOSSES.items() if name in losses],
