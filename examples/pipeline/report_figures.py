@@ -28,6 +28,10 @@ _COLUMNS = {
     "val_loss": "validation loss",
     "val_dice": "validation Dice",
     "loss": "total loss",
+    "image_level": "image-level loss",
+    "patch_level": "patch-level loss",
+    "perceptual": "perceptual loss",
+    "feature_sd": "spread of descriptions",
 }
 
 

@@ -151,7 +151,7 @@ class Run:
         order = {name.replace("/", "_"): name for name in self.config.get("methods", [])}
         ranks = list(order)
         found = []
-        for file in sorted(self.folder.glob("pretext/*/curves.csv")):
+        for file in sorted(self.folder.glob("pretext/*-s[0-9]*/curves.csv")):
             name, _, seed = file.parent.name.rpartition("-s")
             found.append(Curve(order.get(name, name.replace("_", "/")), int(seed), _columns(file)))
         rank = {order[name]: k for k, name in enumerate(ranks)}
