@@ -128,3 +128,21 @@ def test_bad_input():
         encoder(torch.rand(32, 32))
     with pytest.raises(TypeError, match=r"x must be a floating point tensor, got torch.uint8"):
         encoder(torch.zeros(2, 1, 32, 32, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("size", [16, 8])
+def test_small_patches_train_in_bfloat16(size: int) -> None:
+    encoder = ResNetEncoder("resnet18", width=32)
+    x = torch.rand(64, 1, size, size)
+    direction = torch.randn_like(encoder(x)[-1])
+    for _ in range(6):  # what it guards against reads memory left by others, so it differs from run to run
+        gradients = []
+        for half in (True, False):
+            encoder.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                last = encoder(x)[-1]
+            (last.float() * direction).sum().backward()
+            gradients.append({n: p.grad.clone() for n, p in encoder.layer4.named_parameters()})
+        for name, gradient in gradients[0].items():
+            error = (gradient - gradients[1][name]).norm() / gradients[1][name].norm()
+            assert error < 0.6, (name, float(error))

@@ -109,12 +109,23 @@ class ResNetEncoder(nn.Module):
         stem = self.relu(self.bn1(self.conv1(x)))
         maps = [stem, self.layer1(self.maxpool(stem))]
         for stage in (self.layer2, self.layer3, self.layer4):
-            maps.append(stage(maps[-1]))
+            maps.append(_run(stage, maps[-1]))
         return maps
 
     def extra_repr(self) -> str:
         """Show the settings."""
         return f"name={self.name!r}, in_channels={self.in_channels}, width={self.width}"
+
+
+def _run(stage: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Apply a stage; in float32 where autocast on a CPU would meet a map one pixel wide, as small patches give.
+
+    There torch 2.15 returns garbage or NaN as the bfloat16 weight gradient of a strided 3 x 3 convolution.
+    """
+    if x.device.type == "cpu" and x.shape[-1] == 1 and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return stage(x.float())  # type: ignore[no-any-return]
+    return stage(x)  # type: ignore[no-any-return]
 
 
 def _stage(block: Any, in_channels: int, planes: int, depth: int, *, stride: int) -> nn.Sequential:

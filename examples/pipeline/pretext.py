@@ -1,0 +1,50 @@
+"""Pretext learning as the papers share it: views on the device, a bank filled by an encode pass, an encoder saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from sslmed.memory import MemoryBank
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pipeline.runs import write_tensors
+from pipeline.training import Fit, fit
+
+
+def pretrain(
+    module: L.LightningModule, data: Dataset[Any], settings: Fit, *, folder: Path, seed: int, title: str
+) -> Path:
+    """Train a pretext module that has an `encoder`, and save that encoder's state dict.
+
+    Returns:
+        Path of encoder.pt, which `sslmed.models.load_encoder` reads. Present already: nothing is trained.
+    """
+    encoder = folder / "encoder.pt"
+    if encoder.exists():
+        print(f"    {title}: done before", flush=True)
+        return encoder
+    checkpoint = fit(module, data, settings, folder=folder, seed=seed, title=title)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "encoder."
+    write_tensors(encoder, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    return encoder
+
+
+@torch.no_grad()
+def fill_bank(bank: MemoryBank, module: L.LightningModule, data: Dataset[Any], *, batch_size: int) -> None:
+    """Fill every row with `module.embed(image)`, in evaluation mode, as paper 000 fills its memory before training."""
+    was_training = module.training
+    module.eval()
+    for images, index in torch.utils.data.DataLoader(data, batch_size=batch_size):
+        bank.fill(index.to(module.device), module.embed(images.to(module.device)))
+    module.train(was_training)
+
+
+def spread(features: Tensor) -> Tensor:
+    """Collapse monitor: the standard deviation of unit rows (N, D) over the batch, mean over D; 1/sqrt(D) is ideal."""
+    unit = torch.nn.functional.normalize(features.detach().float(), dim=1)
+    return unit.std(0, correction=0).mean()

@@ -1,0 +1,280 @@
+"""The road from images to a report: read, check, pretrain, fine-tune for segmentation, evaluate."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from sslmed.models import ResNetEncoder, ResUNet, load_encoder
+from torch.utils.data import TensorDataset
+
+from pipeline import downstream, inputs, study
+from pipeline.cli import unique
+from pipeline.pretext import pretrain
+from pipeline.report import write_report
+from pipeline.runs import RunFolder, environment, read_csv, write_json, write_npz, write_tensors
+from pipeline.training import BEST, LAST, derived_seed, fit
+
+GROWING = ("methods", "labels", "seeds")  # lists that a later command may add to
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper:
+    """What a paper's own file brings to the study.
+
+    Attributes:
+        number: as in config.json.
+        title: heading of the report.
+        results: CSV file of the paper's tables.
+        pretext: (method, preset, data) -> a LightningModule with an `encoder`.
+        gallery: (images (N, 1, H, W), preset) -> arrays of galleries.npz.
+        pick_results: name of the data set read -> name of the paper's set to stand beside it.
+    """
+
+    number: str
+    title: str
+    results: Path
+    pretext: Callable[[str, Any, TensorDataset], L.LightningModule]
+    gallery: Callable[[torch.Tensor, Any], dict[str, np.ndarray]]
+    pick_results: Callable[[str], str]
+
+
+class SegmentationStudy:
+    """One run, all its input read and checked; `run` does the work.
+
+    Args:
+        args: data, pretext_data, leave_out_copies, preset, methods, labels, seeds, weights, out.
+        preset: size, crop, encoder, width, phantoms, pretext, finetune, finetune_lr, finetune_power.
+        paper: the paper's own.
+
+    Raises:
+        ValueError, OSError: anything in the input that would stop the run later.
+    """
+
+    def __init__(self, args: argparse.Namespace, preset: Any, paper: Paper) -> None:
+        self.args, self.preset, self.paper = args, preset, paper
+        self.began = time.monotonic()
+        self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        for name in GROWING:
+            unique(f"--{name}", getattr(args, name))
+        if args.weights is not None:
+            load_encoder(ResNetEncoder(preset.encoder, width=preset.width), args.weights)
+        self.folder = RunFolder(args.out)
+        self.large = self._read(args.data, preset.crop)
+        self.small = self.large
+        if self.large.masks is not None and preset.size != preset.crop:
+            self.small = self._read(args.data, preset.size)
+        self.notes, self.checks = list(self.large.notes), []
+        self.external = (
+            None if args.pretext_data is None else self._read(args.pretext_data, preset.crop, seed=1)
+        )
+        self.methods = [m for m in args.methods if m != study.SUPERVISED or self.large.masks is not None]
+        if not self.methods:
+            raise ValueError(
+                f"--data {args.data} has no masks, and --methods names no pretext to learn from it"
+            )
+        self.splits: dict[int, inputs.Split] = {}
+        self.pretext_sets: dict[int, tuple[inputs.ImageSet, list[int]]] = {}
+        for seed in args.seeds:
+            self._divide(seed)
+        self.config = self.folder.claim(
+            {
+                "paper": paper.number,
+                "title": paper.title,
+                "preset": dataclasses.asdict(preset),
+                "arguments": {
+                    "data": self.large.source,
+                    "pretext_data": self.external and self.external.source,
+                    "leave_out_copies": args.leave_out_copies,
+                    "preset": args.preset,
+                    "weights": args.weights and args.weights.name,
+                },
+                **{name: list(getattr(args, name)) for name in GROWING},
+            },
+            growing=GROWING,
+        )
+
+    def _read(self, data: str, size: int, *, seed: int = 0) -> inputs.ImageSet:
+        return inputs.read(data, size=size, phantoms=self.preset.phantoms, seed=seed)
+
+    def _divide(self, seed: int) -> None:
+        """Split for one seed, choose the pretext images, and check that they meet no held-out case."""
+        data = self.large
+        if data.masks is None:
+            self.pretext_sets[seed] = (data, list(range(len(data.ids))))
+            return
+        split = self.splits[seed] = inputs.split(data, labels=self.args.labels, seed=seed)
+        held_out = split.val + split.test
+        if self.external is None:
+            source, chosen = data, split.train
+        else:
+            source = self.external
+            chosen, copies = inputs.without_copies(source, data.images[held_out])
+            if copies and not self.args.leave_out_copies:
+                raise ValueError(
+                    f"--pretext-data: {len(copies)} images copy a validation or test image, as {copies[0]}; "
+                    "--leave-out-copies trains without them"
+                )
+            if len(chosen) < 2:
+                raise ValueError(
+                    f"--pretext-data leaves {len(chosen)} images after its copies of test images are out"
+                )
+            if copies:
+                self.notes.append(
+                    f"seed {seed}: {len(copies)} copies of held-out images were left out of the pretext"
+                )
+        line = inputs.check_disjoint(source.items(chosen), data.items(held_out))
+        self.checks.append(f"seed {seed}: {line}")
+        self.pretext_sets[seed] = (source, chosen)
+
+    def run(self) -> int:
+        """Do what is not done yet; returns the exit status."""
+        self._describe()
+        if self.small.masks is None:
+            return self._pretext_only()
+        cells = [
+            study.Cell(method, labels, seed)
+            for seed in self.args.seeds
+            for method in self.methods
+            for labels in self.args.labels
+        ]
+        failures = study.run_cells(self.folder.path, cells, pretrain=self.pretrain, finetune=self.finetune)
+        study.collect_cases(self.folder.path, downstream.COLUMNS)
+        rows = study.table(
+            self.folder.path,
+            self.config["methods"],
+            read_csv(self.paper.results),
+            dataset=self.paper.pick_results(self.large.name),
+            why=self._why_not_comparable(),
+        )
+        print("\n" + study.show(rows))
+        self._finish()
+        for failure in failures:
+            print(f"failed: {failure['cell']}: {failure['error']}")
+        return 1 if failures else 0
+
+    def pretrain(self, method: str, seed: int) -> Path:
+        """The encoder's file of one method and seed."""
+        source, index = self.pretext_sets[seed]
+        data = source.pixels(index)
+        torch.manual_seed(derived_seed(seed, "pretext model"))
+        module = self.paper.pretext(method, self.preset, data)
+        if self.args.weights is not None:
+            load_encoder(module.encoder, self.args.weights)
+        folder = self.folder.path / "pretext" / f"{study.slug(method)}-s{seed}"
+        return pretrain(
+            module, data, self.preset.pretext, folder=folder, seed=seed, title=f"pretext {method}"
+        )
+
+    def finetune(self, cell: study.Cell, folder: Path, encoder: Path | None) -> dict[str, Any]:
+        """Train and evaluate one cell."""
+        began = time.monotonic()
+        split, preset = self.splits[cell.seed], self.preset
+        torch.manual_seed(
+            derived_seed(cell.seed, "segmentation model")
+        )  # one decoder for all methods of a seed
+        model = ResUNet(preset.encoder, in_channels=1, classes=2, width=preset.width)
+        if (encoder or self.args.weights) is not None:
+            load_encoder(model.encoder, encoder or self.args.weights)
+        start, end = preset.finetune_lr
+        module = downstream.Segmentation(
+            model, epochs=preset.finetune.epochs, lr=(start, end), power=preset.finetune_power
+        )
+        train, val = self.small.pairs(split.labelled[cell.labels]), self.small.pairs(split.val)
+        best = fit(
+            module, train, preset.finetune, folder=folder, seed=cell.seed, title="fine-tuning", val=val
+        )
+        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+        scores = downstream.evaluate(module, self.small, split.test, folder)
+        write_tensors(folder / "model.pt", module.cpu().model.state_dict())
+        for checkpoint in (BEST, LAST):
+            (folder / checkpoint).unlink(missing_ok=True)
+        jigsaw, _, loss = cell.method.partition("/")
+        return {
+            "method": cell.method,
+            "jigsaw": jigsaw if loss else None,
+            "loss": loss or None,
+            "labels": cell.labels,
+            "seed": cell.seed,
+            "labelled_cases": len(split.labelled[cell.labels]),
+            "epochs": len(read_csv(folder / "curves.csv")),
+            "seconds": round(time.monotonic() - began, 1),
+            **scores,
+        }
+
+    def _pretext_only(self) -> int:
+        for method in self.methods:
+            for seed in self.args.seeds:
+                print(f"pretext {method}, seed {seed}", flush=True)
+                print(f"    encoder: {self.pretrain(method, seed)}")
+        self._finish()
+        return 0
+
+    def _describe(self) -> None:
+        """Write what is known before training: data, splits, galleries."""
+        data, path = self.large, self.folder.path
+        print(f"{data.name}: {', '.join(f'{n} {what}' for what, n in data.counts.items())}")
+        for line in (*self.notes, *self.checks):
+            print(f"  {line}")
+        write_json(
+            path / "data.json",
+            {
+                "name": data.name,
+                "source": data.source,
+                "counts": data.counts,
+                "published": data.published and dict(data.published),
+                "groups": len(set(data.groups)),
+                "notes": self.notes,
+                "checks": self.checks,
+            },
+        )
+        file = path / "splits.json"
+        splits = json.loads(file.read_text()) if file.exists() else {}
+        for seed, (source, index) in self.pretext_sets.items():
+            mine = self.splits[seed].ids(data) if seed in self.splits else {}
+            before = splits.get(str(seed), {}).get("labelled", {})
+            splits[str(seed)] = {"pretext": [source.ids[i] for i in index], **mine}
+            if mine:
+                splits[str(seed)]["labelled"] = before | mine["labelled"]
+        write_json(file, splits)
+        shown = np.linspace(0, len(data.ids) - 1, 4).round().astype(int)
+        write_npz(path / "galleries.npz", **self.paper.gallery(data.images[shown], self.preset))
+
+    def _why_not_comparable(self) -> str:
+        p = self.preset
+        reasons = [] if self.large.name == "BUSI" else [f"{self.large.name} instead of the paper's images"]
+        if (
+            self.large.name == "BUSI"
+            and self.large.published
+            and len(self.large.ids) != sum(self.large.published.values())
+        ):
+            reasons.append(
+                f"{len(self.large.ids)} of {sum(self.large.published.values())} images, split by near-duplicate group"
+            )
+        reasons.append(f"{p.size} px (Hausdorff in these pixels; paper 224), {p.encoder} at width {p.width}")
+        reasons.append(f"{p.pretext.epochs} pretext epochs (paper 2000)")
+        if self.args.weights is None:
+            reasons.append("random start (paper ImageNet)")
+        return "; ".join(reasons)
+
+    def _finish(self) -> None:
+        """Write the environment and the report."""
+        write_json(
+            self.folder.path / "environment.json",
+            {
+                **environment(),
+                "started": self.started,
+                "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - self.began, 1),
+            },
+        )
+        print(f"\nreport: {write_report(self.folder.path)}")

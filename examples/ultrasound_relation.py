@@ -1,0 +1,264 @@
+"""Relation contrastive pretraining for breast ultrasound segmentation (paper 000), from raw images to a report.
+
+Ellis et al., "A Self-Supervised Framework for Improved Generalisability in Ultrasound B-mode Image Segmentation".
+Any cell of its grid, {jig, jig+freq, cp-jig, cp-jig+freq} x {pirl, pirl+percep, rcl, rcl+percep}, and the supervised
+baseline:
+
+    python examples/ultrasound_relation.py --data phantom --preset small --out runs/phantom
+    python examples/ultrasound_relation.py --data Dataset_BUSI_with_GT --labels 1.0 0.5 0.2 --preset paper \\
+        --methods supervised cp-jig+freq/rcl+percep --out runs/busi
+
+The same command again goes on where a killed run stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from pipeline import cli
+from pipeline.pretext import fill_bank, spread
+from pipeline.segmentation_study import Paper, SegmentationStudy
+from pipeline.training import Fit
+from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, MultiView, views
+from sslmed.augment.functional import band_stop_mask, split_patches
+from sslmed.losses import InfoNCE, Perceptual, RelationContrastive
+from sslmed.memory import MemoryBank
+from sslmed.models import ImageHead, PatchHead, ResNetEncoder
+from torch import Tensor
+from torch.utils.data import Dataset
+
+JIGSAWS = ("jig", "jig+freq", "cp-jig", "cp-jig+freq")
+LOSSES = ("pirl", "pirl+percep", "rcl", "rcl+percep")
+METHODS = ("supervised", *(f"{jigsaw}/{loss}" for loss in LOSSES for jigsaw in JIGSAWS))
+
+
+@dataclasses.dataclass(frozen=True)
+class Constants:
+    """The paper's numbers, each with its place; [ours] where the paper leaves it open."""
+
+    grid: tuple[int, int] = (6, 6)  # III-A2: 36 patches
+    radius: tuple[float, float] = (
+        10,
+        100,
+    )  # III-A1; the X's thickness, 0 to 10, is FrequencyBandStop's default
+    unit: str = "bin"  # III-A1: of the crop's own DFT
+    dim: int = 128  # III-B
+    hidden: int = 64  # III-C: relation network
+    input_scale: float = (
+        128.0  # [ours] the raw product of unit 128-vectors, near 1/128, starves the relation network
+    )
+    momentum: float = 0.5  # III-B: m_w of the memory bank
+    level_weight: float = 0.5  # Eq. 10, IV-B: image level against patch level
+    lam_rcl: float = 0.1  # Eq. 13, IV-B: RCL against perceptual
+    lam_pirl: float = 0.75  # Eq. 13, IV-B: NCE against perceptual
+    temperature: float = 0.07  # PIRL, which III-D refers to
+    patch_head: str = "concat_linear"  # III-B: "features from each patch" concatenated, then linear
+    sgd_momentum: float = 0.9  # [ours] PIRL's
+    weight_decay: float = 1e-4  # [ours] PIRL's
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """How large a run is."""
+
+    size: int  # fine-tuning images, pixels a side
+    crop: int  # pretext images and crops, pixels a side, a multiple of the grid
+    encoder: str
+    width: int
+    phantoms: int
+    labels: tuple[float, ...]
+    pretext: Fit
+    finetune: Fit
+    pretext_lr: dict[str, float]
+    finetune_lr: tuple[float, float] = (1e-3, 1e-6)  # IV-B
+    finetune_power: float = 0.9  # IV-B
+    constants: Constants = Constants()
+
+
+# The paper's bins on 224 pixels as fractions of Nyquist, for crops of other sizes.
+SMALL_CROPS = Constants(radius=(10 / 112, 100 / 112), unit="nyquist")
+
+PRESETS = {
+    "smoke": Preset(
+        size=32, crop=48, encoder="resnet18", width=8, phantoms=40, labels=(0.5,),
+        pretext=Fit(epochs=2, batch_size=8), finetune=Fit(epochs=3, batch_size=8),
+        pretext_lr=dict.fromkeys(LOSSES, 1e-2), constants=SMALL_CROPS,
+    ),
+    "small": Preset(
+        size=64, crop=96, encoder="resnet18", width=32, phantoms=400, labels=(0.2,),
+        pretext=Fit(epochs=40, batch_size=16, precision="bf16-mixed"),
+        finetune=Fit(epochs=60, batch_size=16, precision="bf16-mixed", patience=20, patience_from=20),
+        pretext_lr=dict.fromkeys(LOSSES, 1e-2), constants=SMALL_CROPS,
+    ),
+    "paper": Preset(
+        size=224, crop=216, encoder="resnet50", width=64, phantoms=780, labels=(1.0, 0.5, 0.2),
+        pretext=Fit(epochs=2000, batch_size=16, checkpoint_every=10),  # IV-B, Table I (BUSI)
+        finetune=Fit(epochs=500, batch_size=16, patience=50, patience_from=100),  # IV-B
+        pretext_lr={"pirl": 1e-4, "pirl+percep": 1e-3, "rcl": 1e-2, "rcl+percep": 1e-3},  # Table II
+    ),
+}  # fmt: skip
+
+
+def make_views(jigsaw: str, preset: Preset) -> MultiView:
+    """t1 of the whole image and t2 of a crop: band-stop filter, jigsaw, jitter of each patch (III-A, III-B)."""
+    c = preset.constants
+    return views.pirl(
+        preset.crop, grid=c.grid, frequency="freq" in jigsaw, cross_patch=jigsaw.startswith("cp"),
+        radius=c.radius, unit=c.unit,
+    )  # fmt: skip
+
+
+class RelationPretext(L.LightningModule):
+    """PIRL's two levels with either its contrast or the relation contrast, and perceptual loss if asked for."""
+
+    def __init__(self, method: str, preset: Preset, data: Dataset[Any]) -> None:
+        super().__init__()
+        c = preset.constants
+        jigsaw, loss = method.split("/")
+        self.preset, self.data, self.lr = preset, data, preset.pretext_lr[loss]
+        self.views = make_views(jigsaw, preset)
+        self.encoder = ResNetEncoder(preset.encoder, width=preset.width).to(memory_format=torch.channels_last)
+        features = self.encoder.channels[-1]
+        self.image_head = ImageHead(features, c.dim)
+        self.patch_head = PatchHead(features, c.dim, patches=c.grid[0] * c.grid[1], style=c.patch_head)
+        self.bank = MemoryBank(len(data), c.dim, momentum=c.momentum)  # type: ignore[arg-type]
+        relation = loss.startswith("rcl")
+        self.contrast = (
+            RelationContrastive(c.dim, hidden=c.hidden, input_scale=c.input_scale)
+            if relation
+            else InfoNCE(temperature=c.temperature)
+        )
+        self.perceptual = Perceptual() if "percep" in loss else None
+        self.lam = (c.lam_rcl if relation else c.lam_pirl) if self.perceptual else 1.0
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Unit vectors (B, dim) of whole images, for the memory bank."""
+        return self.image_head(self.encoder(images.contiguous(memory_format=torch.channels_last))[-1])
+
+    def on_train_start(self) -> None:
+        """Lightning's hook: the first encode pass; a resumed run has its bank in the checkpoint."""
+        if self.global_step == 0:
+            fill_bank(self.bank, self, self.data, batch_size=self.preset.pretext.batch_size)
+
+    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+        """Eq. 7 to 13."""
+        images, index = batch
+        image_view, patch_view = self.views(images)
+        patches = split_patches(patch_view, self.preset.constants.grid)  # (B, P, 1, h, w)
+        image_maps = self.encoder(image_view.contiguous(memory_format=torch.channels_last))
+        patch_maps = self.encoder(patches.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        image = self.image_head(image_maps[-1])
+        patch = self.patch_head(patch_maps[-1].mean((2, 3)).unflatten(0, patches.shape[:2]))
+
+        positive, negatives = self.bank[index], self.bank.negatives(index)
+        w = self.preset.constants.level_weight
+        image_level, patch_level = (
+            self.contrast(image, positive, negatives),
+            self.contrast(patch, positive, negatives),
+        )
+        loss = self.lam * (w * image_level + (1 - w) * patch_level)
+        terms = {"image_level": image_level, "patch_level": patch_level}
+        if self.perceptual is not None:
+            layer3 = patch_maps[3].unflatten(0, patches.shape[:2])  # the paper's "layer 40" of a ResNet-50
+            terms["perceptual"] = self.perceptual(image_maps[3], layer3)
+            loss = loss + (1 - self.lam) * terms["perceptual"]
+
+        self.bank.update(index, image.detach())
+        terms = {"loss": loss, **terms, "feature_sd": spread(image)}
+        self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Lightning's hook: SGD at a constant rate."""
+        c = self.preset.constants
+        return torch.optim.SGD(
+            self.parameters(), self.lr, momentum=c.sgd_momentum, weight_decay=c.weight_decay
+        )
+
+
+def gallery(images: Tensor, preset: Preset) -> dict[str, np.ndarray]:
+    """The paper's Fig. 2 and 3 on images (N, 1, H, W): filtered, with the bins kept, and puzzled."""
+    c = preset.constants
+    generator = torch.Generator().manual_seed(0)
+    stop = FrequencyBandStop(radius=c.radius, unit=c.unit, generator=generator)
+    params = stop.forward_parameters(images.shape)
+    filtered = stop(images, params=params)
+    size = (images.shape[-2], images.shape[-1])
+    bins = min(size) / 2 if c.unit == "nyquist" else 1
+    lengths = (params[name] * bins for name in ("inner", "outer", "cross"))
+    kept = band_stop_mask(size, *lengths, cross_from=stop.cross_from * bins)
+    jigsaw = CrossPatchJigsaw(grid=c.grid, generator=generator)
+    pieces = jigsaw.forward_parameters(images.shape)
+    return {
+        "original": images[:, 0].numpy(),
+        "filtered": filtered[:, 0].numpy(),
+        "kept": kept[:, 0].numpy(),
+        "jigsaw": jigsaw(filtered, params=pieces)[:, 0].numpy(),
+        "grid": np.array(c.grid),
+        "focal": pieces["focal"].numpy(),
+    }
+
+
+PAPER = Paper(
+    number="000",
+    title="Relation contrastive pretraining for breast ultrasound segmentation",
+    results=Path(__file__).parent / "papers" / "ultrasound_relation.csv",
+    pretext=RelationPretext,
+    gallery=gallery,
+    pick_results=lambda name: "BUSI",  # the paper's largest set; the phantom and BUS-BRA stand beside it
+)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = cli.Parser(prog="ultrasound_relation.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--data", default="phantom", help="phantom (default), a BUSI or BUS-BRA folder, or a folder "
+                        "of unlabelled images (pretext learning only)")  # fmt: skip
+    parser.add_argument("--pretext-data", metavar="FOLDER", help="learn the pretext on these images instead of the "
+                        "training part of --data; no labels needed")  # fmt: skip
+    parser.add_argument("--leave-out-copies", action="store_true", help="leave out images of --pretext-data that "
+                        "copy a validation or test image, instead of refusing the folder")  # fmt: skip
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", default=["supervised", "cp-jig+freq/rcl+percep"],
+                        help=f"`all`, `supervised`, or JIGSAW/LOSS with JIGSAW in {{{', '.join(JIGSAWS)}}} and LOSS "
+                        f"in {{{', '.join(LOSSES)}}} (default: supervised cp-jig+freq/rcl+percep)")  # fmt: skip
+    parser.add_argument("--labels", nargs="+", type=cli.fraction, metavar="FRACTION", help="shares of the training "
+                        "cases whose masks may be used (default: the preset's)")  # fmt: skip
+    parser.add_argument("--preset", choices=PRESETS, default="small", help="smoke: under a minute; small (default): "
+                        "64 px, ResNet-18 of half width, for CPUs; paper: the paper's own numbers")  # fmt: skip
+    parser.add_argument(
+        "--seeds", nargs="+", type=cli.seed, default=[0], metavar="N", help="splits and runs (0)"
+    )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="a torchvision ResNet's state dict to start the "
+                        "encoder from, for every method (the paper starts from ImageNet)")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("runs/ultrasound_relation"), help="the run folder")
+    args = parser.parse_args(arguments)
+    if args.methods == ["all"]:
+        args.methods = list(METHODS)
+    unknown = [m for m in args.methods if m not in METHODS]
+    if unknown:
+        parser.error(
+            f"argument --methods: unknown {unknown[0]!r}; give all, supervised, or JIGSAW/LOSS as {METHODS[-1]}"
+        )
+    args.labels = args.labels or list(PRESETS[args.preset].labels)
+    return args
+
+
+def main() -> None:
+    """Run the program."""
+    args = parse()
+
+    def prepare() -> Callable[[], int]:
+        return SegmentationStudy(args, PRESETS[args.preset], PAPER).run
+
+    cli.run_as_program(prepare, prog="ultrasound_relation.py")
+
+
+if __name__ == "__main__":
+    main()
