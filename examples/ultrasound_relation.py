@@ -22,6 +22,9 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
 from pipeline import cli
 from pipeline.pretext import fill_bank, spread
 from pipeline.segmentation_study import Paper, SegmentationStudy
@@ -31,8 +34,6 @@ from sslmed.augment.functional import band_stop_mask, split_patches
 from sslmed.losses import InfoNCE, Perceptual, RelationContrastive
 from sslmed.memory import MemoryBank
 from sslmed.models import ImageHead, PatchHead, ResNetEncoder
-from torch import Tensor
-from torch.utils.data import Dataset
 
 JIGSAWS = ("jig", "jig+freq", "cp-jig", "cp-jig+freq")
 LOSSES = ("pirl", "pirl+percep", "rcl", "rcl+percep")

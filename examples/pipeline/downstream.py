@@ -9,12 +9,12 @@ import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sslmed import metrics
-from sslmed.models import ResUNet
 from torch import Tensor
 
 from pipeline.inputs import ImageSet
 from pipeline.runs import write_csv, write_npz
+from sslmed import metrics
+from sslmed.models import ResUNet
 
 METRICS = ("dice", "jaccard", "precision", "recall", "hausdorff")
 COLUMNS = ("id", "label", "target_empty", "pred_empty", *METRICS)

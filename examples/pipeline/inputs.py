@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from sslmed.data import BUSBRA, BUSI, Phantom, UnlabelledImages, splits
 from torch.utils.data import TensorDataset
+
+from sslmed.data import BUSBRA, BUSI, Phantom, UnlabelledImages, splits
 
 FRACTIONS = (0.7, 0.1, 0.2)  # train, validation, test: paper 000, Table I
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from sslmed.memory import MemoryBank
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipeline.runs import write_tensors
 from pipeline.training import Fit, fit
+from sslmed.memory import MemoryBank
 
 
 def pretrain(

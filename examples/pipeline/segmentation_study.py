@@ -14,7 +14,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from sslmed.models import ResNetEncoder, ResUNet, load_encoder
 from torch.utils.data import TensorDataset
 
 from pipeline import downstream, inputs, study
@@ -23,6 +22,7 @@ from pipeline.pretext import pretrain
 from pipeline.report import write_report
 from pipeline.runs import RunFolder, environment, read_csv, write_json, write_npz, write_tensors
 from pipeline.training import BEST, LAST, derived_seed, fit
+from sslmed.models import ResNetEncoder, ResUNet, load_encoder
 
 GROWING = ("methods", "labels", "seeds")  # lists that a later command may add to
 

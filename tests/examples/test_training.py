@@ -10,10 +10,11 @@ pytest.importorskip("lightning")
 
 import lightning as L
 import torch
-from pipeline.runs import read_csv
-from pipeline.training import EvenBatches, Fit, OrderByEpoch, derived_seed, fit
 from torch import nn
 from torch.utils.data import TensorDataset
+
+from pipeline.runs import read_csv
+from pipeline.training import EvenBatches, Fit, OrderByEpoch, derived_seed, fit
 
 
 class Toy(L.LightningModule):
@@ -74,7 +75,17 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 
 
 def test_derived_seeds_differ_by_every_part() -> None:
-    assert len({derived_seed(0, "a", 1), derived_seed(0, "a", 2), derived_seed(0, "b", 1), derived_seed(1, "a", 1)}) == 4
+    assert (
+        len(
+            {
+                derived_seed(0, "a", 1),
+                derived_seed(0, "a", 2),
+                derived_seed(0, "b", 1),
+                derived_seed(1, "a", 1),
+            }
+        )
+        == 4
+    )
     assert 0 <= derived_seed(0) < 2**63
 
 
@@ -83,7 +94,15 @@ def test_a_killed_fit_ends_like_an_unbroken_one(tmp_path: Path) -> None:
     torch.manual_seed(99)
     whole = fit(Toy(), data(), settings, folder=tmp_path / "whole", seed=5, title="whole", val=data(4))
     with pytest.raises(RuntimeError, match="killed"):
-        fit(Toy(die_after=2), data(), settings, folder=tmp_path / "broken", seed=5, title="broken", val=data(4))
+        fit(
+            Toy(die_after=2),
+            data(),
+            settings,
+            folder=tmp_path / "broken",
+            seed=5,
+            title="broken",
+            val=data(4),
+        )
     torch.manual_seed(7)  # another process begins with another global state
     resumed = Toy()
     ends = fit(resumed, data(), settings, folder=tmp_path / "broken", seed=5, title="broken", val=data(4))
