@@ -72,13 +72,28 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (a @ b) / (a.norm() * b.norm())
 
 
-def info_nce(query, positive, negatives, temperature):
+def nt_xent(z0, z1, temperature):
+    z, n = torch.cat([z0, z1]), len(z0)
+    losses = []
+    for i in range(2 * n):
+        similarity = [torch.exp(cosine(z[i], z[j]) / temperature) for j in range(2 * n)]
+        losses.append(
+            -torch.log(similarity[(i + n) % (2 * n)] / sum(s for j, s in enumerate(similarity) if j != i))
+        )
+    return sum(losses) / len(losses)
+
+
+def info_nce(query, positive, negatives, temperature, ids=None, negative_ids=None):
     losses = []
     for i in range(len(query)):
         if negatives is None:
             others = [positive[j] for j in range(len(positive)) if j != i]
+            labels = None if ids is None else [ids[j] for j in range(len(positive)) if j != i]
         else:
             others = list(negatives if negatives.ndim == 2 else negatives[i])
+            labels = negative_ids if negative_ids is None or negative_ids.ndim == 1 else negative_ids[i]
+        if ids is not None:
+            others = [row for row, label in zip(others, labels, strict=True) if label != ids[i]]
         top = torch.exp(cosine(query[i], positive[i]) / temperature)
         rest = sum(torch.exp(cosine(query[i], n) / temperature) for n in others)
         losses.append(-torch.log(top / (top + rest)))

@@ -1,4 +1,4 @@
-"""InfoNCE and NCE: closed forms, literal loops, gradients, invariances, precision, bad input."""
+"""NT-Xent, InfoNCE and NCE: closed forms, literal loops, gradients, invariances, precision, bad input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sslmed.losses import NCE, InfoNCE, info_nce, nce
+from sslmed.losses import NCE, InfoNCE, NTXent, info_nce, nce, nt_xent
 
 
 def rows(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -24,6 +24,136 @@ NEGATIVES = {"shared": (7, 6), "own": (5, 7, 6), "in-batch": None}
 def negatives_of(kind: str) -> torch.Tensor | None:
     shape = NEGATIVES[kind]
     return None if shape is None else rows(*shape, seed=2)
+
+
+NT_XENT_OF_ORTHONORMAL = [
+    (4, 0.5, 0.594438),
+    (8, 0.07, 8.7482e-6),
+    (64, 0.1, 0.00570409),
+    (256, 0.5, 4.248795),
+]
+
+
+@pytest.mark.parametrize("block_size", [None, 3])
+@pytest.mark.parametrize(("n", "temperature", "expected"), NT_XENT_OF_ORTHONORMAL)
+def test_nt_xent_of_equal_views_of_orthonormal_samples(
+    n: int, temperature: float, expected: float, block_size: int | None
+) -> None:
+    loss = nt_xent(torch.eye(n), torch.eye(n), temperature=temperature, block_size=block_size)
+    assert loss.item() == pytest.approx(expected, rel=2e-5)
+    assert loss.item() == pytest.approx(math.log1p((2 * n - 2) * math.exp(-1 / temperature)), rel=2e-6)
+
+
+@pytest.mark.parametrize("n", [2, 4, 64, 256])
+def test_nt_xent_of_collapsed_rows(n: int) -> None:
+    z = torch.ones(n, 3)
+    assert NTXent()(z, 5 * z).item() == pytest.approx(math.log(2 * n - 1), rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 0.5, 10.0])
+def test_nt_xent_equals_the_loop(temperature: float) -> None:
+    z0, z1 = rows(5, 6), rows(5, 6, seed=1)
+    torch.testing.assert_close(
+        nt_xent(z0, z1, temperature=temperature), reference.nt_xent(z0, z1, temperature)
+    )
+
+
+def test_gradients_of_nt_xent() -> None:
+    inputs = rows(4, 5).requires_grad_(), rows(4, 5, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda *z: nt_xent(*z, temperature=0.3), inputs)
+    assert torch.autograd.gradgradcheck(lambda *z: nt_xent(*z, temperature=0.3), inputs)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), exponent=st.floats(-6, 6), block_size=st.sampled_from([None, 1, 4]))
+def test_nt_xent_ignores_row_scale_batch_order_and_the_order_of_views(
+    seed: int, exponent: float, block_size: int | None
+) -> None:
+    z0, z1 = rows(5, 6, seed=seed), rows(5, 6, seed=seed + 1)
+    order = torch.randperm(5, generator=torch.Generator().manual_seed(seed))
+    loss = nt_xent(z0, z1, block_size=block_size)
+    torch.testing.assert_close(nt_xent(z1, z0, block_size=block_size), loss)
+    torch.testing.assert_close(nt_xent(z0[order], z1[order], block_size=block_size), loss)
+    torch.testing.assert_close(nt_xent(10**exponent * z0, z1, block_size=block_size), loss)
+
+
+def test_nt_xent_bad_input() -> None:
+    z = torch.rand(4, 6)
+    with pytest.raises(ValueError, match="z0 must have at least 2 rows, got 1"):
+        nt_xent(z[:1], z[:1])
+    with pytest.raises(ValueError, match=r"z0 and z1 must have the same shape, got \(4, 6\) and \(3, 6\)"):
+        nt_xent(z, z[:3])
+    with pytest.raises(TypeError, match="z1 must be a floating point tensor"):
+        nt_xent(z, z.int())
+    with pytest.raises(ValueError, match="same device, got z0 on cpu, z1 on meta"):
+        nt_xent(z, z.to("meta"))
+    with pytest.raises(ValueError, match="temperature must be a finite number"):
+        NTXent(temperature=0.0)
+    for block_size in (0, -1):
+        with pytest.raises(ValueError, match="block_size must be at least 1"):
+            NTXent(block_size=block_size)
+    with pytest.raises(TypeError, match="block_size must be an integer"):
+        InfoNCE(block_size=2.0)
+
+
+@pytest.mark.parametrize("block_size", [None, 2])
+@pytest.mark.parametrize("kind", NEGATIVES)
+def test_ids_leave_out_negatives_as_in_the_loop(kind: str, block_size: int | None) -> None:
+    q, p, n = rows(5, 6), rows(5, 6, seed=1), negatives_of(kind)
+    ids = torch.tensor([0, 1, 0, 2, 3])
+    labels = torch.arange(7) % 5
+    negative_ids = {"shared": labels, "own": labels.repeat(5, 1), "in-batch": None}[kind]
+    loss = info_nce(q, p, n, ids=ids, negative_ids=negative_ids, block_size=block_size)
+    torch.testing.assert_close(loss, reference.info_nce(q, p, n, 0.07, ids, negative_ids))
+    assert not torch.isclose(loss, info_nce(q, p, n))
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.07])
+@pytest.mark.parametrize("block_size", [None, 2])
+@pytest.mark.parametrize("kind", NEGATIVES)
+def test_a_query_without_negatives_counts_zero(kind: str, block_size: int | None, temperature: float) -> None:
+    q, p, n = rows(5, 6).requires_grad_(), rows(5, 6, seed=1).requires_grad_(), negatives_of(kind)
+    negative_ids = None if n is None else torch.zeros(n.shape[:-1], dtype=torch.int64)
+    loss = info_nce(
+        q,
+        p,
+        n if n is None else n.requires_grad_(),
+        ids=torch.zeros(5, dtype=torch.int64),
+        negative_ids=negative_ids,
+        block_size=block_size,
+        temperature=temperature,
+    )
+    loss.backward()
+    assert loss == 0
+    assert (q.grad == 0).all()
+    assert (p.grad == 0).all()
+    assert n is None or (n.grad == 0).all()
+
+
+def test_bad_ids() -> None:
+    q, n, ids = torch.rand(4, 6), torch.rand(7, 6), torch.arange(4)
+    with pytest.raises(ValueError, match=r"ids must have shape \(4,\) to label query, got \(3,\)"):
+        info_nce(q, q, ids=ids[:3])
+    with pytest.raises(
+        ValueError, match=r"negative_ids must have shape \(7,\) to label negatives, got \(4,\)"
+    ):
+        info_nce(q, q, n, ids=ids, negative_ids=ids)
+    with pytest.raises(
+        ValueError, match=r"negative_ids must have shape \(4, 7\) to label negatives, got \(7,\)"
+    ):
+        info_nce(q, q, n.expand(4, 7, 6), ids=ids, negative_ids=torch.arange(7))
+    with pytest.raises(ValueError, match="negative_ids must be given along with ids, got None"):
+        info_nce(q, q, n, ids=ids)
+    with pytest.raises(ValueError, match="ids must be given along with negative_ids, got None"):
+        info_nce(q, q, n, negative_ids=torch.arange(7))
+    with pytest.raises(ValueError, match="negative_ids must be None when negatives is None"):
+        info_nce(q, q, ids=ids, negative_ids=ids)
+    with pytest.raises(TypeError, match=r"ids must be a tensor of integers, got torch\.float32"):
+        info_nce(q, q, ids=ids.float())
+    with pytest.raises(TypeError, match="ids must be a tensor of integers, got list"):
+        info_nce(q, q, ids=[0, 1, 2, 3])
+    with pytest.raises(ValueError, match="same device, got query on cpu, ids on meta"):
+        info_nce(q, q, ids=ids.to("meta"))
 
 
 @pytest.mark.parametrize("k", [16384, 65536])
@@ -125,8 +255,8 @@ def test_no_gradient_where_none_is_asked_for() -> None:
 def test_narrow_dtypes_equal_float64_on_the_same_numbers(
     dtype: torch.dtype, temperature: float, scale: float, device: torch.device
 ) -> None:
-    for kind in (*NEGATIVES, "nce"):
-        n = negatives_of("own" if kind == "nce" else kind)
+    for kind in (*NEGATIVES, "nce", "nt_xent"):
+        n = None if kind == "nt_xent" else negatives_of("own" if kind == "nce" else kind)
         tensors = [x for x in (rows(5, 6), rows(5, 6, seed=1), n) if x is not None]
         narrow = [(x * scale).to(device, dtype).requires_grad_() for x in tensors]
         wide = [x.detach().double().requires_grad_() for x in narrow]
@@ -134,6 +264,8 @@ def test_narrow_dtypes_equal_float64_on_the_same_numbers(
         for inputs in (narrow, wide):
             if kind == "nce":
                 loss = nce(*inputs, population=100, temperature=temperature)
+            elif kind == "nt_xent":
+                loss = nt_xent(*inputs, temperature=temperature)
             else:
                 loss = info_nce(*inputs, temperature=temperature)
             results.append((loss, torch.autograd.grad(loss * scale, inputs)))
@@ -152,9 +284,9 @@ def test_autocast_changes_nothing() -> None:
         rows(5, 6, seed=1, dtype=torch.float32),
         rows(5, 7, 6, dtype=torch.float32),
     )
-    expected = info_nce(q, p), info_nce(q, p, n), nce(q, p, n, population=9)
+    expected = info_nce(q, p), info_nce(q, p, n), nce(q, p, n, population=9), nt_xent(q, p)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert (info_nce(q, p), info_nce(q, p, n), nce(q, p, n, population=9)) == expected
+        assert (info_nce(q, p), info_nce(q, p, n), nce(q, p, n, population=9), nt_xent(q, p)) == expected
 
 
 def test_mixed_dtypes_work_in_the_widest() -> None:
@@ -190,6 +322,8 @@ def test_the_loss_compiles_in_one_graph(kind: str) -> None:
 
 def test_modules_show_their_settings() -> None:
     assert repr(InfoNCE(temperature=0.2)) == "InfoNCE(temperature=0.2)"
+    assert repr(InfoNCE(block_size=64)) == "InfoNCE(temperature=0.07, block_size=64)"
+    assert repr(NTXent()) == "NTXent(temperature=0.5)"
     assert repr(NCE()) == "NCE(temperature=0.07)"
 
 
@@ -279,3 +413,26 @@ def test_info_nce_equals_lightly_with_a_memory_bank() -> None:
     queue = queue if queue.shape == (32, 6) else queue.T
     expected = peer(q.clone().requires_grad_(), p)
     torch.testing.assert_close(info_nce(q, p, queue, temperature=0.2), expected.detach())
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("block_size", [None, 7])
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_nt_xent_equals_lightly(temperature: float, block_size: int | None) -> None:
+    from lightly.loss import NTXentLoss
+
+    ours = [rows(32, 6, seed=i, dtype=torch.float32).requires_grad_() for i in (0, 1)]
+    theirs = [z.detach().clone().requires_grad_() for z in ours]
+    loss = nt_xent(*ours, temperature=temperature, block_size=block_size)
+    expected = NTXentLoss(temperature=temperature)(*theirs)
+    torch.testing.assert_close(loss, expected)
+    for got, want in zip(torch.autograd.grad(loss, ours), torch.autograd.grad(expected, theirs), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.peers
+def test_nt_xent_equals_monai() -> None:
+    from monai.losses import ContrastiveLoss
+
+    z0, z1 = rows(8, 6, dtype=torch.float32), rows(8, 6, seed=1, dtype=torch.float32)
+    torch.testing.assert_close(nt_xent(z0, z1), ContrastiveLoss(temperature=0.5)(z0, z1))

@@ -41,6 +41,32 @@ def check_negatives(
     _checks.same_device(**{anchor_name: anchor, "negatives": negatives})
 
 
+def check_ids(
+    query: torch.Tensor,
+    negatives: torch.Tensor | None,
+    ids: torch.Tensor | None,
+    negative_ids: torch.Tensor | None,
+) -> None:
+    """Raise unless `ids` (N,) and `negative_ids` (K,) or (N, K) label query and negatives, or are None."""
+    if negatives is None and negative_ids is not None:
+        raise ValueError("negative_ids must be None when negatives is None: ids labels both sides")
+    if negatives is not None and (ids is None) != (negative_ids is None):
+        given, missing = ("ids", "negative_ids") if negative_ids is None else ("negative_ids", "ids")
+        raise ValueError(f"{missing} must be given along with {given}, got None")
+    labelled = (("ids", ids, "query", query), ("negative_ids", negative_ids, "negatives", negatives))
+    for name, labels, owner, rows in labelled:
+        if labels is None or rows is None:
+            continue
+        if not isinstance(labels, torch.Tensor) or labels.is_floating_point() or labels.is_complex():
+            got = labels.dtype if isinstance(labels, torch.Tensor) else type(labels).__name__
+            raise TypeError(f"{name} must be a tensor of integers, got {got}")
+        if labels.shape != rows.shape[:-1]:
+            raise ValueError(
+                f"{name} must have shape {tuple(rows.shape[:-1])} to label {owner}, got {tuple(labels.shape)}"
+            )
+        _checks.same_device(**{owner: rows, name: labels})
+
+
 def widest(*tensors: torch.Tensor) -> torch.dtype:
     """The dtype a loss of these tensors works in: the widest of theirs, at least float32."""
     dtype = torch.float32

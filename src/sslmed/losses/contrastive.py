@@ -1,12 +1,15 @@
-"""Contrastive losses on embeddings: InfoNCE and noise-contrastive estimation.
+"""Contrastive losses on embeddings: NT-Xent, InfoNCE and noise-contrastive estimation.
 
-InfoNCE: van den Oord et al., "Representation learning with contrastive predictive coding", 2018, Eq. 4, in
-the form of He et al., "MoCo", CVPR 2020, Eq. 1. NCE: Wu et al., "Unsupervised feature learning via
-non-parametric instance discrimination", CVPR 2018, Eqs. 5-8, as used by Misra and van der Maaten, "PIRL",
-CVPR 2020.
+NT-Xent: Chen et al., "SimCLR", ICML 2020, Eq. 1. InfoNCE: van den Oord et al., "Representation learning with
+contrastive predictive coding", 2018, Eq. 4, in the form of He et al., "MoCo", CVPR 2020, Eq. 1. NCE: Wu et
+al., "Unsupervised feature learning via non-parametric instance discrimination", CVPR 2018, Eqs. 5-8, as used
+by Misra and van der Maaten, "PIRL", CVPR 2020.
 
 Similarities are cosines: rows are scaled to length 1 inside, and a row of zeros has cosine 0 with everything.
-All sums of exponentials stay in log space, in float32 or wider, with autocast off.
+All work is in float32 or wider with autocast off, and in log space.
+
+`block_size` bounds the memory of a loss, exactly: value and gradient are those of the whole matrix. None
+picks the faster way: the whole matrix up to 16 384 similarities, and under torch.compile; blocks above.
 """
 
 from __future__ import annotations
@@ -18,7 +21,49 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import _checks
-from ._rows import check_negatives, check_pair, unit_rows, widest
+from ._blocked import never, paired_logsumexp, shared_logsumexp
+from ._rows import check_ids, check_negatives, check_pair, unit_rows, widest
+
+
+def nt_xent(
+    z0: torch.Tensor, z1: torch.Tensor, *, temperature: float = 0.5, block_size: int | None = None
+) -> torch.Tensor:
+    """Normalised temperature-scaled cross-entropy: each view finds its partner among all other views.
+
+    The mean over the 2N rows of -log(e^{s(i, partner) / T} / sum_{j != i} e^{s(i, j) / T}), s being the
+    cosine. Google's code returns twice this (the sum of two means over N rows).
+
+    Args:
+        z0: (N, D), one view of each sample, N >= 2.
+        z1: (N, D), another view of the same samples.
+        temperature: T, above 0.
+        block_size: rows of similarities held at a time, for memory O(N x block); None: the fastest, which may
+            hold 256 MiB (4096 samples take 128 MiB in float32).
+
+    Returns:
+        The loss, a scalar of at least float32.
+
+    Raises:
+        TypeError: a tensor is not of floating point.
+        ValueError: shapes or devices that do not fit, fewer than two samples, or a setting that is not
+            positive.
+
+    Example:
+        With all rows equal the loss is log(2N - 1):
+
+        >>> import torch
+        >>> nt_xent(torch.ones(4, 8), torch.ones(4, 8))  # log 7
+        tensor(1.9459)
+    """
+    temperature, block_size = _checked_settings(temperature, block_size)
+    check_pair(z0=z0, z1=z1)
+    if len(z0) < 2:
+        raise ValueError("z0 must have at least 2 rows, got 1: there is no negative")
+    with torch.autocast(z0.device.type, enabled=False):
+        z = unit_rows(torch.cat([z0, z1]).to(widest(z0, z1)))
+        u0, u1 = z.chunk(2)
+        agreement = ((u0 * u1).sum(dim=1) / temperature).repeat(2)
+        return _cross_entropy(agreement, paired_logsumexp(z, temperature, block_size))
 
 
 def info_nce(
@@ -27,11 +72,14 @@ def info_nce(
     negatives: torch.Tensor | None = None,
     *,
     temperature: float = 0.07,
+    block_size: int | None = None,
+    ids: torch.Tensor | None = None,
+    negative_ids: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross-entropy of finding each query's positive among the negatives.
 
-    The mean over i of -log(e^{q_i p_i / T} / (e^{q_i p_i / T} + sum_k e^{q_i n_k / T})), with cosines as
-    products.
+    The mean over i of -log(e^{s(q_i, p_i) / T} / (e^{s(q_i, p_i) / T} + sum_k e^{s(q_i, n_k) / T})), s being
+    the cosine.
 
     Args:
         query: (N, D).
@@ -39,22 +87,32 @@ def info_nce(
         negatives: (K, D), shared by all queries, as a queue; or (N, K, D), each query's own, as from a memory
             bank; or None: for query i, the rows of `positive` other than i.
         temperature: T, above 0.
+        block_size: shared negatives held at a time, for memory O(N x block); None: the fastest. Negatives of
+            shape (N, K, D) are not cut into blocks: they are larger than their similarities.
+        ids: (N,) integers, the patient or image of each query: negatives with its id are left out. A query
+            that loses all its negatives counts as a loss of 0.
+        negative_ids: (K,) or (N, K) integers, the ids of `negatives`; None if `negatives` is None.
 
     Returns:
         The loss, a scalar of at least float32.
 
     Raises:
-        TypeError: a tensor is not of floating point.
-        ValueError: shapes or devices that do not fit, no negatives, or a temperature that is not positive.
+        TypeError: a tensor is not of floating point, or ids are not integers.
+        ValueError: shapes or devices that do not fit, no negatives, ids on one side only, or a setting that
+            is not positive.
 
     Example:
         With K negatives and all cosines equal the loss is log(K + 1):
 
         >>> import torch
-        >>> info_nce(torch.ones(2, 4), torch.ones(2, 4), torch.ones(7, 4))  # log 8
+        >>> q, p, n = torch.ones(2, 4), torch.ones(2, 4), torch.ones(7, 4)
+        >>> info_nce(q, p, n)  # log 8
         tensor(2.0794)
+        >>> patients, queued = torch.tensor([0, 1]), torch.tensor([0, 0, 1, 1, 2, 3, 4])
+        >>> info_nce(q, p, n, ids=patients, negative_ids=queued)  # log 6
+        tensor(1.7918)
     """
-    temperature = _checks.number("temperature", temperature, low=0, low_open=True)
+    temperature, block_size = _checked_settings(temperature, block_size)
     check_pair(query=query, positive=positive)
     if negatives is not None:
         check_negatives("query", query, negatives, per_anchor=False)
@@ -62,17 +120,25 @@ def info_nce(
         raise ValueError(
             "query must have at least 2 rows when negatives is None, got 1: there is no negative"
         )
+    check_ids(query, negatives, ids, negative_ids)
     with torch.autocast(query.device.type, enabled=False):
         dtype = widest(query, positive, query if negatives is None else negatives)
         query, positive = unit_rows(query.to(dtype)), unit_rows(positive.to(dtype))
         agreement = (query * positive).sum(dim=1) / temperature
+        if negatives is not None and negatives.ndim == 3:
+            logits = torch.einsum("nd,nkd->nk", query, unit_rows(negatives.to(dtype))) / temperature
+            if ids is not None and negative_ids is not None:
+                logits = logits.masked_fill(ids[:, None] == negative_ids, never(dtype))
+            return _cross_entropy(agreement, logits.logsumexp(dim=1))
         if negatives is None:
-            own = torch.eye(len(query), dtype=torch.bool, device=query.device)
-            logits = (query @ positive.T / temperature).masked_fill(own, -math.inf)
-        else:
-            logits = _similarities(query, unit_rows(negatives.to(dtype))) / temperature
-        # The same as cross-entropy over [positive, negatives], but exact where the loss is far below 1.
-        return -F.logsigmoid(agreement - logits.logsumexp(dim=1)).mean()
+            negatives = positive
+            ids = torch.arange(len(query), device=query.device) if ids is None else ids
+            negative_ids = ids
+        elif negatives.requires_grad:
+            negatives = unit_rows(negatives.to(dtype))
+        return _cross_entropy(
+            agreement, shared_logsumexp(query, negatives, temperature, block_size, ids, negative_ids)
+        )
 
 
 def nce(
@@ -124,13 +190,38 @@ def nce(
         dtype = widest(query, positive, negatives)
         query, positive = unit_rows(query.to(dtype)), unit_rows(positive.to(dtype))
         agreement = (query * positive).sum(dim=1, keepdim=True)
-        scores = (
-            torch.cat([agreement, _similarities(query, unit_rows(negatives.to(dtype)))], dim=1) / temperature
-        )
+        others = torch.einsum("nd,nkd->nk", query, unit_rows(negatives.to(dtype)))
+        scores = torch.cat([agreement, others], dim=1) / temperature
         log_z = math.log(population) + scores.flatten().logsumexp(dim=0) - math.log(scores.numel())
         log_noise = math.log(negatives.shape[1] / population)
         log_odds = scores - log_z - log_noise
         return -(F.logsigmoid(log_odds[:, 0]) + F.logsigmoid(-log_odds[:, 1:]).sum(dim=1)).mean()
+
+
+class NTXent(nn.Module):
+    """`nt_xent` with stored settings.
+
+    Args:
+        temperature: as in `nt_xent`.
+        block_size: as in `nt_xent`.
+
+    Example:
+        >>> import torch
+        >>> NTXent(temperature=0.1)(torch.rand(8, 16), torch.rand(8, 16)).shape
+        torch.Size([])
+    """
+
+    def __init__(self, *, temperature: float = 0.5, block_size: int | None = None) -> None:
+        super().__init__()
+        self.temperature, self.block_size = _checked_settings(temperature, block_size)
+
+    def forward(self, z0: torch.Tensor, z1: torch.Tensor) -> torch.Tensor:
+        """The loss of two views z0 and z1, both (N, D)."""
+        return nt_xent(z0, z1, temperature=self.temperature, block_size=self.block_size)
+
+    def extra_repr(self) -> str:
+        """Show the settings."""
+        return _shown(self.temperature, self.block_size)
 
 
 class InfoNCE(nn.Module):
@@ -138,6 +229,7 @@ class InfoNCE(nn.Module):
 
     Args:
         temperature: as in `info_nce`.
+        block_size: as in `info_nce`.
 
     Example:
         >>> import torch
@@ -145,19 +237,33 @@ class InfoNCE(nn.Module):
         torch.Size([])
     """
 
-    def __init__(self, *, temperature: float = 0.07) -> None:
+    def __init__(self, *, temperature: float = 0.07, block_size: int | None = None) -> None:
         super().__init__()
-        self.temperature = _checks.number("temperature", temperature, low=0, low_open=True)
+        self.temperature, self.block_size = _checked_settings(temperature, block_size)
 
     def forward(
-        self, query: torch.Tensor, positive: torch.Tensor, negatives: torch.Tensor | None = None
+        self,
+        query: torch.Tensor,
+        positive: torch.Tensor,
+        negatives: torch.Tensor | None = None,
+        *,
+        ids: torch.Tensor | None = None,
+        negative_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The loss of query (N, D), positive (N, D) and negatives (K, D), (N, K, D) or None."""
-        return info_nce(query, positive, negatives, temperature=self.temperature)
+        return info_nce(
+            query,
+            positive,
+            negatives,
+            temperature=self.temperature,
+            block_size=self.block_size,
+            ids=ids,
+            negative_ids=negative_ids,
+        )
 
     def extra_repr(self) -> str:
         """Show the settings."""
-        return f"temperature={self.temperature:g}"
+        return _shown(self.temperature, self.block_size)
 
 
 class NCE(nn.Module):
@@ -187,8 +293,18 @@ class NCE(nn.Module):
         return f"temperature={self.temperature:g}"
 
 
-def _similarities(query: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-    """Products (N, K) of rows (N, D) with shared rows (K, D) or each row's own (N, K, D)."""
-    if negatives.ndim == 2:
-        return query @ negatives.T
-    return torch.einsum("nd,nkd->nk", query, negatives)
+def _cross_entropy(agreement: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of logits [positive, negatives], given the log-sum-exp of the negatives' (N,).
+
+    Unlike the difference of two large numbers, this is exact also where the loss is far below 1.
+    """
+    return -F.logsigmoid(agreement - negatives).mean()
+
+
+def _checked_settings(temperature: float, block_size: int | None) -> tuple[float, int | None]:
+    temperature = _checks.number("temperature", temperature, low=0, low_open=True)
+    return temperature, None if block_size is None else _checks.integer("block_size", block_size, low=1)
+
+
+def _shown(temperature: float, block_size: int | None) -> str:
+    return f"temperature={temperature:g}" + ("" if block_size is None else f", block_size={block_size}")
