@@ -1,11 +1,11 @@
-"""Relation contrastive pretraining for breast ultrasound segmentation (paper 000), from raw images to a report.
+r"""Relation contrastive pretraining for breast ultrasound segmentation (paper 000), from raw images to a report.
 
 Ellis et al., "A Self-Supervised Framework for Improved Generalisability in Ultrasound B-mode Image Segmentation".
 Any cell of its grid, {jig, jig+freq, cp-jig, cp-jig+freq} x {pirl, pirl+percep, rcl, rcl+percep}, and the supervised
 baseline:
 
     python examples/ultrasound_relation.py --data phantom --preset small --out runs/phantom
-    python examples/ultrasound_relation.py --data Dataset_BUSI_with_GT --labels 1.0 0.5 0.2 --preset paper \\
+    python examples/ultrasound_relation.py --data Dataset_BUSI_with_GT --labels 1.0 0.5 0.2 --preset paper \
         --methods supervised cp-jig+freq/rcl+percep --out runs/busi
 
 The same command again goes on where a killed run stopped.

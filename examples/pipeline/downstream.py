@@ -49,6 +49,7 @@ class Segmentation(L.LightningModule):
         images, masks = batch
         loss = F.cross_entropy(self(images), masks[:, 0].long())
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
+        self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True, batch_size=1)  # type: ignore[union-attr]
         return loss
 
     def validation_step(self, batch: list[Tensor], index: int) -> None:
@@ -58,10 +59,6 @@ class Segmentation(L.LightningModule):
         self.log("val_loss", F.cross_entropy(logits, masks[:, 0].long()), batch_size=len(images))
         dice = metrics.dice(logits.argmax(1, keepdim=True)[:, 0].bool(), masks[:, 0])
         self.log("val_dice", dice.mean(), batch_size=len(images))
-
-    def on_train_epoch_end(self) -> None:
-        """Lightning's hook."""
-        self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
 
     def configure_optimizers(self) -> Any:
         """Lightning's hook."""

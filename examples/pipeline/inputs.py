@@ -25,7 +25,7 @@ class ImageSet:
     Attributes:
         images: (N, 1, S, S) float32 in [0, 1].
         masks: (N, 1, S, S) bool; None for unlabelled images.
-        labels: class of each case, or None.
+        labels: class of each case by name, or None.
         groups: what must stay on one side of a split: patient, case or near duplicates.
     """
 
@@ -33,7 +33,7 @@ class ImageSet:
     source: str
     images: torch.Tensor
     masks: torch.Tensor | None
-    labels: list[int] | None
+    labels: list[str] | None
     ids: list[str]
     groups: list[str]
     counts: dict[str, int]
@@ -84,7 +84,7 @@ def _holds(root: Path, fits: Callable[[Path], Any]) -> bool:
 
 
 def _collect(name: str, source: str, data: Any) -> ImageSet:
-    print(f"reading {len(data)} images of {name}", flush=True)
+    print(f"reading {len(data)} images of {name} at {data.size} px", flush=True)
     items = [data[i] for i in range(len(data))]
     images = torch.stack([item["image"] for item in items])
     ids = [item["id"] for item in items]
@@ -92,7 +92,7 @@ def _collect(name: str, source: str, data: Any) -> ImageSet:
         bad = [i for i, image in zip(ids, images, strict=True) if not torch.isfinite(image).all()]
         raise ValueError(f"{name}: NaN or infinite pixels in {', '.join(bad[:3])}")
     labelled = "mask" in items[0]
-    labels = [item["label"] for item in items] if "label" in items[0] else None
+    labels = [data.classes[item["label"]] for item in items] if "label" in items[0] else None
     notes = []
     if "group" in items[0]:
         groups = [item["group"] for item in items]
@@ -103,8 +103,7 @@ def _collect(name: str, source: str, data: Any) -> ImageSet:
             f"no groups come with these images: {len(ids) - len(set(groups))} near duplicates were found by "
             "correlation above 0.95 and kept on one side of each split"
         )
-    classes = getattr(data, "classes", ())
-    counts = {"images": len(ids)} | {classes[k]: n for k, n in sorted(Counter(labels or ()).items())}
+    counts = {"images": len(ids)} | dict(sorted(Counter(labels or ()).items()))
     published = getattr(data, "published", None)
     if published is not None and sum(published.values()) != len(ids):
         notes.append(f"a partial set: {len(ids)} of the {sum(published.values())} published images")

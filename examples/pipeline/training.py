@@ -7,6 +7,7 @@ draw from. So a run that was killed goes on from its last checkpoint and ends wi
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import sys
 import time
@@ -147,7 +148,7 @@ class EvenBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         order = list(self.sampler)
         edges = [len(order) * k // self.batches for k in range(self.batches + 1)]
-        yield from (order[a:b] for a, b in zip(edges, edges[1:], strict=False))
+        yield from (order[a:b] for a, b in itertools.pairwise(edges))
 
 
 class SeedSteps(Callback):

@@ -146,3 +146,17 @@ def test_small_patches_train_in_bfloat16(size: int) -> None:
         for name, gradient in gradients[0].items():
             error = (gradient - gradients[1][name]).norm() / gradients[1][name].norm()
             assert error < 0.6, (name, float(error))
+
+
+@pytest.mark.parametrize("width", [8, 16])
+def test_narrow_encoders_train_channels_last(width: int) -> None:
+    torch.manual_seed(0)
+    encoder, plain = ResNetEncoder("resnet18", width=width), ResNetEncoder("resnet18", width=width)
+    plain.load_state_dict(encoder.state_dict())
+    encoder = encoder.to(memory_format=torch.channels_last)
+    x = torch.rand(8, 1, 48, 48)
+    for net, images in ((encoder, x.contiguous(memory_format=torch.channels_last)), (plain, x)):
+        net(images)[-1].square().mean().backward()
+    for (name, p), q in zip(encoder.named_parameters(), plain.parameters(), strict=True):
+        if "downsample.0" in name:
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-6)

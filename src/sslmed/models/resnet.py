@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from .. import _checks, _compat
@@ -117,8 +118,21 @@ class ResNetEncoder(nn.Module):
         return f"name={self.name!r}, in_channels={self.in_channels}, width={self.width}"
 
 
+class _Shortcut(nn.Conv2d):
+    """A strided 1 x 1 convolution, taken apart for fewer than 16 channels.
+
+    There oneDNN's backward pass writes beyond its memory for channels_last inputs (its issue 6035, torch 2.15).
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if self.in_channels >= 16:
+            return super().forward(input)
+        down, right = self.stride
+        return F.conv2d(input[..., ::down, ::right], self.weight)
+
+
 def _run(stage: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Apply a stage; in float32 where autocast on a CPU would meet a map one pixel wide, as small patches give.
+    """Apply a stage; in float32 where autocast on a CPU meets a map one pixel wide, as small patches give.
 
     There torch 2.15 returns garbage or NaN as the bfloat16 weight gradient of a strided 3 x 3 convolution.
     """
@@ -134,7 +148,7 @@ def _stage(block: Any, in_channels: int, planes: int, depth: int, *, stride: int
     shortcut = None
     if stride != 1 or in_channels != out_channels:
         shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+            _Shortcut(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
         )
     first = block(in_channels, planes, stride, shortcut)
     return nn.Sequential(first, *(block(out_channels, planes) for _ in range(depth - 1)))
