@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -139,4 +140,35 @@ def perceptual(image, patches):
             a = torch.stack([image[i, f].mean() for f in range(image.shape[1])])
             b = torch.stack([patches[i, j, f].mean() for f in range(image.shape[1])])
             losses.append(((a - b) ** 2).mean())
+    return sum(losses) / len(losses)
+
+
+def byol(prediction, target):
+    return sum(2 - 2 * cosine(p, t) for p, t in zip(prediction, target, strict=True)) / len(prediction)
+
+
+def masked_l1(prediction, target, mask):
+    total, count = 0.0, 0
+    for b, c, y, x in itertools.product(*map(range, prediction.shape)):
+        if mask[b, 0, y, x]:
+            total, count = total + abs(prediction[b, c, y, x] - target[b, c, y, x]), count + 1
+    return total / count
+
+
+def local_contrastive(f0, f1, others, temperature, region):
+    """`others` (B, regions, K): the negatives of each region, numbered row by row."""
+    columns = f0.shape[3] // region
+
+    def vector(f, b, g):
+        y, x = g // columns * region, g % columns * region
+        return f[b, :, y : y + region, x : x + region].flatten()
+
+    losses = []
+    for b, g in itertools.product(range(len(f0)), range(others.shape[1])):
+        for own, twin in ((f0, f1), (f1, f0)):
+            anchor = vector(own, b, g)
+            top = torch.exp(cosine(anchor, vector(twin, b, g)) / temperature)
+            negatives = [vector(f, b, n) for f in (f0, f1) for n in others[b, g].tolist()]
+            rest = sum(torch.exp(cosine(anchor, n) / temperature) for n in negatives)
+            losses.append(-torch.log(top / (top + rest)))
     return sum(losses) / len(losses)

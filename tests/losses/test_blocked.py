@@ -124,7 +124,7 @@ def test_a_half_precision_queue_is_read_block_by_block() -> None:
 
 
 class Largest(TorchDispatchMode):
-    """The largest number of elements that any operation returned in memory other than that of `known` tensors."""
+    """The largest number of elements that any operation returned in memory not of a `known` tensor."""
 
     def __init__(self, *known: torch.Tensor) -> None:
         super().__init__()

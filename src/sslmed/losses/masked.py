@@ -1,0 +1,97 @@
+"""Masked-pixel regression: predict what was hidden.
+
+Paper 004 (regression against contrastive pretraining for MR), regression stage: L = || M psi(x~) - M x ||_1.
+The paper prints a sum; the mean over the masked pixels, which does not depend on the image's size or the
+mask's ratio, is the default here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .. import _checks
+from ._rows import widest
+
+_REDUCTIONS = ("masked", "sum", "mean_all")
+
+
+def masked_l1(
+    prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, *, reduction: str = "masked"
+) -> torch.Tensor:
+    """Absolute error on the masked pixels.
+
+    Pixels outside the mask take no part: their gradient is exactly 0, whatever they hold.
+
+    Args:
+        prediction: (B, C, H, W).
+        target: (B, C, H, W), the image before masking.
+        mask: (B, 1, H, W) bool, True where a pixel was hidden; shared by the channels.
+        reduction: "masked", the mean over masked pixels and channels; "sum", the paper's; "mean_all", the sum
+            over all B C H W values.
+
+    Returns:
+        The loss, a scalar of at least float32. With a mask that hides nothing on an accelerator, where
+        looking at its values would stall, "masked" is nan.
+
+    Raises:
+        TypeError: an image is not of floating point, or the mask not bool.
+        ValueError: shapes or devices that do not fit, an empty tensor, an unknown reduction, or, on the CPU
+            with reduction "masked", a mask that hides nothing.
+
+    Example:
+        >>> import torch
+        >>> mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+        >>> mask[..., :2] = True
+        >>> masked_l1(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5), mask)
+        tensor(0.5000)
+    """
+    _checks.choice("reduction", reduction, _REDUCTIONS)
+    for name, x in (("prediction", prediction), ("target", target)):
+        _checks.floating(name, x)
+        _checks.shaped(name, x, "(B, C, H, W)", ndim=4)
+    _checks.same_shape("prediction", prediction, "target", target)
+    _checks.shaped("mask", mask, "(B, 1, H, W)", ndim=4)
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask must be a bool tensor, got {mask.dtype}")
+    batch, _, height, width = prediction.shape
+    if mask.shape != (batch, 1, height, width):
+        raise ValueError(f"mask must have shape {(batch, 1, height, width)}, got {tuple(mask.shape)}")
+    if not prediction.numel():
+        raise ValueError(f"prediction must not be empty, got shape {tuple(prediction.shape)}")
+    _checks.same_device(prediction=prediction, target=target, mask=mask)
+    at_hand = mask.device.type == "cpu" and not torch.compiler.is_compiling()
+    if reduction == "masked" and at_hand and not mask.any():
+        raise ValueError("mask must hide at least one pixel, got a mask without any")
+    dtype = widest(prediction, target)
+    # The difference is chosen before the absolute value, so that nan outside the mask reaches no gradient.
+    total = torch.where(mask, prediction.to(dtype) - target.to(dtype), 0).abs().sum()
+    if reduction == "sum":
+        return total
+    return total / (prediction.numel() if reduction == "mean_all" else mask.sum() * prediction.shape[1])
+
+
+class MaskedL1(nn.Module):
+    """`masked_l1` with stored settings.
+
+    Args:
+        reduction: as in `masked_l1`.
+
+    Example:
+        >>> import torch
+        >>> x, y = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)
+        >>> MaskedL1()(x, y, torch.rand(2, 1, 8, 8) < 0.5).shape
+        torch.Size([])
+    """
+
+    def __init__(self, *, reduction: str = "masked") -> None:
+        super().__init__()
+        self.reduction = _checks.choice("reduction", reduction, _REDUCTIONS)
+
+    def forward(self, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The loss of prediction (B, C, H, W), target (B, C, H, W) and mask (B, 1, H, W) bool."""
+        return masked_l1(prediction, target, mask, reduction=self.reduction)
+
+    def extra_repr(self) -> str:
+        """Show the settings."""
+        return f"reduction={self.reduction!r}"

@@ -1,0 +1,100 @@
+"""Masked L1: closed forms, the literal loop, gradients that stay inside the mask, reductions, bad input."""
+
+from __future__ import annotations
+
+import pytest
+import reference
+import torch
+
+from sslmed.losses import MaskedL1, masked_l1
+
+
+def images(seed: int = 0) -> torch.Tensor:
+    return torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.fixture
+def mask() -> torch.Tensor:
+    return torch.rand(2, 1, 4, 5, generator=torch.Generator().manual_seed(2)) < 0.4
+
+
+def test_the_loop(mask: torch.Tensor) -> None:
+    torch.testing.assert_close(
+        masked_l1(images(), images(1), mask), reference.masked_l1(images(), images(1), mask)
+    )
+
+
+def test_reductions(mask: torch.Tensor) -> None:
+    p, x = images(), images(1)
+    total = ((p - x).abs() * mask).sum()
+    torch.testing.assert_close(MaskedL1()(p, x, mask), total / (3 * mask.sum()))
+    torch.testing.assert_close(MaskedL1(reduction="sum")(p, x, mask), total)
+    torch.testing.assert_close(MaskedL1(reduction="mean_all")(p, x, mask), total / p.numel())
+
+
+def test_an_oracle_costs_nothing_and_zeros_cost_the_mean(mask: torch.Tensor) -> None:
+    x = images().abs()
+    assert masked_l1(x, x, mask) == 0
+    torch.testing.assert_close(masked_l1(torch.zeros_like(x), x, mask), x[mask.expand_as(x)].mean())
+
+
+@pytest.mark.parametrize("reduction", ["masked", "sum", "mean_all"])
+def test_pixels_outside_the_mask_take_no_part(reduction: str, mask: torch.Tensor) -> None:
+    p, x = images(), images(1)
+    loss = masked_l1(p, x, mask, reduction=reduction)
+    p[~mask.expand_as(p)] = float("nan")
+    p.requires_grad_()
+    poisoned = masked_l1(p, x, mask, reduction=reduction)
+    assert poisoned == loss
+    poisoned.backward()
+    assert (p.grad[~mask.expand_as(p)] == 0).all()
+    assert (p.grad[mask.expand_as(p)] != 0).all()
+
+
+def test_gradients(mask: torch.Tensor) -> None:
+    inputs = images().requires_grad_(), images(1).requires_grad_()
+    for reduction in ("masked", "sum", "mean_all"):
+        assert torch.autograd.gradcheck(lambda *v, r=reduction: masked_l1(*v, mask, reduction=r), inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_dtypes_are_summed_in_float32(
+    dtype: torch.dtype, mask: torch.Tensor, device: torch.device
+) -> None:
+    p, x, m = (1e4 * images()).to(device, dtype), (1e4 * images(1)).to(device, dtype), mask.to(device)
+    for reduction in ("masked", "sum"):
+        loss = masked_l1(p, x, m, reduction=reduction)
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(
+            loss.double(), masked_l1(p.double(), x.double(), m, reduction=reduction), rtol=1e-6, atol=0
+        )
+
+
+def test_one_graph(mask: torch.Tensor) -> None:
+    compiled = torch.compile(MaskedL1(), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(images(), images(1), mask), masked_l1(images(), images(1), mask))
+
+
+def test_bad_input(mask: torch.Tensor) -> None:
+    x = images()
+    with pytest.raises(ValueError, match="mask must hide at least one pixel"):
+        masked_l1(x, x, torch.zeros_like(mask))
+    assert masked_l1(x, x, torch.zeros_like(mask), reduction="sum") == 0
+    with pytest.raises(ValueError, match=r"mask must have shape \(2, 1, 4, 5\), got \(2, 3, 4, 5\)"):
+        masked_l1(x, x, mask.expand_as(x))
+    with pytest.raises(ValueError, match=r"mask must have shape \(2, 1, 4, 5\), got \(1, 1, 4, 5\)"):
+        masked_l1(x, x, mask[:1])
+    with pytest.raises(TypeError, match=r"mask must be a bool tensor, got torch\.float32"):
+        masked_l1(x, x, mask.float())
+    with pytest.raises(ValueError, match="prediction and target must have the same shape"):
+        masked_l1(x, x[:, :1], mask)
+    with pytest.raises(ValueError, match=r"prediction must have shape \(B, C, H, W\)"):
+        masked_l1(x[0], x[0], mask)
+    with pytest.raises(ValueError, match="prediction must not be empty"):
+        masked_l1(x[:0], x[:0], mask[:0])
+    with pytest.raises(TypeError, match="target must be a floating point tensor"):
+        masked_l1(x, x.int(), mask)
+    with pytest.raises(ValueError, match="same device"):
+        masked_l1(x, x, mask.to("meta"))
+    with pytest.raises(ValueError, match="reduction must be one of 'masked', 'sum', 'mean_all', got 'mean'"):
+        MaskedL1(reduction="mean")
