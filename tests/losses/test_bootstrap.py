@@ -1,4 +1,4 @@
-"""BYOL and SimSiam: closed forms, the literal loop, gradients that reach the prediction only, precision, bad input."""
+"""BYOL and SimSiam: closed forms, the literal loop, gradients of the prediction only, precision, bad input."""
 
 from __future__ import annotations
 

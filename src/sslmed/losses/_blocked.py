@@ -170,7 +170,11 @@ class _Shared(Function):
         if average is not None:
             average.div_(total.masked_fill(total == 0, 1) * temperature)
         result = (total.log() + top).squeeze(1).clamp_min_(never(query.dtype))
-        ctx.save_for_backward(query, negatives, ids, negative_ids, average, result)
+        # A queue may be overwritten before backward, which does not need it unless it is asked for a gradient
+        # or a second derivative.
+        ctx.queue = None if ctx.needs_input_grad[1] else (negatives, _version(negatives))
+        saved = negatives if ctx.queue is None else None
+        ctx.save_for_backward(query, saved, ids, negative_ids, average, result)
         return result
 
     @staticmethod
@@ -179,6 +183,12 @@ class _Shared(Function):
         temperature, _, normalise = ctx.settings
         nothing = (None, None, None, None)
         if torch.is_grad_enabled():
+            if ctx.queue is not None:
+                negatives, version = ctx.queue
+                if _version(negatives) != version:
+                    raise RuntimeError(
+                        "negatives were changed in place before their second derivative was taken"
+                    )
             rows = unit_rows(negatives.to(query.dtype)) if normalise else negatives
             inputs = [
                 x for x, needed in zip((query, negatives), ctx.needs_input_grad, strict=False) if needed
@@ -195,6 +205,11 @@ class _Shared(Function):
                 block.sub_(result[:, None]).exp_()
                 torch.mm(block.T, weighted, out=to_negatives[start : start + len(rows)])
         return (to_query, to_negatives, *nothing)
+
+
+def _version(x: torch.Tensor) -> int | None:
+    """How often `x` was changed in place; unknown for tensors of inference mode."""
+    return None if x.is_inference() else x._version
 
 
 def _panels(z: torch.Tensor, temperature: float, rows: int) -> Iterator[tuple[int, torch.Tensor]]:

@@ -1,4 +1,4 @@
-"""Local contrastive loss: a region of one view's map agrees with the same region of another's, not with others.
+"""Local contrastive loss: a region of a map agrees with the same region of another view's map, not with others.
 
 Paper 004, local stage, after Chaitanya et al., "Contrastive learning of global and local features for medical
 image segmentation with limited annotations", NeurIPS 2020, section 3.2. Views differ in intensity only, so

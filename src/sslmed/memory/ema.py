@@ -1,0 +1,105 @@
+"""Exponential moving average of a network's weights, and the schedule of its decay.
+
+He et al., "MoCo", CVPR 2020, Eq. 2; Grill et al., "BYOL", NeurIPS 2020, section 3.1 and appendix J
+(schedule).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from .. import _checks
+
+_BUFFERS = ("copy", "ema", "keep")
+
+
+@torch.no_grad()
+def update_ema(target: nn.Module, online: nn.Module, *, decay: float, buffers: str = "copy") -> None:
+    """Move the target network towards the online one: target <- decay target + (1 - decay) online, in place.
+
+    Keep the target in float32 where the online network is in half precision: at a decay of 0.999 a step is
+    smaller than half precision can add.
+
+    Args:
+        target: the averaged network.
+        online: the trained network, of the same architecture.
+        decay: weight of the target's old value, in [0, 1]: 0 copies, 1 freezes.
+        buffers: what happens to buffers such as BatchNorm's statistics, which the moving average of MoCo's
+            reference code leaves behind: "copy" takes the online ones, "ema" averages those of floating point
+                and copies the
+            others, "keep" leaves the target's.
+
+    Raises:
+        ValueError: networks whose names or shapes differ or that lie on two devices, a decay outside [0, 1],
+            or an unknown `buffers`.
+
+    Example:
+        >>> import torch
+        >>> target, online = torch.nn.Linear(2, 1, bias=False), torch.nn.Linear(2, 1, bias=False)
+        >>> _ = target.weight.data.fill_(1.0), online.weight.data.fill_(3.0)
+        >>> update_ema(target, online, decay=0.5)
+        >>> target.weight
+        Parameter containing:
+        tensor([[2., 2.]], requires_grad=True)
+    """
+    decay = _checks.number("decay", decay, low=0, high=1)
+    _checks.choice("buffers", buffers, _BUFFERS)
+    averaged = _matched("parameter", dict(target.named_parameters()), dict(online.named_parameters()))
+    copied: list[tuple[torch.Tensor, torch.Tensor]] = []
+    if buffers != "keep":
+        pairs = _matched("buffer", dict(target.named_buffers()), dict(online.named_buffers()))
+        for old, new in pairs:
+            (averaged if buffers == "ema" and old.is_floating_point() else copied).append((old, new))
+    if averaged:
+        ends = [new.to(old.dtype) for old, new in averaged]
+        torch._foreach_lerp_([old for old, _ in averaged], ends, 1 - decay)
+    for old, new in copied:
+        old.copy_(new)
+
+
+def cosine_decay(step: int, steps: int, *, start: float = 0.996) -> float:
+    """BYOL's schedule of the decay: 1 - (1 - start) (cos(pi step / steps) + 1) / 2, from `start` up to 1.
+
+    Args:
+        step: the current step, in 0..steps.
+        steps: steps of the whole training.
+        start: the decay at step 0, in [0, 1].
+
+    Returns:
+        The decay for `update_ema`.
+
+    Raises:
+        TypeError: `step` or `steps` is not an int.
+        ValueError: a value outside its range.
+
+    Example:
+        >>> [round(cosine_decay(step, 100), 6) for step in (0, 50, 100)]
+        [0.996, 0.998, 1.0]
+    """
+    _checks.integer("steps", steps, low=1)
+    _checks.integer("step", step, low=0, high=steps)
+    start = _checks.number("start", start, low=0, high=1)
+    return 1 - (1 - start) * (math.cos(math.pi * step / steps) + 1) / 2
+
+
+def _matched(
+    kind: str, target: dict[str, torch.Tensor], online: dict[str, torch.Tensor]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Pairs of tensors by name, after a look at names, shapes and devices."""
+    if target.keys() != online.keys():
+        name = sorted(target.keys() ^ online.keys())[0]
+        owner, other = ("target", "online") if name in target else ("online", "target")
+        raise ValueError(
+            f"target and online must be of one architecture, but {kind} {name} of {owner} is not in {other}"
+        )
+    for name, old in target.items():
+        if old.shape != online[name].shape or old.device != online[name].device:
+            raise ValueError(
+                f"target and online must have the same shapes and device, but {kind} {name} is "
+                f"{tuple(old.shape)} on {old.device} in target and {tuple(online[name].shape)} on "
+                f"{online[name].device} in online"
+            )
+    return [(old, online[name]) for name, old in target.items()]
