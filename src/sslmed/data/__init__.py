@@ -1,0 +1,24 @@
+"""Data sets as items of tensors, synthetic ultrasound, and splits that leak nothing.
+
+Every data set is a map-style `torch.utils.data.Dataset` whose items are dicts: image (1, H, W) float32 in [0, 1],
+mask (1, H, W) bool, label int, id str, group str; a key is absent where the set has no such thing. `ids`, `labels`
+and `groups` tell the same without decoding an image; `labels` or `groups` is None where the set has none.
+
+| set              | images                     | classes                   | group                     |
+|------------------|----------------------------|---------------------------|---------------------------|
+| BUSI             | breast ultrasound, 780     | benign, malignant, normal | from a `groups.csv`       |
+| BUSBRA           | breast ultrasound, 1875    | benign, malignant         | patient                   |
+| Phantom          | synthetic breast ultrasound| benign, malignant, normal | each image its own        |
+| UnlabelledImages | any folder of images       | none                      | none                      |
+"""
+
+from __future__ import annotations
+
+from . import splits
+from .busbra import BUSBRA
+from .busi import BUSI
+from .images import read_image, read_mask
+from .phantom import Phantom
+from .unlabelled import UnlabelledImages
+
+__all__ = ["BUSBRA", "BUSI", "Phantom", "UnlabelledImages", "read_image", "read_mask", "splits"]

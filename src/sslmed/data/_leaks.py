@@ -1,0 +1,121 @@
+"""What makes two images the same case: near-equal pictures, equal ids, groups or pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from .. import _checks
+
+_THUMBNAIL, _BLOCK = 64, 512
+
+
+def near_duplicates(
+    images: torch.Tensor | Sequence[torch.Tensor], *, threshold: float = 0.95
+) -> npt.NDArray[np.int64]:
+    """Group images that are nearly the same picture: saved again, resized, recompressed, slightly recropped.
+
+    Images are reduced to 64 x 64; two whose Pearson correlation exceeds `threshold` are a pair, and groups are the
+    unions of pairs. A constant image correlates with none.
+
+    Args:
+        images: (N, C, H, W) floating point, or a sequence of (C, H, W) of any sizes; channels are averaged.
+        threshold: in [-1, 1].
+
+    Returns:
+        (N,) int64: for each image the position of the first image of its group, ready as `groups` of `group_split`.
+
+    Raises:
+        TypeError: images are not floating point.
+        ValueError: an image is not (C, H, W), or `threshold` is out of range.
+
+    Example:
+        >>> scan, other = torch.rand(2, 1, 96, 96).unbind()
+        >>> near_duplicates([scan, other, 0.9 * scan]).tolist()
+        [0, 1, 0]
+    """
+    _checks.number("threshold", threshold, low=-1.0, high=1.0)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    thumbnails = _thumbnails(images)
+    pairs = []
+    for start in range(0, len(thumbnails), _BLOCK):
+        correlation = thumbnails[start : start + _BLOCK] @ thumbnails[start:].T
+        pairs.append((correlation > threshold).nonzero() + start)
+    i, j = torch.cat(pairs).numpy(force=True).T
+    links = coo_array((np.ones(len(i), dtype=bool), (i, j)), shape=(len(thumbnails),) * 2)
+    _, component = connected_components(links, directed=False)
+    _, first, of_image = np.unique(component, return_index=True, return_inverse=True)
+    return first[of_image].astype(np.int64)
+
+
+def assert_disjoint(a: Sequence[Any], b: Sequence[Any]) -> None:
+    """Raise if two stages share a case.
+
+    Items (mappings, as data sets give them) are compared by "id", by "group" and by a hash of the pixels of "image",
+    each where both items have the key: the same pixels under another name are found. Anything else is compared as it
+    is, so that lists of ids or of groups do as well.
+
+    Args:
+        a: items of one stage, or hashable names.
+        b: of the other; an iterable data set such as `torch.utils.data.Subset` fits too.
+
+    Raises:
+        ValueError: something is shared; the message lists the first of it.
+
+    Example:
+        >>> assert_disjoint(["benign (1)", "benign (2)"], ["benign (3)"])
+        >>> assert_disjoint(["benign (1)"], ["benign (1)"])
+        Traceback (most recent call last):
+        ValueError: a and b are not disjoint: they share 1 name ('benign (1)')
+    """
+    marks_a, marks_b = _marks(a), _marks(b)
+    found = []
+    for kind in sorted(marks_a.keys() & marks_b.keys()):
+        shared = [key for key in marks_a[kind] if key in marks_b[kind]]
+        if shared:
+            pairs = [(marks_a[kind][key], marks_b[kind][key]) for key in shared[:3]]
+            names = [repr(x) if x == y else f"{x!r} = {y!r}" for x, y in pairs]
+            rest = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+            found.append(f"{len(shared)} {kind}{'s' * (len(shared) > 1)} ({', '.join(names)}{rest})")
+    if found:
+        raise ValueError(f"a and b are not disjoint: they share {'; '.join(found)}")
+
+
+def _thumbnails(images: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+    """Reduce images to (N, 4096) rows of mean 0 and norm 1; a constant image becomes zeros."""
+    if not len(images):
+        raise ValueError("images is empty")
+    rows = []
+    for image in images:
+        _checks.floating("images", image)
+        _checks.shaped("each of images", image, "(C, H, W)", ndim=3)
+        gray = image.detach().float().mean(dim=0)[None, None]
+        small = F.interpolate(gray, (_THUMBNAIL, _THUMBNAIL), mode="bilinear", antialias=True)
+        rows.append((small - small.mean()).flatten())
+    return F.normalize(torch.stack(rows), eps=1e-6)
+
+
+def _marks(stage: Sequence[Any]) -> dict[str, dict[Hashable, Hashable]]:
+    """Collect what identifies the cases of a stage: for each kind of mark, its keys and the name to show for each."""
+    marks: dict[str, dict[Hashable, Hashable]] = {}
+    for k in range(len(stage)):
+        item = stage[k]
+        if not isinstance(item, Mapping):
+            marks.setdefault("name", {})[item] = item
+            continue
+        for kind in ("id", "group"):
+            if item.get(kind) is not None:
+                marks.setdefault(kind, {})[item[kind]] = item[kind]
+        if isinstance(image := item.get("image"), torch.Tensor):
+            pixels = image.detach().float().cpu().contiguous().numpy()
+            key = (pixels.shape, hashlib.blake2b(pixels.tobytes(), digest_size=16).digest())
+            marks.setdefault("image", {})[key] = item.get("id", k)
+    return marks
