@@ -56,8 +56,8 @@ def update_ema(target: nn.Module, online: nn.Module, *, decay: float, buffers: s
     if averaged:
         ends = [new.to(old.dtype) for old, new in averaged]
         torch._foreach_lerp_([old for old, _ in averaged], ends, 1 - decay)
-    for old, new in copied:
-        old.copy_(new)
+    if copied:
+        torch._foreach_copy_([old for old, _ in copied], [new for _, new in copied])
 
 
 def cosine_decay(step: int, steps: int, *, start: float = 0.996) -> float:

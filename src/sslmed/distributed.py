@@ -1,0 +1,153 @@
+"""The rows of all processes, for losses that mix samples.
+
+Every process computes the same loss of the gathered rows, `nt_xent(gather(z0), gather(z1))`. In backward each
+process adds up what all of them ask of its rows; DistributedDataParallel's mean over processes then gives the
+parameters exactly the gradient that one process with the whole batch would give them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch.autograd import Function
+
+_MOST_DIMENSIONS = 8
+_DTYPES = (
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.bool,
+)
+
+
+def rank() -> int:
+    """The number of this process, 0 where there is no process group."""
+    return dist.get_rank() if _in_group() else 0
+
+
+def world_size() -> int:
+    """The number of processes, 1 where there is no process group."""
+    return dist.get_world_size() if _in_group() else 1
+
+
+def gather(x: torch.Tensor) -> torch.Tensor:
+    """Concatenate the rows of all processes, in the order of their ranks.
+
+    All processes must call it, and, where a gradient is needed, all must use the result in what they
+    differentiate. Without a process group, or in one of a single process, `x` itself is returned.
+
+    Args:
+        x: (N, D), or (N, ...); N may differ between processes, and may be 0. Integers, such as ids or
+            indices, are gathered too, without a gradient.
+
+    Returns:
+        (sum of N over processes, D). Its gradient with regard to `x` is summed over the processes.
+
+    Raises:
+        TypeError: `x` is not a tensor of a supported dtype.
+        ValueError: `x` has no dimension, or more than 8; or the processes differ in D, dtype or in whether
+            they need a gradient. Every process raises, so that none waits for the others.
+
+    Example:
+        >>> import torch
+        >>> gather(torch.rand(4, 8)).shape  # no process group: nothing to gather
+        torch.Size([4, 8])
+    """
+    error = _fault(x)
+    if world_size() == 1:
+        if error is not None:
+            raise error
+        return x
+    needs_gradient = error is None and x.requires_grad and torch.is_grad_enabled()
+    everyone = _exchange(_described(x, needs_gradient) if error is None else [0])
+    if error is not None:
+        raise error
+    _agree(everyone)
+    counts = [row[3] for row in everyone]
+    gathered: torch.Tensor = _Gather.apply(x, counts) if needs_gradient else _collect(x, counts)
+    return gathered
+
+
+class _Gather(Function):
+    """`_collect` with a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        ctx.own = slice(sum(counts[: rank()]), sum(counts[: rank() + 1]))
+        return _collect(x, counts)
+
+    @staticmethod
+    def backward(ctx: Any, incoming: torch.Tensor) -> tuple[torch.Tensor, None]:
+        # Half precision is summed in float32. The copy keeps the caller's gradient as it was.
+        total = incoming.to(torch.promote_types(incoming.dtype, torch.float32), copy=True).contiguous()
+        dist.all_reduce(total)
+        return total[ctx.own].to(incoming.dtype), None
+
+
+def _collect(x: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """All processes' rows; those with fewer than the most are padded on the way."""
+    most = max(counts)
+    sent = x.detach().to(torch.uint8) if x.dtype == torch.bool else x.detach()
+    if len(x) < most:
+        sent = torch.cat([sent, sent.new_zeros(most - len(x), *x.shape[1:])])
+    received = [torch.empty_like(sent, memory_format=torch.contiguous_format) for _ in counts]
+    dist.all_gather(received, sent.contiguous())
+    return torch.cat([rows[:n] for rows, n in zip(received, counts, strict=True)]).to(x.dtype)
+
+
+def _exchange(description: list[int]) -> list[list[int]]:
+    """Every process's description, padded with zeros to one length."""
+    on_gpu = dist.get_backend() == "nccl"
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+    length = 3 + _MOST_DIMENSIONS + 1
+    own = torch.tensor(description + [0] * (length - len(description)), device=device)
+    everyone = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(everyone, own)
+    return [row.tolist() for row in everyone]
+
+
+def _described(x: torch.Tensor, needs_gradient: bool) -> list[int]:
+    """Number of dimensions, dtype, need of a gradient, shape."""
+    return [x.ndim, _DTYPES.index(x.dtype), int(needs_gradient), *x.shape]
+
+
+def _fault(x: torch.Tensor) -> Exception | None:
+    if not isinstance(x, torch.Tensor):
+        return TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
+    if x.dtype not in _DTYPES:
+        return TypeError(f"x must be of a real floating point, integer or bool dtype, got {x.dtype}")
+    if not 1 <= x.ndim <= _MOST_DIMENSIONS:
+        return ValueError(
+            f"x must have shape (N, ...) of 1 to {_MOST_DIMENSIONS} dimensions, got {tuple(x.shape)}"
+        )
+    return None
+
+
+def _agree(everyone: list[list[int]]) -> None:
+    """Raise on every process what is wrong on any."""
+    refused = [str(r) for r, row in enumerate(everyone) if row[0] == 0]
+    if refused:
+        raise ValueError(
+            f"x must be a tensor that can be gathered, but rank {', '.join(refused)} refused its own"
+        )
+    shapes = [tuple(row[4 : 3 + row[0]]) for row in everyone]
+    for what, values in (
+        ("shape beyond the first dimension", shapes),
+        ("dtype", [str(_DTYPES[row[1]]) for row in everyone]),
+        ("requires_grad", [bool(row[2]) for row in everyone]),
+    ):
+        if len(set(values)) > 1:
+            listed = ", ".join(f"{value} on rank {r}" for r, value in enumerate(values))
+            raise ValueError(f"x must have the same {what} on all ranks, got {listed}")
+
+
+def _in_group() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,199 @@
+"""A pool of processes that run a function as the ranks of a gloo group, and the functions that the tests run there."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch import nn
+
+from sslmed.distributed import gather, rank, world_size
+from sslmed.losses import RelationContrastive, info_nce, local_contrastive, nt_xent
+from sslmed.memory import MemoryBank, MomentumQueue
+
+SECONDS = 60
+
+
+class Ranks:
+    """Spawned processes; each call makes a fresh group of the first `world` of them."""
+
+    def __init__(self, most: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipes, self.processes = [], []
+        for _ in range(most):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            process.start()
+            self.pipes.append(ours)
+            self.processes.append(process)
+
+    def run(self, world: int, function: Callable[..., Any], *args: Any) -> list[Any]:
+        """What `function(*args)` returns on each rank."""
+        with tempfile.TemporaryDirectory() as folder:
+            for r, pipe in enumerate(self.pipes[:world]):
+                pipe.send((r, world, str(Path(folder) / "meeting"), function, args))
+            results = []
+            for r, pipe in enumerate(self.pipes[:world]):
+                if not pipe.poll(SECONDS):
+                    raise TimeoutError(f"rank {r} hangs")
+                results.append(pipe.recv())
+        for failed, value in results:
+            if failed:
+                raise RuntimeError(value)
+        return [value for _, value in results]
+
+    def close(self) -> None:
+        for pipe in self.pipes:
+            pipe.close()
+        for process in self.processes:
+            process.join(5)
+            if process.is_alive():
+                process.kill()
+
+
+def _serve(pipe: Connection) -> None:
+    torch.set_num_threads(1)
+    while True:
+        try:
+            r, world, file, function, args = pipe.recv()
+        except EOFError:
+            return
+        dist.init_process_group(
+            "gloo",
+            init_method=f"file://{file}",
+            rank=r,
+            world_size=world,
+            timeout=timedelta(seconds=SECONDS / 2),
+        )
+        try:
+            pipe.send((False, function(*args)))
+        except Exception:
+            pipe.send((True, traceback.format_exc()))
+        finally:
+            dist.destroy_process_group()
+
+
+def own_rows(x: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    return x.split(counts)[rank()]
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5)).double()
+
+
+def relation_head() -> RelationContrastive:
+    torch.manual_seed(1)
+    return RelationContrastive(5, hidden=4, input_scale=5.0).double()
+
+
+def loss_of(
+    kind: str, z0: torch.Tensor, z1: torch.Tensor, head: nn.Module, block_size: int | None
+) -> torch.Tensor:
+    """The loss of all samples' embeddings."""
+    n = len(z0)
+    if kind == "nt_xent":
+        return nt_xent(z0, z1, block_size=block_size)
+    if kind == "info_nce":
+        return info_nce(z0, z1, block_size=block_size)
+    if kind == "info_nce with a queue":
+        queue = torch.randn(11, 5, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+        return info_nce(z0, z1, queue, block_size=block_size)
+    if kind == "info_nce with ids":
+        return info_nce(z0, z1, ids=torch.arange(n) // 2, block_size=block_size)
+    others = [[j for j in range(n) if j != i] for i in range(n)]
+    return head(z0, z1, z1[torch.tensor(others)])
+
+
+def loss_and_gradients(
+    kind: str, x0: torch.Tensor, x1: torch.Tensor, counts: list[int] | None, block_size: int | None = None
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """A loss and its gradients by all parameters: in one process, or, given `counts`, as a rank under DDP."""
+    net, head = network(), relation_head()
+    both = nn.ModuleDict({"net": net, "head": head})
+    if counts is not None:
+        x0, x1 = own_rows(x0, counts), own_rows(x1, counts)
+        net = nn.parallel.DistributedDataParallel(net)
+    z0, z1 = net(torch.cat([x0, x1])).chunk(2)
+    loss = loss_of(kind, gather(z0), gather(z1), head, block_size)
+    loss.backward()
+    gradients = [p.grad for p in both.parameters() if p.grad is not None]
+    return loss.detach(), gradients
+
+
+def local_loss_and_gradients(
+    f0: torch.Tensor, f1: torch.Tensor, counts: list[int] | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The local loss does not mix samples: equal shares of the batch only need DDP's mean."""
+    torch.manual_seed(0)
+    net = nn.Conv2d(3, 4, 1).double()
+    if counts is not None:
+        f0, f1 = own_rows(f0, counts), own_rows(f1, counts)
+    loss = local_contrastive(net(f0), net(f1), region=1, negatives=f0.shape[2] * f0.shape[3] - 1)
+    loss.backward()
+    both = torch.cat([loss.detach()[None], net.weight.grad.flatten()])
+    if counts is not None:
+        dist.all_reduce(both)
+        both /= world_size()
+    return both[0], both[1:]
+
+
+def gathered(x: torch.Tensor, counts: list[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The gathered rows, and the gradient of a sum weighted by place and rank."""
+    own = own_rows(x, counts)
+    if own.is_floating_point():
+        own = own.clone().requires_grad_()
+    rows = gather(own)
+    if not own.is_floating_point():
+        return rows, None
+    weight = torch.arange(rows.numel(), dtype=rows.dtype).view_as(rows) * (rank() + 1)
+    (rows * weight).sum().backward()
+    return rows.detach(), own.grad
+
+
+def memories(keys: torch.Tensor, counts: list[int] | None) -> list[torch.Tensor]:
+    """A queue's rows and ids and a bank's rows after three steps; in one process, or as a rank with its share."""
+    queue = MomentumQueue(7, keys.shape[1], with_ids=True)
+    bank = MemoryBank(len(keys), keys.shape[1], generator=torch.Generator().manual_seed(0))
+    index = torch.arange(len(keys))
+    if counts is not None:
+        keys, index = own_rows(keys, counts), own_rows(index, counts)
+    for step in range(3):
+        all_keys, all_index = gather(keys + step), gather(index)
+        queue.enqueue(all_keys, all_index)
+        bank.update(all_index, all_keys)
+    return [queue.negatives(), queue.ids(), bank.vectors]
+
+
+def faults(kind: str) -> tuple[str, torch.Tensor]:
+    """What a rank raises when one is at fault, and what it gathers right after."""
+    x: Any = torch.zeros(2, 3, requires_grad=True)
+    if rank() == 1:
+        x = {
+            "features": torch.zeros(2, 4, requires_grad=True),
+            "dimensions": torch.zeros(2, 3, 1, requires_grad=True),
+            "dtype": torch.zeros(2, 3, dtype=torch.float64, requires_grad=True),
+            "gradient": torch.zeros(2, 3),
+            "type": [1, 2],
+            "complex": torch.zeros(2, 3, dtype=torch.complex64),
+            "scalar": torch.tensor(1.0),
+        }[kind]
+    try:
+        gather(x)
+    except (TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}", gather(torch.tensor([rank()]))
+    return "nothing", torch.empty(0)
+
+
+def under_no_grad(x: torch.Tensor, counts: list[int]) -> bool:
+    own = own_rows(x, counts).clone().requires_grad_()
+    with torch.no_grad():
+        return gather(own).requires_grad

@@ -1,0 +1,145 @@
+"""gather: one process's rows, values and gradients, with equal and uneven batches; errors on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import ranks
+import torch
+
+from sslmed import distributed
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[ranks.Ranks]:
+    pool = ranks.Ranks(3)
+    yield pool
+    pool.close()
+
+
+def rows(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+SHARES = [[4, 4], [1, 7], [3, 3, 2], [5, 0, 3]]
+KINDS = ["nt_xent", "info_nce", "info_nce with a queue", "info_nce with ids", "relation"]
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("counts", [[4, 4], [1, 7], [3, 3, 2]], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_equal_one_process_in_value_and_gradient(
+    pool: ranks.Ranks, kind: str, counts: list[int]
+) -> None:
+    x0, x1 = rows(8, 6), rows(8, 6, seed=1)
+    loss, gradients = ranks.loss_and_gradients(kind, x0, x1, None)
+    for got, theirs in pool.run(len(counts), ranks.loss_and_gradients, kind, x0, x1, counts):
+        torch.testing.assert_close(got, loss, rtol=1e-12, atol=1e-12)
+        assert len(theirs) == len(gradients)
+        for a, b in zip(theirs, gradients, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("kind", ["nt_xent", "info_nce"])
+def test_blocked_losses_equal_one_process(pool: ranks.Ranks, kind: str) -> None:
+    x0, x1 = rows(8, 6), rows(8, 6, seed=1)
+    loss, gradients = ranks.loss_and_gradients(kind, x0, x1, None)
+    for got, theirs in pool.run(2, ranks.loss_and_gradients, kind, x0, x1, [3, 5], 3):
+        torch.testing.assert_close(got, loss, rtol=1e-12, atol=1e-12)
+        for a, b in zip(theirs, gradients, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.ddp
+def test_the_local_loss_needs_no_gathering(pool: ranks.Ranks) -> None:
+    f0, f1 = rows(4, 3, 2, 3), rows(4, 3, 2, 3, seed=1)
+    expected = ranks.local_loss_and_gradients(f0, f1, None)
+    for got in pool.run(2, ranks.local_loss_and_gradients, f0, f1, [2, 2]):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("counts", SHARES, ids=str)
+def test_rows_come_in_rank_order_and_gradients_are_summed(
+    pool: ranks.Ranks, counts: list[int], dtype: torch.dtype
+) -> None:
+    x = rows(8, 3).to(dtype)
+    results = pool.run(len(counts), ranks.gathered, x, counts)
+    factor = sum(range(1, len(counts) + 1))
+    weight = torch.arange(24, dtype=dtype).view(8, 3) * factor
+    for (got, gradient), expected in zip(results, weight.split(counts), strict=True):
+        assert got.dtype == dtype
+        assert torch.equal(got, x)
+        torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.bool])
+def test_integers_are_gathered_too(pool: ranks.Ranks, dtype: torch.dtype) -> None:
+    for x in (
+        torch.arange(8).to(dtype),
+        torch.arange(24).view(8, 3).to(dtype),
+        torch.ones(8, 2, 1, 2).to(dtype),
+    ):
+        for got, _ in pool.run(3, ranks.gathered, x, [5, 0, 3]):
+            assert got.dtype == dtype
+            assert torch.equal(got, x)
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("counts", [[4, 4], [1, 7], [3, 3, 2]], ids=str)
+def test_queues_and_banks_stay_identical(pool: ranks.Ranks, counts: list[int]) -> None:
+    keys = rows(8, 4).float()
+    expected = ranks.memories(keys, None)
+    for got in pool.run(len(counts), ranks.memories, keys, counts):
+        for a, b in zip(got, expected, strict=True):
+            assert torch.equal(a, b)
+
+
+FAULTS = {
+    "features": [
+        "ValueError: x must have the same shape beyond the first dimension on all ranks, got (3,) on rank 0"
+    ]
+    * 2,
+    "dimensions": ["ValueError: x must have the same shape beyond the first dimension on all ranks"] * 2,
+    "dtype": [
+        "ValueError: x must have the same dtype on all ranks, got torch.float32 on rank 0, torch.float64"
+    ]
+    * 2,
+    "gradient": ["ValueError: x must have the same requires_grad on all ranks, got True on rank 0, False"]
+    * 2,
+    "type": ["but rank 1 refused its own", "TypeError: x must be a torch.Tensor, got list"],
+    "complex": ["but rank 1 refused its own", "TypeError: x must be of a real floating point"],
+    "scalar": [
+        "but rank 1 refused its own",
+        "ValueError: x must have shape (N, ...) of 1 to 8 dimensions, got ()",
+    ],
+}
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_of_one_rank_is_an_error_on_every_rank(pool: ranks.Ranks, kind: str) -> None:
+    results = pool.run(2, ranks.faults, kind)
+    for (message, after), expected in zip(results, FAULTS[kind], strict=True):
+        assert expected in message
+        assert after.tolist() == [0, 1]
+
+
+@pytest.mark.ddp
+def test_no_gradient_without_grad_mode(pool: ranks.Ranks) -> None:
+    assert pool.run(2, ranks.under_no_grad, rows(8, 3), [4, 4]) == [False, False]
+
+
+def test_without_a_process_group_nothing_is_gathered() -> None:
+    x = torch.rand(3, 4, requires_grad=True)
+    assert distributed.gather(x) is x
+    assert distributed.rank() == 0
+    assert distributed.world_size() == 1
+    with pytest.raises(TypeError, match=r"x must be a torch\.Tensor, got list"):
+        distributed.gather([1.0])
+    with pytest.raises(ValueError, match=r"x must have shape \(N, \.\.\.\)"):
+        distributed.gather(torch.tensor(1.0))
