@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch.utils.data import Dataset
 
 from .images import image_size, read_image, read_mask, resize_image, resize_mask, square_size
@@ -58,12 +59,12 @@ class Cases(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         i = operator.index(index)
         image = read_image(self._images[i])
-        first, *more = (read_mask(path) for path in self._masks[i])
-        for mask in more:
-            first |= mask
+        mask = torch.zeros_like(image, dtype=torch.bool)
+        for path in self._masks[i]:
+            mask |= read_mask(path)
         if self.size is not None:
-            image, first = resize_image(image, self.size), resize_mask(first, self.size)
-        case = {"image": image, "mask": first, "label": self.labels[i], "id": self.ids[i]}
+            image, mask = resize_image(image, self.size), resize_mask(mask, self.size)
+        case = {"image": image, "mask": mask, "label": self.labels[i], "id": self.ids[i]}
         return case if self.groups is None else case | {"group": self.groups[i]}
 
 

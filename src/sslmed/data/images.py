@@ -186,10 +186,9 @@ def _gray(pixels: Image) -> Image:
     """Turn a decoded 8-bit image of any mode to luma, over black where it is transparent."""
     from PIL import Image as pillow
 
-    if pixels.mode in ("1", "L"):
-        return pixels.convert("L")
-    if "A" not in pixels.getbands() and "a" not in pixels.getbands() and "transparency" not in pixels.info:
-        return (pixels.convert("RGB") if pixels.mode != "RGB" else pixels).convert("L")
+    bands = pixels.getbands()
+    if "A" not in bands and "a" not in bands and "transparency" not in pixels.info:
+        return (pixels if pixels.mode in ("1", "L", "RGB") else pixels.convert("RGB")).convert("L")
     colours = pixels.convert("RGBA")
     black = pillow.new("RGBA", colours.size, (0, 0, 0, 255))
     return pillow.alpha_composite(black, colours).convert("L")

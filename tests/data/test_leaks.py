@@ -1,0 +1,121 @@
+"""Near duplicates and disjointness."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.data import Subset
+
+from sslmed.data import Phantom
+from sslmed.data.splits import assert_disjoint, near_duplicates
+
+
+def literal_groups(images: torch.Tensor, threshold: float) -> list[int]:
+    """Link every pair above the threshold, then walk each component."""
+    rows = images.flatten(1)
+    related = torch.corrcoef(rows) > threshold
+    first = [-1] * len(rows)
+    for start in range(len(rows)):
+        if first[start] >= 0:
+            continue
+        stack = [start]
+        while stack:
+            i = stack.pop()
+            if first[i] < 0:
+                first[i] = start
+                stack += related[i].nonzero().flatten().tolist()
+    return first
+
+
+def test_groups_are_the_unions_of_pairs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    base = torch.rand(12, 1, 64, 64, generator=generator)
+    noisy = base[torch.randint(0, 12, (40,), generator=generator)]
+    images = torch.cat([base, noisy + 0.1 * torch.rand(noisy.shape, generator=generator)])
+    for threshold in (0.9, 0.95, 0.99):
+        assert near_duplicates(images, threshold=threshold).tolist() == literal_groups(images, threshold)
+
+
+def test_a_chain_is_one_group() -> None:
+    a, c = torch.rand(2, 1, 64, 64).unbind()
+    assert near_duplicates([a, c, (a + c) / 2], threshold=0.6).tolist() == [0, 0, 0]
+
+
+def test_copies_of_phantoms_are_found_whatever_their_size_and_gray_scale() -> None:
+    images = [item["image"] for item in Phantom(40, size=96)]
+    copies = [
+        F.interpolate(images[3][None], (70, 130), mode="bilinear", antialias=True)[0],
+        (0.2 + 0.6 * images[5]),
+        images[7].expand(3, -1, -1),
+        images[9].double(),
+    ]
+    groups = near_duplicates([*images, *copies]).tolist()
+    assert groups[40:] == [3, 5, 7, 9]
+    assert groups[:40] == list(range(40))
+
+
+def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(30, 1, 64, 64)
+    images[[4, 17, 29]] = images[[0, 0, 11]]
+    whole = near_duplicates(images).tolist()
+    monkeypatch.setattr("sslmed.data._leaks._BLOCK", 7)
+    assert near_duplicates(images).tolist() == whole
+    assert whole[4] == whole[17] == 0
+    assert whole[29] == 11
+
+
+def test_constant_images_are_related_to_none() -> None:
+    assert near_duplicates(torch.zeros(3, 1, 64, 64)).tolist() == [0, 1, 2]
+
+
+def test_two_thousand_images_take_seconds() -> None:
+    start = time.process_time()
+    near_duplicates(torch.rand(2000, 1, 64, 64))
+    assert time.process_time() - start < 10
+
+
+def test_bad_images() -> None:
+    with pytest.raises(TypeError, match="images must be a floating point tensor"):
+        near_duplicates(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"each of images must have shape \(C, H, W\), got \(8, 8\)"):
+        near_duplicates(torch.rand(2, 8, 8))
+    with pytest.raises(ValueError, match="threshold must be a finite number"):
+        near_duplicates(torch.rand(2, 1, 8, 8), threshold=1.5)
+    with pytest.raises(ValueError, match="images is empty"):
+        near_duplicates([])
+
+
+def test_parts_of_a_set_are_disjoint() -> None:
+    phantom = Phantom(12, size=32)
+    train, test = Subset(phantom, range(8)), Subset(phantom, range(8, 12))
+    assert_disjoint(train, test)
+    with pytest.raises(ValueError, match=r"share 1 group .*1 id \('phantom-0-000007'\)"):
+        assert_disjoint(train, Subset(phantom, range(7, 12)))
+
+
+def test_ids_groups_and_pixels_each_count() -> None:
+    image, other = torch.rand(2, 1, 8, 8).unbind()
+    a = [{"id": "a", "group": "p1", "image": image}]
+    with pytest.raises(ValueError, match=r"share 1 id \('a'\)$"):
+        assert_disjoint(a, [{"id": "a", "group": "p2", "image": other}])
+    with pytest.raises(ValueError, match=r"share 1 group \('p1'\)$"):
+        assert_disjoint(a, [{"id": "b", "group": "p1", "image": other}])
+    with pytest.raises(ValueError, match=r"share 1 image \('a' = 'b'\)$"):
+        assert_disjoint(a, [{"id": "b", "group": "p2", "image": image.clone()}])
+    assert_disjoint(a, [{"id": "b", "group": "p2", "image": other}])
+    assert_disjoint(a, [{"id": "b", "image": image.mT.contiguous().mT + 1e-6}])
+
+
+def test_missing_keys_are_no_common_ground() -> None:
+    assert_disjoint([{"id": "a", "group": None}], [{"id": "b", "group": None}])
+    assert_disjoint([{"id": "a"}], [{"group": "a"}])
+
+
+def test_names_and_long_lists() -> None:
+    assert_disjoint([1, 2], [3])
+    with pytest.raises(ValueError, match=r"share 5 names \(0, 1, 2 and 2 more\)"):
+        assert_disjoint(range(5), range(9))
+    assert_disjoint([], range(9))
