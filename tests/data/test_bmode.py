@@ -12,13 +12,10 @@ from sslmed.data._bmode import SPEED_MM_PER_US, Scanner, b_mode_db, display
 STEPS = 256
 
 
-def homogeneous(
-    scanner: Scanner, *, echo_db: float = 0.0, attenuation: float | None = None, seed: int = 0
-) -> np.ndarray:
+def homogeneous(scanner: Scanner, *, echo_db: float = 0.0, attenuation: float | None = None) -> np.ndarray:
     echo = np.full((STEPS, STEPS), echo_db, dtype=np.float32)
     through = scanner.tgc_db_per_cm_mhz if attenuation is None else attenuation
-    rng = np.random.default_rng(seed)
-    return b_mode_db(echo, echo * 0, echo * 0 + np.float32(through), scanner, rng)
+    return b_mode_db(echo, echo * 0, echo * 0 + np.float32(through), scanner, np.random.default_rng(0))
 
 
 def test_developed_speckle_is_rayleigh() -> None:
@@ -47,15 +44,8 @@ def test_attenuation_above_the_gain_darkens_with_depth() -> None:
 def test_noise_fills_what_scatters_nothing() -> None:
     scanner = Scanner(noise_db=-40.0)
     image = homogeneous(scanner, echo_db=-200.0)
-    tgc_db = (
-        2
-        * scanner.frequency_mhz
-        * scanner.tgc_db_per_cm_mhz
-        * scanner.depth_mm
-        / 10
-        * np.arange(1, STEPS + 1)
-        / STEPS
-    )
+    depth_cm = scanner.depth_mm / 10 * np.arange(1, STEPS + 1) / STEPS
+    tgc_db = 2 * scanner.frequency_mhz * scanner.tgc_db_per_cm_mhz * depth_cm
     mean_db = 10 * np.log10((10 ** (image / 10)).mean(axis=1))
     np.testing.assert_allclose(mean_db[20:-20], (tgc_db - 40)[20:-20], atol=2.5)
 

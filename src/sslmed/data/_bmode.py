@@ -99,9 +99,8 @@ def b_mode_db(
     axial, lateral, aperture = _spread(scanner, steps)
     two_way = 2 * scanner.frequency_mhz * scanner.depth_mm / 10 / steps
     lost_db = (torch.from_numpy(attenuation).cumsum(dim=0) @ aperture.T * two_way).numpy()
-    tgc_db = (np.arange(1, steps + 1, dtype=np.float32) * np.float32(two_way * scanner.tgc_db_per_cm_mhz))[
-        :, None
-    ]
+    rows = np.arange(1, steps + 1, dtype=np.float32)[:, None]
+    tgc_db = rows * np.float32(two_way * scanner.tgc_db_per_cm_mhz)
     passed = np.exp((tgc_db - lost_db) * np.float32(DB))
     diffuse = np.exp(echo_db * np.float32(DB)) * passed
     # Independent Gaussians add in power: the receiver's noise is drawn with the scatterers.
@@ -110,8 +109,9 @@ def b_mode_db(
     field *= np.sqrt((diffuse * diffuse + noise * noise) / 2)
     field[0] += specular * passed
     pulsed = axial @ torch.from_numpy(field)
-    rows = [len(part) for part in np.array_split(np.arange(steps), scanner.zones)]
-    zones = [zone @ beam for zone, beam in zip(torch.split(pulsed, rows, dim=1), lateral, strict=True)]
+    zones = [
+        zone @ beam for zone, beam in zip(pulsed.tensor_split(scanner.zones, dim=1), lateral, strict=True)
+    ]
     real, imaginary = torch.cat(zones, dim=1)
     return (10 * torch.log10(real * real + imaginary * imaginary + 1e-12)).numpy()
 

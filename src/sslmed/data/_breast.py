@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch.nn import functional as F
 
 from ._bmode import Map, Scanner
 
@@ -46,7 +48,7 @@ class Lesion:
         dx, dz = x_mm - self.x_mm, z_mm - self.z_mm
         u = (dx * c + dz * s) / self.half_width_mm
         v = (dz * c - dx * s) / self.half_height_mm
-        slot = (np.arctan2(v, u) * (_ANGLES / 2 / math.pi)).astype(np.int64) % _ANGLES
+        slot = (np.arctan2(v, u) * (_ANGLES / 2 / math.pi) + _ANGLES).astype(np.int64) % _ANGLES
         square = u * u + v * v
         mean_mm = math.sqrt(self.half_width_mm * self.half_height_mm)
         return (np.sqrt(square) - self.radius[slot]) * mean_mm, u * u / (square + 1e-6)
@@ -95,15 +97,14 @@ def draw_lesion(label: int, rng: np.random.Generator, scanner: Scanner) -> Lesio
 
 
 @functools.lru_cache(maxsize=32)
-def _basis(steps: int, extent_mm: float, scale_mm: float, margin_mm: float = 0.0) -> Map:
+def _basis(steps: int, extent_mm: float, scale_mm: float, margin_mm: float = 0.0) -> torch.Tensor:
     """Return Gaussian bumps `scale_mm` apart, (steps, bumps), whose sum with unit normals has variance near 1."""
     centres = np.arange(-margin_mm - 2 * scale_mm, extent_mm + margin_mm + 2 * scale_mm, scale_mm)
     step = extent_mm / steps
     extra = round(margin_mm / step)
     at = (np.arange(-extra, steps + extra) + 0.5) * step
     bumps = np.exp(-((at[:, None] - centres) ** 2) / (2 * (0.6 * scale_mm) ** 2))
-    unit: Map = bumps / np.linalg.norm(bumps, axis=1, keepdims=True)
-    return unit.astype(np.float32)
+    return F.normalize(torch.from_numpy(bumps).float(), dim=1)
 
 
 def _bumps(
@@ -111,7 +112,17 @@ def _bumps(
 ) -> Map:
     """Return a smooth Gaussian field of unit variance whose grain is dz_mm deep and dx_mm wide."""
     z, x = _basis(steps, scanner.depth_mm, dz_mm, margin_mm), _basis(steps, scanner.width_mm, dx_mm)
-    return z @ rng.standard_normal((z.shape[1], x.shape[1]), dtype=np.float32) @ x.T
+    # torch's products: NumPy's would spin up threads of their own in every worker of a DataLoader.
+    heights = torch.from_numpy(rng.standard_normal((z.shape[1], x.shape[1]), dtype=np.float32))
+    return (z @ heights @ x.T).numpy()
+
+
+def axes_mm(steps: int, scanner: Scanner) -> tuple[Map, Map]:
+    """Return the pixel centres' depth (steps, 1) and place across, from the middle (steps,)."""
+    centres = (np.arange(steps, dtype=np.float32) + np.float32(0.5)) / np.float32(steps)
+    return centres[:, None] * np.float32(scanner.depth_mm), (centres - np.float32(0.5)) * np.float32(
+        scanner.width_mm
+    )
 
 
 def _step(depth_mm: Map, boundary_mm: Map, width_mm: float) -> Map:
@@ -126,24 +137,23 @@ def _line(distance: Map, width: float) -> Map:
 
 def tissue(rng: np.random.Generator, steps: int, scanner: Scanner) -> tuple[Map, Map, Map]:
     """Draw the layers of a breast as the maps echo_db, specular and attenuation, (steps, steps), of `b_mode_db`."""
-    u, pick = rng.uniform, rng.choice
+    u = rng.uniform
     margin_mm = 6.0
     step_mm = scanner.depth_mm / steps
-    z = ((np.arange(steps, dtype=np.float32) + np.float32(0.5)) * np.float32(step_mm))[:, None]
-    x = (np.arange(steps, dtype=np.float32) + np.float32(0.5)) * np.float32(scanner.width_mm / steps)
+    z, x = axes_mm(steps, scanner)
     across = _basis(steps, scanner.width_mm, 8.0)
-    waves = across @ rng.standard_normal(
-        (across.shape[1], 7), dtype=np.float32
-    )  # (steps, 7): boundaries, their sheen
-    bend_mm = np.clip(waves[:, 0] * u(0.2, 2.0) + (x - scanner.width_mm / 2) * u(-0.1, 0.1), -5.5, 5.5)
+    # (steps, 7): the fold of all layers, four boundaries' own waves, the sheen of two of them.
+    waves = (across @ torch.from_numpy(rng.standard_normal((across.shape[1], 7), dtype=np.float32))).numpy()
+    bend_mm = np.clip(waves[:, 0] * u(0.2, 2.0) + x * u(-0.1, 0.1), -5.5, 5.5)
     # Textures live in the layers' own depth, so that streaks follow the folds.
-    stack = np.stack(
-        [
-            _bumps(rng, steps, scanner, pick((1.8, 2.6)), pick((5.0, 8.0)), margin_mm),
-            _bumps(rng, steps, scanner, pick((0.7, 0.9, 1.2)), pick((3.0, 4.5, 6.5)), margin_mm),
-            _bumps(rng, steps, scanner, pick((1.0, 1.4, 1.9)), pick((1.4, 2.0, 2.8)), margin_mm),
-        ]
+    # A few grains to choose from, so that their bases can be kept.
+    grains_mm = (
+        ((1.8, 2.6), (5.0, 8.0)),
+        ((0.7, 0.9, 1.2), (3.0, 4.5, 6.5)),
+        ((1.0, 1.4, 1.9), (1.4, 2.0, 2.8)),
     )
+    chosen_mm = [(deep[int(u(0, len(deep)))], wide[int(u(0, len(wide)))]) for deep, wide in grains_mm]
+    stack = np.stack([_bumps(rng, steps, scanner, deep, wide, margin_mm) for deep, wide in chosen_mm])
     row = np.arange(steps)[:, None] + np.rint((margin_mm - bend_mm) / step_mm).astype(np.int64)
     lobule, streak, grain = stack[:, np.clip(row, 0, stack.shape[1] - 1), np.arange(steps)]
 
@@ -157,9 +167,8 @@ def tissue(rng: np.random.Generator, steps: int, scanner: Scanner) -> tuple[Map,
     septum = _line(lobule, u(0.06, 0.16)) * patchy
     fascicle = _line(streak - u(1.1, 1.7), 0.5)
     fat_db = u(-8, -1) + u(0.8, 2.5) * streak + u(0.3, 1.2) * grain
-    gland_db = (
-        u(2.0, 5.5) * streak + u(1.0, 4.0) * lobule - u(1.0, 10.0) * np.clip(grain - u(0.2, 1.0), 0, 1.6)
-    )
+    gland_db = u(2.0, 5.5) * streak + u(1.0, 4.0) * lobule
+    gland_db -= u(1.0, 10.0) * np.clip(grain - u(0.2, 1.0), 0, 1.6)
     muscle_db = u(-12, -4) + u(2.5, 6.0) * streak - u(0.2, 1.0) * np.maximum(z - gland_end, 0)
     skin_db = u(-6, 1)
     echo = skin_db + (fat_db - skin_db) * below_top
@@ -170,16 +179,16 @@ def tissue(rng: np.random.Generator, steps: int, scanner: Scanner) -> tuple[Map,
     specular += fascicle * (u(0.1, 1.5) * in_gland + u(0.0, 0.5) * below_gland) * patchy
     specular += u(0.6, 2.0) * _line(z - 0.25, 0.35) + u(0.2, 1.5) * _line(z - top, 0.35)
     sheen = np.clip(waves[:, 5:].T + 0.2, 0, 1.5)
-    specular += u(0.2, 1.4) * sheen[0] * _line(z - fat_end, 0.4) + u(0.0, 1.6) * sheen[1] * _line(
-        z - gland_end, 0.5
-    )
+    specular += u(0.2, 1.4) * sheen[0] * _line(z - fat_end, 0.4)
+    specular += u(0.0, 1.6) * sheen[1] * _line(z - gland_end, 0.5)
 
     attenuation = u(0.5, 0.8) + u(0.0, 0.45) * in_gland + u(0.1, 0.7) * below_gland
     near = z < 0.25 * scanner.depth_mm
-    for _ in range(
-        rng.integers(0, 4)
-    ):  # a ligament, or air between probe and skin: a shadow that deepens, then stays
-        attenuation += near * min(rng.exponential(0.25), 1.0) * _line(x - u(0, scanner.width_mm), u(1.5, 7.0))
+    # Ligaments, and air between probe and skin: shadows that deepen, then stay.
+    for _ in range(int(u(0, 4))):
+        attenuation += (
+            near * min(rng.exponential(0.25), 1.0) * _line(x - u(-0.5, 0.5) * scanner.width_mm, u(1.5, 7.0))
+        )
     return echo, specular, attenuation
 
 
@@ -193,12 +202,7 @@ def place(
     """
     steps = len(echo)
     step_mm = scanner.width_mm / steps
-    x = (np.arange(steps, dtype=np.float32) + np.float32(0.5)) * np.float32(step_mm) - np.float32(
-        scanner.width_mm / 2
-    )
-    z = ((np.arange(steps, dtype=np.float32) + np.float32(0.5)) * np.float32(scanner.depth_mm / steps))[
-        :, None
-    ]
+    z, x = axes_mm(steps, scanner)
     distance, sideways = lesion.distance(x, z)
     texture = _bumps(rng, steps, scanner, 1.6, 2.0, 0.0)
     distance += lesion.rough_mm * _bumps(rng, steps, scanner, 1.3, 1.3, 0.0)
@@ -211,10 +215,12 @@ def place(
     attenuation += lesion.edge_shadow * _line(distance, 0.7) * (sideways > 0.8)
     # Calcifications.
     for _ in range(lesion.specks):
-        r, phi = np.sqrt(rng.uniform()) * 0.7, rng.uniform(0, 2 * np.pi)
-        row = int((lesion.z_mm + r * lesion.half_height_mm * np.sin(phi)) / step_mm)
-        column = int((lesion.x_mm + scanner.width_mm / 2 + r * lesion.half_width_mm * np.cos(phi)) / step_mm)
-        specular[min(max(row, 0), steps - 1), min(max(column, 0), steps - 1)] += (
-            rng.uniform(1.0, 3.0) / step_mm * 0.3
+        r, phi = 0.7 * math.sqrt(rng.uniform()), rng.uniform(0, 2 * math.pi)
+        row = int((lesion.z_mm + r * lesion.half_height_mm * math.sin(phi)) / step_mm)
+        column = int(
+            (lesion.x_mm + scanner.width_mm / 2 + r * lesion.half_width_mm * math.cos(phi)) / step_mm
         )
+        # A point's echo does not depend on the grid, so its amplitude in a pixel does.
+        echo_of_point = rng.uniform(0.3, 0.9) / step_mm
+        specular[min(max(row, 0), steps - 1), min(max(column, 0), steps - 1)] += echo_of_point
     return distance

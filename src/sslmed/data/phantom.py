@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from .. import _checks
@@ -108,7 +109,7 @@ def _render(label: int, size: int, rng: np.random.Generator) -> tuple[Map, npt.N
     if label != NORMAL:
         lesion = draw_lesion(label, rng, scanner)
         distance = place(lesion, echo, specular, attenuation, rng, scanner)
-        mask = distance.reshape(size, fine, size, fine).sum(axis=(1, 3)) < 0
+        mask = (F.avg_pool2d(torch.from_numpy(distance)[None], fine)[0] < 0).numpy()
         if rng.uniform() < 0.12:
             crosses = _ends(
                 lesion.x_mm + scanner.width_mm / 2, lesion.z_mm, lesion.half_width_mm, lesion.half_height_mm
