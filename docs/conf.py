@@ -1,5 +1,8 @@
 """Sphinx settings; the build is offline and fails on any warning."""
 
+import re
+from typing import Any
+
 import sslmed
 
 project = "sslmed"
@@ -22,9 +25,22 @@ html_title = f"sslmed {release}"
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
+default_role = "code"
 autodoc_default_options = {"members": True, "show-inheritance": False}
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+
+
+def _escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Shapes such as (B, *S) and absolute values |x| are no markup; docstrings are written for `help()` first."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            lines[i] = re.sub(r"(`[^`]*`)|([*|])", lambda m: m[1] or "\\" + m[2], line)
+
+
+def setup(app: Any) -> None:
+    """Sphinx's hook; runs before napoleon reads the sections."""
+    app.connect("autodoc-process-docstring", _escape, priority=400)

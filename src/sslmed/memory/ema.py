@@ -29,8 +29,7 @@ def update_ema(target: nn.Module, online: nn.Module, *, decay: float, buffers: s
         decay: weight of the target's old value, in [0, 1]: 0 copies, 1 freezes.
         buffers: what happens to buffers such as BatchNorm's statistics, which the moving average of MoCo's
             reference code leaves behind: "copy" takes the online ones, "ema" averages those of floating point
-                and copies the
-            others, "keep" leaves the target's.
+            and copies the others, "keep" leaves the target's.
 
     Raises:
         ValueError: networks whose names or shapes differ or that lie on two devices, a decay outside [0, 1],
