@@ -37,16 +37,16 @@ class Scanner:
 
     width_mm: float = 38.0
     depth_mm: float = 38.0
-    frequency_mhz: float = 7.5
+    frequency_mhz: float = 8.5
     cycles: float = 2.5
-    f_number: float = 2.5
+    f_number: float = 2.2
     focus_mm: float = 16.0
     focal_range_mm: float = 14.0
     tgc_db_per_cm_mhz: float = 0.7
     noise_db: float = -62.0
     zones: int = 8
     smooth_deep_mm: float = 0.13
-    smooth_across_mm: float = 0.3
+    smooth_across_mm: float = 0.25
 
     def axial(self, steps: int) -> torch.Tensor:
         """Return the pulse as a matrix (steps, steps) over depth."""

@@ -69,7 +69,7 @@ def draw_lesion(label: int, rng: np.random.Generator, scanner: Scanner) -> Lesio
     half_width, half_height = mean_mm * aspect**0.5, mean_mm / aspect**0.5
     kind = u()
     if benign and kind < 0.25:  # cyst: no scatterers, no loss
-        echo, texture, attenuation, rim = u(-45, -32), 0.0, u(0.0, 0.2), u(0, 4)
+        echo, texture, attenuation, rim = u(-45, -32), 0.0, u(0.0, 0.1), u(0, 4)
     elif benign and kind < 0.37:  # lipoma, hamartoma
         echo, texture, attenuation, rim = u(0.0, 5.0), u(0.5, 2.0), u(0.5, 0.8), u(0, 4)
     elif benign:  # fibroadenoma
@@ -149,7 +149,7 @@ def tissue(rng: np.random.Generator, steps: int, scanner: Scanner) -> tuple[Map,
     # A few grains to choose from, so that their bases can be kept.
     grains_mm = (
         ((1.8, 2.6), (5.0, 8.0)),
-        ((0.7, 0.9, 1.2), (3.0, 4.5, 6.5)),
+        ((0.55, 0.75, 1.0), (3.0, 4.5, 6.5)),
         ((1.0, 1.4, 1.9), (1.4, 2.0, 2.8)),
     )
     chosen_mm = [(deep[int(u(0, len(deep)))], wide[int(u(0, len(wide)))]) for deep, wide in grains_mm]
@@ -176,7 +176,7 @@ def tissue(rng: np.random.Generator, steps: int, scanner: Scanner) -> tuple[Map,
     echo += (muscle_db - echo) * below_gland
 
     specular = u(0.4, 2.2) * septum * in_fat
-    specular += fascicle * (u(0.1, 1.5) * in_gland + u(0.0, 0.5) * below_gland) * patchy
+    specular += fascicle * (u(0.1, 2.2) * in_gland + u(0.0, 0.9) * below_gland) * patchy
     specular += u(0.6, 2.0) * _line(z - 0.25, 0.35) + u(0.2, 1.5) * _line(z - top, 0.35)
     sheen = np.clip(waves[:, 5:].T + 0.2, 0, 1.5)
     specular += u(0.2, 1.4) * sheen[0] * _line(z - fat_end, 0.4)

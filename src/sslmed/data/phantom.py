@@ -23,7 +23,7 @@ _FINEST_MM = 0.32  # the grid of the physics; displayed pixels average over it w
 
 
 class Phantom(Dataset[dict[str, Any]]):
-    """Breast ultrasound made by physics: 38 x 38 mm under a 7.5 MHz linear array.
+    """Breast ultrasound made by physics: 38 x 38 mm under a 8.5 MHz linear array.
 
     Layers of skin, fat with septa, gland, and muscle carry random scatterers and smooth reflectors; a lesion differs in
     backscatter, border and attenuation. The echoes pass the point-spread function (a Gaussian pulse in depth; a
