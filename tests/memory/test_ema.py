@@ -84,6 +84,16 @@ def test_no_gradient_reaches_the_online_network() -> None:
     assert all(p.grad is None for p in online.parameters())
 
 
+def test_shared_weights_move_once() -> None:
+    target, online = network(0), network(1)
+    before, new = target[0].weight.detach().clone(), online[0].weight.detach()
+    for net in (target, online):
+        net.append(nn.Linear(4, 5).double())
+        net[2].weight = net[0].weight
+    update_ema(target, online, decay=0.5)
+    torch.testing.assert_close(target[2].weight, (before + new) / 2)
+
+
 def test_networks_that_do_not_match() -> None:
     target = network(0)
     with pytest.raises(ValueError, match=r"parameter 1\.bias of target is not in online"):

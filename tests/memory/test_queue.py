@@ -133,7 +133,7 @@ def test_bad_input() -> None:
         queue.enqueue(keys.to("meta"))
     with pytest.raises(ValueError, match="ids must be None for a queue made without with_ids=True"):
         queue.enqueue(keys, torch.arange(4))
-    with pytest.raises(ValueError, match="ids must be given, with_ids is True, got None"):
+    with pytest.raises(ValueError, match="ids must be given for a queue made with with_ids=True, got None"):
         labelled.enqueue(keys)
     with pytest.raises(ValueError, match=r"ids must have shape \(4,\) to label keys, got \(3,\)"):
         labelled.enqueue(keys, torch.arange(3))

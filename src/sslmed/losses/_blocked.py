@@ -214,9 +214,9 @@ def _version(x: torch.Tensor) -> int | None:
 
 def _panels(z: torch.Tensor, temperature: float, rows: int) -> Iterator[tuple[int, torch.Tensor]]:
     """Panels of the upper triangle: first row s, and similarities (rows, 2N - s) from column s on."""
-    n, scaled = len(z), z / temperature
+    n = len(z)
     for start in range(0, n, rows):
-        panel = scaled[start : start + rows] @ z[start:].T
+        panel = (z[start : start + rows] / temperature) @ z[start:].T
         panel.diagonal().fill_(-math.inf)
         if n // 2 < panel.shape[1]:
             panel.diagonal(n // 2).fill_(-math.inf)

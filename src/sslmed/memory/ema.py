@@ -46,14 +46,14 @@ def update_ema(target: nn.Module, online: nn.Module, *, decay: float, buffers: s
     """
     decay = _checks.number("decay", decay, low=0, high=1)
     _checks.choice("buffers", buffers, _BUFFERS)
-    averaged = _matched("parameter", dict(target.named_parameters()), dict(online.named_parameters()))
+    parameters, statistics = _matched(target, online)
+    averaged = [*parameters]
     copied: list[tuple[torch.Tensor, torch.Tensor]] = []
     if buffers != "keep":
-        pairs = _matched("buffer", dict(target.named_buffers()), dict(online.named_buffers()))
-        for old, new in pairs:
+        for old, new in statistics:
             (averaged if buffers == "ema" and old.is_floating_point() else copied).append((old, new))
     if averaged:
-        ends = [new.to(old.dtype) for old, new in averaged]
+        ends = [new if new.dtype == old.dtype else new.to(old.dtype) for old, new in averaged]
         torch._foreach_lerp_([old for old, _ in averaged], ends, 1 - decay)
     if copied:
         torch._foreach_copy_([old for old, _ in copied], [new for _, new in copied])
@@ -85,20 +85,44 @@ def cosine_decay(step: int, steps: int, *, start: float = 0.996) -> float:
 
 
 def _matched(
-    kind: str, target: dict[str, torch.Tensor], online: dict[str, torch.Tensor]
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Pairs of tensors by name, after a look at names, shapes and devices."""
-    if target.keys() != online.keys():
-        name = sorted(target.keys() ^ online.keys())[0]
-        owner, other = ("target", "online") if name in target else ("online", "target")
-        raise ValueError(
-            f"target and online must be of one architecture, but {kind} {name} of {owner} is not in {other}"
-        )
-    for name, old in target.items():
-        if old.shape != online[name].shape or old.device != online[name].device:
+    target: nn.Module, online: nn.Module
+) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Pairs of parameters and pairs of buffers, after a look at names, shapes and devices."""
+    result = []
+    for kind, olds, news in zip(("parameter", "buffer"), _tensors(target), _tensors(online), strict=True):
+        if olds.keys() != news.keys():
+            name = min(olds.keys() ^ news.keys())
+            owner, other = ("target", "online") if name in olds else ("online", "target")
             raise ValueError(
-                f"target and online must have the same shapes and device, but {kind} {name} is "
-                f"{tuple(old.shape)} on {old.device} in target and {tuple(online[name].shape)} on "
-                f"{online[name].device} in online"
+                f"target and online must be of one architecture, but {kind} {'.'.join(filter(None, name))} of {owner} "
+                f"is not in {other}"
             )
-    return [(old, online[name]) for name, old in target.items()]
+        pairs = [(old, news[name]) for name, old in olds.items()]
+        for name, (old, new) in zip(olds, pairs, strict=True):
+            if old.shape != new.shape or old.device != new.device:
+                raise ValueError(
+                    f"target and online must have the same shapes and device, but {kind} "
+                    f"{'.'.join(filter(None, name))} is {tuple(old.shape)} on {old.device} in target and "
+                    f"{tuple(new.shape)} on {new.device} in online"
+                )
+        result.append(pairs)
+    return result[0], result[1]
+
+
+def _tensors(
+    network: nn.Module,
+) -> tuple[dict[tuple[str, str], torch.Tensor], dict[tuple[str, str], torch.Tensor]]:
+    """Parameters and buffers by module and name, shared ones once.
+
+    One walk over the modules: `named_parameters` and `named_buffers` of both networks would cost a fifth of
+    the update of a ResNet-50.
+    """
+    found: tuple[dict[tuple[str, str], torch.Tensor], ...] = ({}, {})
+    seen: set[int] = set()
+    for path, module in network.named_modules():
+        for kind, tensors in zip(found, (module._parameters, module._buffers), strict=True):
+            for name, x in tensors.items():
+                if x is not None and id(x) not in seen:
+                    seen.add(id(x))
+                    kind[path, name] = x
+    return found[0], found[1]

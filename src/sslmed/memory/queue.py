@@ -92,27 +92,25 @@ class MomentumQueue(nn.Module):
             TypeError: `keys` is not of floating point, or `ids` not of integers.
             ValueError: shapes or devices that do not fit, or ids given to a queue without them or missing.
         """
+        rows, row_ids = self.keys, self.key_ids
         _checks.floating("keys", keys)
         _checks.shaped("keys", keys, "(N, D)", ndim=2)
-        if keys.shape[1] != self.keys.shape[1]:
-            raise ValueError(f"keys must have shape (N, {self.keys.shape[1]}), got {tuple(keys.shape)}")
-        _checks.same_device(keys=keys, queue=self.keys)
-        if (ids is None) != (self.key_ids is None):
-            expected = (
-                "None for a queue made without with_ids=True"
-                if ids is not None
-                else "given, with_ids is True"
-            )
-            raise ValueError(f"ids must be {expected}, got {'None' if ids is None else tuple(ids.shape)}")
-        if ids is not None and self.key_ids is not None:
+        if keys.shape[1] != rows.shape[1]:
+            raise ValueError(f"keys must have shape (N, {rows.shape[1]}), got {tuple(keys.shape)}")
+        _checks.same_device(keys=keys, queue=rows)
+        if ids is not None and row_ids is not None:
             _checks.shaped("ids", ids, "(N,)", ndim=1)
             if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
                 raise TypeError(f"ids must be a tensor of integers, got {ids.dtype}")
             if len(ids) != len(keys):
                 raise ValueError(f"ids must have shape ({len(keys)},) to label keys, got {tuple(ids.shape)}")
-            _checks.same_device(ids=ids, queue=self.key_ids)
-            self._write(self.key_ids, ids)
-        self._write(self.keys, keys)
+            _checks.same_device(ids=ids, queue=row_ids)
+            self._write(row_ids, ids)
+        elif ids is not None:
+            raise ValueError("ids must be None for a queue made without with_ids=True")
+        elif row_ids is not None:
+            raise ValueError("ids must be given for a queue made with with_ids=True, got None")
+        self._write(rows, keys)
         self._count += len(keys)
         self.count.fill_(self._count)
 
