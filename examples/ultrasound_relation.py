@@ -208,7 +208,8 @@ def gallery(images: Tensor, preset: Preset) -> dict[str, np.ndarray]:
 
 
 PAPER = Paper(
-    number="000",
+    citation="Ellis et al., A Self-Supervised Framework for Improved Generalisability in Ultrasound B-mode Image "
+    "Segmentation",
     title="Relation contrastive pretraining for breast ultrasound segmentation",
     results=Path(__file__).parent / "papers" / "ultrasound_relation.csv",
     pretext=RelationPretext,

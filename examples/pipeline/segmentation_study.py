@@ -32,7 +32,7 @@ class Paper:
     """What a paper's own file brings to the study.
 
     Attributes:
-        number: as in config.json.
+        citation: as in config.json and the report.
         title: heading of the report.
         results: CSV file of the paper's tables.
         pretext: (method, preset, data) -> a LightningModule with an `encoder`.
@@ -40,7 +40,7 @@ class Paper:
         pick_results: name of the data set read -> name of the paper's set to stand beside it.
     """
 
-    number: str
+    citation: str
     title: str
     results: Path
     pretext: Callable[[str, Any, TensorDataset], L.LightningModule]
@@ -88,7 +88,7 @@ class SegmentationStudy:
             self._divide(seed)
         self.config = self.folder.claim(
             {
-                "paper": paper.number,
+                "paper": paper.citation,
                 "title": paper.title,
                 "preset": dataclasses.asdict(preset),
                 "arguments": {
