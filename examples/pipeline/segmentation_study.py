@@ -132,7 +132,7 @@ class SegmentationStudy:
                 self.notes.append(
                     f"seed {seed}: {len(copies)} copies of held-out images were left out of the pretext"
                 )
-        line = inputs.check_disjoint(source.items(chosen), data.items(held_out))
+        line = inputs.check_disjoint(source.items(chosen), data.items(held_out), same_set=source is data)
         self.checks.append(f"seed {seed}: {line}")
         self.pretext_sets[seed] = (source, chosen)
 
