@@ -119,13 +119,17 @@ class MomentumQueue(nn.Module):
         return f"size={self.size}, dim={self.keys.shape[1]}, with_ids={self.key_ids is not None}"
 
     def _write(self, ring: torch.Tensor, values: torch.Tensor) -> None:
-        skipped = max(0, len(values) - self.size)
-        values = values[skipped:]
-        start = (self._count + skipped) % self.size
-        first = min(len(values), self.size - start)
-        ring[start : start + first] = values[:first]
-        if first < len(values):
-            ring[: len(values) - first] = values[first:]
+        start = self._count
+        if len(values) > self.size:
+            start += len(values) - self.size
+            values = values[-self.size :]
+        start %= self.size
+        room = self.size - start
+        if len(values) <= room:
+            ring[start : start + len(values)] = values
+        else:
+            ring[start:] = values[:room]
+            ring[: len(values) - room] = values[room:]
 
 
 def _recount(queue: nn.Module, _: object) -> None:
