@@ -1,4 +1,4 @@
-r"""Relation contrastive pretraining for breast ultrasound segmentation (paper 000), from raw images to a report.
+r"""Relation contrastive pretraining for breast ultrasound segmentation, from raw images to a report.
 
 Ellis et al., "A Self-Supervised Framework for Improved Generalisability in Ultrasound B-mode Image Segmentation".
 Any cell of its grid, {jig, jig+freq, cp-jig, cp-jig+freq} x {pirl, pirl+percep, rcl, rcl+percep}, and the supervised

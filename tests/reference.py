@@ -14,7 +14,7 @@ from torch import Tensor
 def stopped_bins(
     size: tuple[int, int], inner: float, outer: float, cross: float, cross_from: float = 20
 ) -> Tensor:
-    """Paper 000, frequency masking: (H, W) bool in fft2's layout, True where ring or X stop a bin."""
+    """Ellis et al., frequency masking: (H, W) bool in fft2's layout, True where ring or X stop a bin."""
     height, width = size
     stop = torch.zeros(height, width, dtype=torch.bool)
     for row in range(height):

@@ -21,12 +21,12 @@ COLUMNS = ("id", "label", "target_empty", "pred_empty", *METRICS)
 
 
 def poly_lr(epoch: int, *, start: float, end: float, epochs: int, power: float) -> float:
-    """Learning rate of an epoch: (start - end) (1 - epoch / epochs)^power + end (paper 000, section IV-B)."""
+    """Learning rate of an epoch: (start - end) (1 - epoch / epochs)^power + end (Ellis et al., section IV-B)."""
     return (start - end) * (1 - min(epoch, epochs) / epochs) ** power + end
 
 
 class Segmentation(L.LightningModule):
-    """Two-class cross-entropy, Adam and the polynomial schedule of paper 000, section IV-B.
+    """Two-class cross-entropy, Adam and the polynomial schedule of Ellis et al., section IV-B.
 
     Args:
         model: (B, 1, H, W) -> logits (B, 2, H, W).

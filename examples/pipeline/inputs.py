@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from sslmed.data import BUSBRA, BUSI, Phantom, UnlabelledImages, splits
 
-FRACTIONS = (0.7, 0.1, 0.2)  # train, validation, test: paper 000, Table I
+FRACTIONS = (0.7, 0.1, 0.2)  # train, validation, test: Ellis et al., Table I
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ class SeedSteps(Callback):
 
 
 class LateEarlyStopping(EarlyStopping):
-    """Early stopping on `val_loss` whose patience counts only after an epoch (paper 000, section IV-B)."""
+    """Early stopping on `val_loss` whose patience counts only after an epoch (Ellis et al., section IV-B)."""
 
     def __init__(self, patience: int, start: int) -> None:
         super().__init__("val_loss", patience=patience, mode="min")

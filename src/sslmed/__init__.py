@@ -1,5 +1,8 @@
 """Self-supervised losses and augmentations for medical images.
 
+"Ellis et al." in the docstrings is their paper "A Self-Supervised Framework for Improved Generalisability in Ultrasound
+B-mode Image Segmentation", whose relation contrastive loss, band-stop filter and cross-patch jigsaw are here.
+
 Every room of the package loads on first use, so `import sslmed` costs little over `import torch`:
 
     >>> import sslmed

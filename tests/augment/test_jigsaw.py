@@ -1,4 +1,4 @@
-"""Patch permutations: exact, invertible, uniform; and the cross-patch rule of paper 000."""
+"""Patch permutations: exact, invertible, uniform; and the cross-patch rule of Ellis et al.."""
 
 from __future__ import annotations
 

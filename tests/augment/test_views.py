@@ -1,4 +1,4 @@
-"""Several views, patch-wise transforms and the recipe of paper 000."""
+"""Several views, patch-wise transforms and the recipe of Ellis et al.."""
 
 from __future__ import annotations
 

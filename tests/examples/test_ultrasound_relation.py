@@ -52,7 +52,9 @@ def write_busi(root: Path, *, each: int = 6, size: int = 48) -> Path:
             item = phantom[i]
             pixels = (item["image"][0].numpy() * 255).round().astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{name} ({k}).png")
-            Image.fromarray(item["mask"][0].numpy().astype(np.uint8) * 255).save(folder / f"{name} ({k})_mask.png")
+            Image.fromarray(item["mask"][0].numpy().astype(np.uint8) * 255).save(
+                folder / f"{name} ({k})_mask.png"
+            )
     return root
 
 
@@ -85,13 +87,16 @@ def test_a_smoke_run_leaves_a_whole_run_folder(unbroken: tuple[Path, str]) -> No
     assert not set(split["pretext"]) & set(split["test"] + split["val"])
     assert set(split["labelled"]["0.5"]) <= set(split["train"])
     load_encoder(
-        ResNetEncoder(SMOKE.encoder, width=SMOKE.width), folder / "pretext/cp-jig+freq_rcl+percep-s0/encoder.pt"
+        ResNetEncoder(SMOKE.encoder, width=SMOKE.width),
+        folder / "pretext/cp-jig+freq_rcl+percep-s0/encoder.pt",
     )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["pretext/*/last.ckpt", "cells/cp-jig*/last.ckpt"])
-def test_a_killed_run_ends_with_the_same_numbers(tmp_path: Path, unbroken: tuple[Path, str], moment: str) -> None:
+def test_a_killed_run_ends_with_the_same_numbers(
+    tmp_path: Path, unbroken: tuple[Path, str], moment: str
+) -> None:
     folder = tmp_path / "run"
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(
@@ -105,18 +110,28 @@ def test_a_killed_run_ends_with_the_same_numbers(tmp_path: Path, unbroken: tuple
     done = run("--preset", "smoke", "--out", folder)
     assert done.returncode == 0, done.stderr
     whole = unbroken[0]
-    for file in ("metrics.csv", "table.csv", "splits.json", *(str(p.relative_to(whole)) for p in whole.rglob("curves.csv"))):
+    for file in (
+        "metrics.csv",
+        "table.csv",
+        "splits.json",
+        *(str(p.relative_to(whole)) for p in whole.rglob("curves.csv")),
+    ):
         assert (folder / file).read_text() == (whole / file).read_text(), file
 
 
 @pytest.mark.slow
 def test_more_methods_join_a_finished_run_and_other_constants_do_not(
-    tmp_path: Path, unbroken: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    unbroken: tuple[Path, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(unbroken[0], folder)
     before = (folder / "cells/supervised-l50-s0/metrics.csv").stat().st_mtime_ns
-    assert outcome(monkeypatch, "--preset", "smoke", "--methods", "supervised", "jig/pirl", "--out", folder) == 0
+    assert (
+        outcome(monkeypatch, "--preset", "smoke", "--methods", "supervised", "jig/pirl", "--out", folder) == 0
+    )
     assert [row["method"] for row in read_csv(folder / "table.csv")] == [
         "supervised", "cp-jig+freq/rcl+percep", "jig/pirl",
     ]  # fmt: skip
@@ -165,7 +180,11 @@ def test_every_cell_of_the_grid_learns_from_a_batch(method: str) -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert outcome(monkeypatch, "--preset", "smoke", "--out", tmp_path / "run", *arguments) == 2
@@ -191,7 +210,10 @@ def test_an_empty_folder_and_a_missing_mask_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
-    assert outcome(monkeypatch, "--preset", "smoke", "--data", tmp_path / "empty", "--out", tmp_path / "run") == 2
+    assert (
+        outcome(monkeypatch, "--preset", "smoke", "--data", tmp_path / "empty", "--out", tmp_path / "run")
+        == 2
+    )
     assert "empty" in capfd.readouterr().err
     root = write_busi(tmp_path / "set")
     (root / "Dataset_BUSI_with_GT" / "malignant" / "malignant (2)_mask.png").unlink()
@@ -211,7 +233,18 @@ def test_pretext_images_that_copy_test_images_are_refused_or_left_out(
     for image in (root / "Dataset_BUSI_with_GT" / "benign").glob("*).png"):
         with Image.open(image) as opened:  # saved again at another size: no pixel is the same
             opened.resize((60, 60)).save(mine / f"copy of {image.name}")
-    arguments = ["--preset", "smoke", "--data", root, "--pretext-data", mine, "--methods", "jig/rcl", "--out", tmp_path / "run"]
+    arguments = [
+        "--preset",
+        "smoke",
+        "--data",
+        root,
+        "--pretext-data",
+        mine,
+        "--methods",
+        "jig/rcl",
+        "--out",
+        tmp_path / "run",
+    ]
     assert outcome(monkeypatch, *arguments) == 2
     error = capfd.readouterr().err
     assert "copy of benign" in error
@@ -240,14 +273,27 @@ def test_paper_results_hold_what_the_report_prints() -> None:
     with open(ultrasound_relation.PAPER.results, newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} == set(ultrasound_relation.METHODS)
-    best = next(r for r in rows if (r["dataset"], r["method"], r["labels_percent"]) == ("BUSI", "jig+freq/pirl", "100"))
+    best = next(
+        r
+        for r in rows
+        if (r["dataset"], r["method"], r["labels_percent"]) == ("BUSI", "jig+freq/pirl", "100")
+    )
     assert (best["dsc"], best["hd"]) == ("0.910", "17.09")
 
 
 def test_the_paper_preset_has_the_papers_numbers() -> None:
     paper = ultrasound_relation.PRESETS["paper"]
-    assert (paper.size, paper.encoder, paper.pretext.epochs, paper.finetune.epochs) == (224, "resnet50", 2000, 500)
-    assert (paper.finetune.patience, paper.finetune.patience_from, paper.finetune_lr) == (50, 100, (1e-3, 1e-6))
+    assert (paper.size, paper.encoder, paper.pretext.epochs, paper.finetune.epochs) == (
+        224,
+        "resnet50",
+        2000,
+        500,
+    )
+    assert (paper.finetune.patience, paper.finetune.patience_from, paper.finetune_lr) == (
+        50,
+        100,
+        (1e-3, 1e-6),
+    )
     assert paper.pretext_lr == {"pirl": 1e-4, "pirl+percep": 1e-3, "rcl": 1e-2, "rcl+percep": 1e-3}
     assert paper.crop % paper.constants.grid[0] == 0
     assert os.path.exists(ultrasound_relation.PAPER.results)

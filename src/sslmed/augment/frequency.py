@@ -1,4 +1,4 @@
-"""Band-stop filtering by a ring and an X along the diagonals: FrequencyBandStop (paper 000, Fig. 2).
+"""Band-stop filtering by a ring and an X along the diagonals: FrequencyBandStop (Ellis et al., Fig. 2).
 
 Bins of the image's own discrete Fourier transform are named by their integer frequencies (u, v), r^2 = u^2 +
 v^2. The ring inner <= r <= outer is removed and, beyond it, an X of thickness t along both diagonals. The
@@ -54,7 +54,7 @@ def band_stop_mask(
         not read.
 
     Reference:
-        Paper 000, frequency masking; Fig. 2 shows (20, 30, 2), (15, 40, 5) and (12, 50, 8).
+        Ellis et al., frequency masking; Fig. 2 shows (20, 30, 2), (15, 40, 5) and (12, 50, 8).
 
     Example:
         >>> import torch
@@ -160,7 +160,7 @@ class FrequencyBandStop(Intensity):
         ValueError: a range is negative or reversed, or lies wholly beyond the spectrum of the images given.
 
     Reference:
-        Paper 000, frequency masking, Fig. 2; the module's docstring names the choices made.
+        Ellis et al., frequency masking, Fig. 2; the module's docstring names the choices made.
 
     Example:
         >>> import torch

@@ -1,7 +1,7 @@
 """GrayJitter: brightness, contrast and gamma for one channel or three, on any value range.
 
 Brightness and contrast are those of torchvision's ColorJitter, without its clamp to [0, 1], so z-scored and
-16-bit images are safe. Saturation and hue are left out: on gray images they change nothing (paper 000 lists
+16-bit images are safe. Saturation and hue are left out: on gray images they change nothing (Ellis et al. list
 them all the same). Without the clamp brightness and contrast commute, so the random order of ColorJitter has
 no counterpart here.
 """
@@ -80,7 +80,7 @@ class GrayJitter(Intensity):
         ValueError: a strength out of range, or images with other than 1 or 3 channels.
 
     Reference:
-        Paper 000, ColorJitter(0.4, 0.4, 0.4, 0.4), of which only brightness and contrast act on gray images.
+        Ellis et al., ColorJitter(0.4, 0.4, 0.4, 0.4), of which only brightness and contrast act on gray images.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Patch rearrangement: PatchJigsaw (PIRL) and CrossPatchJigsaw (paper 000, Eq. 4 to 6).
+"""Patch rearrangement: PatchJigsaw (PIRL) and CrossPatchJigsaw (Ellis et al., Eq. 4 to 6).
 
 Cross-patch jigsaw picks one patch; its row and its column, the focal patches, stay in their cross and all
 others are shuffled among themselves. What befalls the focal patches is Eq. (6), P' = Rot180(FlipV(FlipH(P))).
@@ -136,7 +136,7 @@ class CrossPatchJigsaw(PatchJigsaw):
         ValueError: the image is smaller than the grid, or not divisible where `remainder="error"`.
 
     Reference:
-        Paper 000, cross-patch jigsaw, Eq. (4) to (6), Fig. 3; the module's docstring says why "mirror" is the
+        Ellis et al., cross-patch jigsaw, Eq. (4) to (6), Fig. 3; the module's docstring says why "mirror" is the
         default.
 
     Example:

@@ -109,7 +109,7 @@ def pirl(
     unit: str = "bin",
     generator: torch.Generator | None = None,
 ) -> MultiView:
-    """Paper 000's pair of views: the image t1, and t2, which is filtered, rearranged and jittered by patch.
+    """Ellis et al.'s pair of views: the image t1, and t2, which is filtered, rearranged and jittered by patch.
 
     t1 keeps the image's own size: flips left to right and top to bottom, GrayJitter(0.4, 0.4). t2 is a random
     resized crop (scale 0.6 to 1, ratio 3/4 to 4/3) to `size`, FrequencyBandStop, CrossPatchJigsaw or
@@ -135,7 +135,7 @@ def pirl(
         ValueError: the grid does not divide `size`, or another setting is out of range.
 
     Reference:
-        Paper 000, sections on the pretext task; the crop's scale and ratio are PIRL's, as the paper gives
+        Ellis et al., sections on the pretext task; the crop's scale and ratio are PIRL's, as the paper gives
         none.
 
     Example:

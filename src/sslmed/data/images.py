@@ -115,7 +115,7 @@ def read_mask(path: str | os.PathLike[str]) -> torch.Tensor:
 def resize_image(image: torch.Tensor, size: int) -> torch.Tensor:
     """Resize (C, H, W) to (C, size, size), bilinear with antialiasing.
 
-    The aspect is not kept: as in paper 000, and because BUSI's normals were squashed to squares by its authors
+    The aspect is not kept: as in Ellis et al., and because BUSI's normals were squashed to squares by its authors
     while its lesions were not, so that a kept aspect would give the class away.
     """
     if image.shape[1:] == (size, size):

@@ -1,8 +1,8 @@
-"""Heads on an encoder: projection and prediction MLPs, and the image and patch heads of paper 000.
+"""Heads on an encoder: projection and prediction MLPs, and the image and patch heads of Ellis et al.
 
 Projection: Chen et al., "SimCLR", ICML 2020, section 2.1. Prediction: Grill et al., "BYOL", NeurIPS 2020,
     appendix. Image and
-patch heads: paper 000, section III (f and g); the two-stage patch head is that of Misra and van der Maaten,
+patch heads: Ellis et al., section III (f and g); the two-stage patch head is that of Misra and van der Maaten,
 "PIRL", CVPR 2020.
 """
 
@@ -93,7 +93,7 @@ class PredictionHead(nn.Module):
 
 
 class ImageHead(nn.Module):
-    """Paper 000's head f: pooled image features to a unit vector.
+    """Ellis et al.'s head f: pooled image features to a unit vector.
 
     Args:
         in_dim: features F of the encoder.
@@ -134,7 +134,7 @@ class ImageHead(nn.Module):
 
 
 class PatchHead(nn.Module):
-    """Paper 000's head g: the features of an image's patches, in the order given, to one unit vector.
+    """Ellis et al.'s head g: the features of an image's patches, in the order given, to one unit vector.
 
     Args:
         in_dim: features F of the encoder.

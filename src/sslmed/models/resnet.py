@@ -40,7 +40,7 @@ class ResNetEncoder(nn.Module):
     """The convolutional part of a ResNet, returning its five feature maps.
 
     The maps are those after `relu` (stride 2) and after `layer1` to `layer4` (strides 4 to 32). `layer3` is
-    what paper 000 calls "layer 40" of a ResNet-50: 1 + 3*3 + 3*4 + 3*6 = 40 convolutions end there.
+    what Ellis et al. call "layer 40" of a ResNet-50: 1 + 3*3 + 3*4 + 3*6 = 40 convolutions end there.
 
     Args:
         name: "resnet18", "resnet34", "resnet50", "resnet101" or "resnet152".

@@ -1,6 +1,6 @@
 """U-Nets: a plain one, and one on a ResNet encoder.
 
-Ronneberger et al., "U-Net", MICCAI 2015. `ResUNet` is the Res-UNet of paper 000, section IV (U-Net decoder on
+Ronneberger et al., "U-Net", MICCAI 2015. `ResUNet` is the Res-UNet of Ellis et al., section IV (U-Net decoder on
 a pretrained ResNet-50); the paper does not describe the decoder, so its widths are ours. Both resize a map to
 the size its skip really has, so odd image sizes need no padding.
 """

@@ -1,4 +1,4 @@
-"""What the augmentations of paper 000 do to an image: band-stop filter and patch jigsaw."""
+"""What the augmentations of Ellis et al. do to an image: band-stop filter and patch jigsaw."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def filter_gallery(
         TypeError, ValueError: wrong dtypes, shapes or lengths.
 
     Reference:
-        Paper 000 (relation contrastive loss for ultrasound), Fig. 2.
+        Ellis et al. (relation contrastive loss for ultrasound), Fig. 2.
 
     Example:
         >>> import numpy as np
@@ -93,7 +93,7 @@ def jigsaw_gallery(
         TypeError, ValueError: wrong dtypes, shapes or lengths.
 
     Reference:
-        Paper 000 (relation contrastive loss for ultrasound), Fig. 3.
+        Ellis et al. (relation contrastive loss for ultrasound), Fig. 3.
 
     Example:
         >>> import numpy as np

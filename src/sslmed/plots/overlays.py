@@ -39,7 +39,7 @@ def overlay(image: Array, target: Array, pred: Array, *, alpha: float = 0.4) -> 
         ValueError: shapes differ, the image leaves [0, 1], or alpha does.
 
     Reference:
-        Paper 000 (relation contrastive loss for ultrasound), Fig. 4.
+        Ellis et al. (relation contrastive loss for ultrasound), Fig. 4.
 
     Example:
         >>> import numpy as np
