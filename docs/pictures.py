@@ -20,7 +20,11 @@ def overview(case: int = 1) -> Figure:
     """One phantom through the pretext task of the relation contrastive paper, and its mask."""
     item = Phantom(case + 1, size=SIZE, seed=3)[case]
     image = item["image"][None]
-    band = {"inner": torch.tensor([15]), "outer": torch.tensor([40]), "cross": torch.tensor([5])}  # Fig. 2, filter 2
+    band = {
+        "inner": torch.tensor([15]),
+        "outer": torch.tensor([40]),
+        "cross": torch.tensor([5]),
+    }  # Fig. 2, filter 2
     filtered = FrequencyBandStop()(image, params=band)
     jigsaw = CrossPatchJigsaw(grid=GRID, generator=torch.Generator().manual_seed(4))
     pieces = jigsaw.forward_parameters(image.shape)

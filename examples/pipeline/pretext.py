@@ -36,7 +36,7 @@ def pretrain(
 
 @torch.no_grad()
 def fill_bank(bank: MemoryBank, module: L.LightningModule, data: Dataset[Any], *, batch_size: int) -> None:
-    """Fill every row with `module.embed(image)`, in evaluation mode, as Ellis et al. fill their memory before training."""
+    """Fill every row with `module.embed(image)` in evaluation mode, as Ellis et al. do before training."""
     was_training = module.training
     module.eval()
     for images, index in torch.utils.data.DataLoader(data, batch_size=batch_size):

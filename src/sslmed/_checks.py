@@ -17,11 +17,13 @@ def floating(name: str, x: torch.Tensor) -> None:
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
     if not x.is_floating_point():
-        raise TypeError(f"{name} must be a floating point tensor, got {x.dtype}; convert it, e.g. {name}.float()")
+        raise TypeError(
+            f"{name} must be a floating point tensor, got {x.dtype}; convert it, e.g. {name}.float()"
+        )
 
 
 def shaped(name: str, x: torch.Tensor, expected: str, *, ndim: int | tuple[int, ...]) -> None:
-    """Raise TypeError or ValueError unless `x` is a tensor of `ndim` dimensions; `expected` words the shape, as "(N, D)"."""
+    """Raise unless `x` is a tensor of `ndim` dimensions; `expected` words the shape, as "(N, D)"."""
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name} must be a torch.Tensor of shape {expected}, got {type(x).__name__}")
     if x.ndim not in ((ndim,) if isinstance(ndim, int) else ndim):
@@ -68,7 +70,9 @@ def integer(name: str, value: int, *, low: int, high: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < low or (high is not None and value > high):
-        raise ValueError(f"{name} must be {f'at least {low}' if high is None else f'in {low}..{high}'}, got {value}")
+        raise ValueError(
+            f"{name} must be {f'at least {low}' if high is None else f'in {low}..{high}'}, got {value}"
+        )
     return value
 
 

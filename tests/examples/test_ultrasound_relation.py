@@ -18,12 +18,13 @@ import pytest
 pytest.importorskip("lightning")
 
 import torch
-import ultrasound_relation
 from PIL import Image
+from torch.utils.data import TensorDataset
+
+import ultrasound_relation
 from pipeline.runs import read_csv
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder, load_encoder
-from torch.utils.data import TensorDataset
 
 SCRIPT = Path(ultrasound_relation.__file__)
 SMOKE = ultrasound_relation.PRESETS["smoke"]
