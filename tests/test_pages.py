@@ -1,11 +1,16 @@
-"""The README's code runs as printed."""
+"""Code in the README and the docs runs as printed."""
 
 from __future__ import annotations
 
+import doctest
 import re
 from pathlib import Path
 
-README = Path(__file__).parent.parent / "README.md"
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if ">>>" in page.read_text())
 
 
 def test_the_readme_code_runs_and_learns() -> None:
@@ -20,3 +25,10 @@ def test_every_file_the_readme_links_is_there() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text())
     assert "docs/images/overview.png" in links
     assert not [link for link in links if not (README.parent / link).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_in_the_docs_run(page: Path) -> None:
+    failed, tried = doctest.testfile(str(page), module_relative=False)
+    assert tried
+    assert not failed
