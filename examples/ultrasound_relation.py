@@ -56,6 +56,9 @@ class Constants:
         128.0  # [ours] the raw product of unit 128-vectors, near 1/128, starves the relation network
     )
     momentum: float = 0.5  # III-B: m_w of the memory bank
+    most_negatives: int = (
+        4096  # [ours] all other rows, as III-B's "memory bank" suggests, up to so many; then drawn
+    )
     level_weight: float = 0.5  # Eq. 10, IV-B: image level against patch level
     lam_rcl: float = 0.1  # Eq. 13, IV-B: RCL against perceptual
     lam_pirl: float = 0.75  # Eq. 13, IV-B: NCE against perceptual
@@ -137,6 +140,7 @@ class RelationPretext(L.LightningModule):
             else InfoNCE(temperature=c.temperature)
         )
         self.perceptual = Perceptual() if "percep" in loss else None
+        self.negatives = c.most_negatives if len(self.bank) - 1 > c.most_negatives else None
         self.lam = (c.lam_rcl if relation else c.lam_pirl) if self.perceptual else 1.0
 
     def embed(self, images: Tensor) -> Tensor:
@@ -158,7 +162,7 @@ class RelationPretext(L.LightningModule):
         image = self.image_head(image_maps[-1])
         patch = self.patch_head(patch_maps[-1].mean((2, 3)).unflatten(0, patches.shape[:2]))
 
-        positive, negatives = self.bank[index], self.bank.negatives(index)
+        positive, negatives = self.bank[index], self.bank.negatives(index, self.negatives)
         w = self.preset.constants.level_weight
         image_level, patch_level = (
             self.contrast(image, positive, negatives),

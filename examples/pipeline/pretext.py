@@ -36,8 +36,17 @@ def pretrain(
 
 @torch.no_grad()
 def fill_bank(bank: MemoryBank, module: L.LightningModule, data: Dataset[Any], *, batch_size: int) -> None:
-    """Fill every row with `module.embed(image)` in evaluation mode, as Ellis et al. do before training."""
+    """Fill every row with `module.embed(image)` in evaluation mode, as Ellis et al. do before training.
+
+    A network from a random start has no batch statistics yet, and in evaluation mode would give all images nearly one
+    row; then a pass in training mode gathers them first.
+    """
     was_training = module.training
+    norms = [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    if any(int(norm.num_batches_tracked or 0) == 0 for norm in norms):
+        module.train()
+        for images, _ in torch.utils.data.DataLoader(data, batch_size=batch_size):
+            module.embed(images.to(module.device))
     module.eval()
     for images, index in torch.utils.data.DataLoader(data, batch_size=batch_size):
         bank.fill(index.to(module.device), module.embed(images.to(module.device)))
