@@ -1,9 +1,11 @@
-"""Local contrastive loss: a region of a map agrees with the same region of another view's map, not with others.
+"""Local contrastive loss: a region of a map agrees with the same region of another view's map.
 
-Paper 004, local stage, after Chaitanya et al., "Contrastive learning of global and local features for medical
-image segmentation with limited annotations", NeurIPS 2020, section 3.2. Views differ in intensity only, so
-that a location means the same in both. Deviations from Chaitanya's code: every region of the map is an
-anchor, not 13 fixed ones, and negatives lie at random, as paper 004 says, not at fixed neighbours.
+Umapathy et al., "Learning to segment with limited annotations: Self-supervised pretraining with regression
+and contrastive loss in MRI", 2022, local stage, after Chaitanya et al., "Contrastive learning of global and
+local features for medical image segmentation with limited annotations", NeurIPS 2020, section 3.2. Views
+differ in intensity only, so that a location means the same in both. Deviations from Chaitanya's code: every
+region of the map is an anchor, not 13 fixed ones, and negatives lie at random, as Umapathy et al. say, not at
+fixed neighbours.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Masked-pixel regression: predict what was hidden.
 
-Paper 004 (regression against contrastive pretraining for MR), regression stage: L = || M psi(x~) - M x ||_1.
-The paper prints a sum; the mean over the masked pixels, which does not depend on the image's size or the
-mask's ratio, is the default here.
+Umapathy et al., "Learning to segment with limited annotations: Self-supervised pretraining with regression
+and contrastive loss in MRI", 2022, regression stage: L = || M psi(x~) - M x ||_1. The paper prints a sum; the
+mean over the masked pixels, which does not depend on the image's size or the mask's ratio, is the default
+here.
 """
 
 from __future__ import annotations

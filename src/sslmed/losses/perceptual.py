@@ -1,6 +1,6 @@
 """Perceptual loss: an image and its patches should have like features deep in the encoder.
 
-Paper 000, section III, Eqs. 11-12: the mean over the patches of the squared error between the encoder's
+Ellis et al., section III, Eqs. 11-12: the mean over the patches of the squared error between the encoder's
 feature maps of the image and of each patch (ResNet's `layer3`). The two maps differ in size and the paper
 does not say how they are matched; `match` names two ways.
 """

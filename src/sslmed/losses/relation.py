@@ -1,8 +1,8 @@
 """Relation contrastive loss: a small learned network judges whether two embeddings belong together.
 
-Paper 000 (relation contrastive learning for breast ultrasound), section III, Eqs. 7-9; the relation network
-follows Sung et al., "Learning to compare", CVPR 2018. Negatives are averaged, not summed, so that positives
-and negatives weigh the same whatever their number. `input_scale` is an addition (see `RelationHead`).
+Ellis et al., section III, Eqs. 7-9; the relation network follows Sung et al., "Learning to compare", CVPR
+2018. Negatives are averaged, not summed, so that positives and negatives weigh the same whatever their
+number. `input_scale` is an addition (see `RelationHead`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A memory bank: one unit embedding of every image of a data set, refreshed as training goes.
 
 Wu et al., "Unsupervised feature learning via non-parametric instance discrimination", CVPR 2018, section 3.1,
-with the moving average of Misra and van der Maaten, "PIRL", CVPR 2020, section 2.2; paper 000, section III.
+with the moving average of Misra and van der Maaten, "PIRL", CVPR 2020, section 2.2; Ellis et al., section III.
 """
 
 from __future__ import annotations
