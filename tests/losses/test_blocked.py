@@ -123,6 +123,16 @@ def test_a_half_precision_queue_is_read_block_by_block() -> None:
     torch.testing.assert_close(info_nce(q, p, n, block_size=4), info_nce(q, p, n.double()))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_backward_under_autocast_stays_in_full_precision(kind: str) -> None:
+    loss, x = losses(kind, 0.1), inputs(kind, torch.float32)
+    expected = torch.autograd.grad(loss(*x, block_size=4), x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = torch.autograd.grad(loss(*x, block_size=4), x)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 class Largest(TorchDispatchMode):
     """The largest number of elements that any operation returned in memory not of a `known` tensor."""
 

@@ -320,6 +320,13 @@ def test_the_loss_compiles_in_one_graph(kind: str) -> None:
     torch.testing.assert_close(compiled(q, p, n), info_nce(q, p, n))
 
 
+def test_nt_xent_and_nce_compile_in_one_graph() -> None:
+    q, p, n = rows(5, 6), rows(5, 6, seed=1), rows(5, 7, 6, seed=2)
+    for loss, inputs, options in ((NTXent(block_size=2), (q, p), {}), (NCE(), (q, p, n), {"population": 9})):
+        compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(*inputs, **options), loss(*inputs, **options))
+
+
 def test_modules_show_their_settings() -> None:
     assert repr(InfoNCE(temperature=0.2)) == "InfoNCE(temperature=0.2)"
     assert repr(InfoNCE(block_size=64)) == "InfoNCE(temperature=0.07, block_size=64)"

@@ -140,6 +140,14 @@ def test_narrow_inputs_and_autocast_work_in_float32(dtype: torch.dtype, device: 
     assert loss.to(dtype)(*narrow).dtype == torch.float32
 
 
+def test_the_loss_compiles_in_one_graph() -> None:
+    torch.manual_seed(0)
+    loss = RelationContrastive(6)
+    a, p, n = torch.rand(4, 6), torch.rand(4, 6), torch.rand(5, 6)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(a, p, n), loss(a, p, n))
+
+
 def test_bad_input() -> None:
     loss = RelationContrastive(6)
     a, n = torch.rand(4, 6), torch.rand(5, 6)

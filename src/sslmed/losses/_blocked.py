@@ -114,10 +114,15 @@ class _Paired(Function):
 
     @staticmethod
     def backward(ctx: Any, incoming: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        with torch.autocast(incoming.device.type, enabled=False):
+            return _Paired._gradient(ctx, incoming), None, None
+
+    @staticmethod
+    def _gradient(ctx: Any, incoming: torch.Tensor) -> torch.Tensor:
         z, result = ctx.saved_tensors
         if torch.is_grad_enabled():
             (exact,) = torch.autograd.grad(_paired_plain(z, ctx.temperature), z, incoming, create_graph=True)
-            return exact, None, None
+            return exact  # type: ignore[no-any-return]
         bounded = _bounded(z.dtype, ctx.temperature)
         weight = incoming * result.neg().exp() if bounded else incoming
         gradient = torch.zeros_like(z)
@@ -133,7 +138,7 @@ class _Paired(Function):
                 panel = panel.sub_(result[start:]).exp_().mul_(weight[start:]).add_(from_rows)
             gradient[own].addmm_(panel, z[start:])
             gradient[start + rows :].addmm_(panel[:, rows:].T, z[own])
-        return gradient.div_(ctx.temperature), None, None
+        return gradient.div_(ctx.temperature)
 
 
 class _Shared(Function):
@@ -179,9 +184,13 @@ class _Shared(Function):
 
     @staticmethod
     def backward(ctx: Any, incoming: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        with torch.autocast(incoming.device.type, enabled=False):
+            return (*_Shared._gradients(ctx, incoming), None, None, None, None)
+
+    @staticmethod
+    def _gradients(ctx: Any, incoming: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         query, negatives, ids, negative_ids, average, result = ctx.saved_tensors
         temperature, _, normalise = ctx.settings
-        nothing = (None, None, None, None)
         if torch.is_grad_enabled():
             if ctx.queue is not None:
                 negatives, version = ctx.queue
@@ -195,7 +204,8 @@ class _Shared(Function):
             ]
             plain = _shared_plain(query, rows, temperature, ids, negative_ids)
             exact = iter(torch.autograd.grad(plain, inputs, incoming, create_graph=True))
-            return (*(next(exact) if needed else None for needed in ctx.needs_input_grad[:2]), *nothing)
+            to_query, to_negatives = (next(exact) if needed else None for needed in ctx.needs_input_grad[:2])
+            return to_query, to_negatives
         to_query = None if average is None else average * incoming[:, None]
         to_negatives = None
         if not normalise:
@@ -204,7 +214,7 @@ class _Shared(Function):
             for start, rows, block in _blocks(query, negatives, ids, negative_ids, *ctx.settings):
                 block.sub_(result[:, None]).exp_()
                 torch.mm(block.T, weighted, out=to_negatives[start : start + len(rows)])
-        return (to_query, to_negatives, *nothing)
+        return to_query, to_negatives
 
 
 def _version(x: torch.Tensor) -> int | None:
