@@ -92,12 +92,13 @@ def test_no_gradient_is_kept() -> None:
 
 @pytest.mark.parametrize("k", [20, 20000])
 def test_enqueue_may_come_between_info_nce_and_its_backward(k: int) -> None:
-    queue = MomentumQueue(k, 3)
-    queue.enqueue(torch.randn(k, 3))
-    query, keys = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3)
-    expected = torch.autograd.grad(info_nce(query, keys, queue.negatives().clone()), query)
-    loss = info_nce(query, keys, queue.negatives())
-    queue.enqueue(keys)
+    queue = MomentumQueue(k, 3, with_ids=True)
+    queue.enqueue(torch.randn(k, 3), torch.arange(k))
+    query, keys, ids = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3), torch.arange(4)
+    options = {"ids": ids, "negative_ids": queue.ids().clone()}
+    expected = torch.autograd.grad(info_nce(query, keys, queue.negatives().clone(), **options), query)
+    loss = info_nce(query, keys, queue.negatives(), ids=ids, negative_ids=queue.ids())
+    queue.enqueue(keys, ids)
     torch.testing.assert_close(torch.autograd.grad(loss, query), expected)
 
 

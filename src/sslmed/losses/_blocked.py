@@ -177,9 +177,9 @@ class _Shared(Function):
         result = (total.log() + top).squeeze(1).clamp_min_(never(query.dtype))
         # A queue may be overwritten before backward, which does not need it unless it is asked for a gradient
         # or a second derivative.
-        ctx.queue = None if ctx.needs_input_grad[1] else (negatives, _version(negatives))
-        saved = negatives if ctx.queue is None else None
-        ctx.save_for_backward(query, saved, ids, negative_ids, average, result)
+        queue = negatives, negative_ids
+        ctx.queue = None if ctx.needs_input_grad[1] else (*queue, [_version(x) for x in queue])
+        ctx.save_for_backward(query, ids, average, result, *(queue if ctx.queue is None else (None, None)))
         return result
 
     @staticmethod
@@ -189,12 +189,12 @@ class _Shared(Function):
 
     @staticmethod
     def _gradients(ctx: Any, incoming: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        query, negatives, ids, negative_ids, average, result = ctx.saved_tensors
+        query, ids, average, result, negatives, negative_ids = ctx.saved_tensors
         temperature, _, normalise = ctx.settings
         if torch.is_grad_enabled():
             if ctx.queue is not None:
-                negatives, version = ctx.queue
-                if _version(negatives) != version:
+                negatives, negative_ids, versions = ctx.queue
+                if [_version(negatives), _version(negative_ids)] != versions:
                     raise RuntimeError(
                         "negatives were changed in place before their second derivative was taken"
                     )
@@ -217,9 +217,9 @@ class _Shared(Function):
         return to_query, to_negatives
 
 
-def _version(x: torch.Tensor) -> int | None:
+def _version(x: torch.Tensor | None) -> int | None:
     """How often `x` was changed in place; unknown for tensors of inference mode."""
-    return None if x.is_inference() else x._version
+    return None if x is None or x.is_inference() else x._version
 
 
 def _panels(z: torch.Tensor, temperature: float, rows: int) -> Iterator[tuple[int, torch.Tensor]]:
