@@ -111,7 +111,7 @@ def enqueue_job(device: str, size: int) -> Contenders:
         from lightly.models.modules.memory_bank import MemoryBankModule
 
         bank = MemoryBankModule(size=(size, 128)).to(device)
-        steps["lightly: MemoryBankModule"] = lambda: bank(keys, update=True)
+        steps["lightly: MemoryBankModule, clones"] = lambda: bank(keys, update=True)
         bank(keys, update=True)
     return {name: lambda step=step: [step() for _ in calls] for name, step in steps.items()}
 
@@ -208,9 +208,11 @@ def draw(report: dict[str, Any], path: Path) -> None:
         axes.bar_label(bars, [f" {r:.2f}x{m}" for r, m in zip(ratios, memory, strict=True)])
         axes.set_title(title, loc="left", fontsize=10)
         axes.margins(x=0.2)
+        if max(ratios) > 20:
+            axes.set_xscale("log")
         axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("median time over the floor's")
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:
