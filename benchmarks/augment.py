@@ -2,32 +2,20 @@
 
     python benchmarks/augment.py [--rounds 30] [--device cpu] [--threads 1]
 
-Each round calls every contender once, in an order drawn anew, so that drift of the machine falls on all.
-The figures are medians with quartiles in milliseconds; only ratios within one run mean anything. On CPU, page
-faults move the Fourier transforms by a factor of two: set MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_
-to 1000000000 to keep them out. Results go to benchmarks/results/augment-<device>.json.
+The figures are medians with quartiles in milliseconds; `measure.py` says how they come about. Results go to
+benchmarks/results/augment-<device>.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import random
-import time
-from collections.abc import Callable
-from pathlib import Path
 
-import kornia
 import torch
 from kornia.augmentation import RandomJigsaw
 from torch import Tensor
 
-import sslmed
+from measure import Contenders, interleaved, report, settle, write
 from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, GrayJitter
-
-Contenders = dict[str, Callable[[], object]]
 
 
 def band_stop(shape: tuple[int, ...], device: str) -> Contenders:
@@ -96,55 +84,23 @@ JOBS = {
 }
 
 
-def measure(contenders: Contenders, rounds: int, device: str) -> dict[str, dict[str, float]]:
-    """Median and quartiles in ms, the order of the contenders drawn anew each round."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    order, synchronize = list(contenders), torch.cuda.synchronize if device == "cuda" else lambda: None
-    for turn in range(rounds + 3):
-        random.shuffle(order)
-        for name in order:
-            synchronize()
-            start = time.perf_counter()
-            contenders[name]()
-            synchronize()
-            if turn >= 3:  # the first rounds fill caches
-                times[name].append((time.perf_counter() - start) * 1e3)
-    at = torch.tensor([0.25, 0.5, 0.75])
-    quartiles = {name: torch.tensor(t).quantile(at).tolist() for name, t in times.items()}
-    return {name: {"median_ms": m, "q1_ms": a, "q3_ms": b} for name, (a, m, b) in quartiles.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    random.seed(0)
-    report: dict[str, object] = {
-        "versions": {"sslmed": sslmed.__version__, "torch": torch.__version__, "kornia": kornia.__version__},
-        "machine": torch.cuda.get_device_name() if args.device == "cuda" else platform.machine(),
-        "device": args.device,
-        "threads": args.threads,
-        "rounds": args.rounds,
-        "malloc": {k: os.environ.get(k) for k in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")},
-        "jobs": {},
-    }
+    settle(args.threads)
+    content = report(args.device, args.threads, args.rounds, "kornia")
     for title, (job, shape) in JOBS.items():
         with torch.no_grad():
-            figures = measure(job(shape, args.device), args.rounds, args.device)
-        report["jobs"][title] = figures  # type: ignore[index]
+            figures = interleaved(job(shape, args.device), args.rounds, args.device)
+        content["jobs"][title] = figures
         print(title)
         for name, figure in figures.items():
             spread = f"{figure['q1_ms']:8.2f} to {figure['q3_ms']:8.2f}"
             print(f"  {name:28s} {figure['median_ms']:8.2f} ms   {spread}")
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f"augment-{args.device}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    print(path)
+    write(f"augment-{args.device}", content)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,10 @@
 
     python benchmarks/losses.py [--rounds 15] [--device cpu] [--threads 1] [--jobs nt-xent ...]
 
-Each round calls every contender once, in an order drawn anew, so that drift of the machine falls on all.
-Times are medians with quartiles in milliseconds, forward and backward for losses; only ratios within one run
-mean anything. Memory (CPU on Linux only) is the peak above the inputs, each contender in a process of its
-own. Page faults of large blocks differ between contenders: the script sets MALLOC_MMAP_THRESHOLD_ and
-MALLOC_TRIM_THRESHOLD_ to keep them out of the times. A floor is the arithmetic that cannot be left out, done
-in the plainest way; it is no loss. lightly is left out where it is not installed. Results go to
-benchmarks/results/losses-<device>.json and .png.
+Times are medians with quartiles in milliseconds, forward and backward for losses; `measure.py` says how they come
+about. Memory (CPU on Linux only) is the peak above the inputs, each contender in a process of its own. A floor is the
+arithmetic that cannot be left out, done in the plainest way; it is no loss. lightly is left out where it is not
+installed. Results go to benchmarks/results/losses-<device>.json and .png.
 """
 
 from __future__ import annotations
@@ -16,13 +13,9 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib.util
-import json
 import os
-import platform
-import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,12 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import sslmed
+from measure import MALLOC, Contenders, interleaved, report, settle, write
 from sslmed.losses import info_nce, nt_xent
 from sslmed.memory import MomentumQueue, update_ema
 
-Contenders = dict[str, Callable[[], object]]
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
 HAS_LIGHTLY = importlib.util.find_spec("lightly") is not None
 
 
@@ -150,24 +141,6 @@ JOBS: dict[str, tuple[str, Callable[[str, int], Contenders], int, int]] = {
 WITH_MEMORY = ("nt-xent", "nt-xent-large", "info-nce")
 
 
-def measure(contenders: Contenders, rounds: int, device: str, calls: int) -> dict[str, dict[str, float]]:
-    """Median and quartiles in ms of one call, the order of the contenders drawn anew each round."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    order, synchronize = list(contenders), torch.cuda.synchronize if device == "cuda" else lambda: None
-    for turn in range(rounds + 2):
-        random.shuffle(order)
-        for name in order:
-            synchronize()
-            start = time.perf_counter()
-            contenders[name]()
-            synchronize()
-            if turn >= 2:  # the first rounds fill caches
-                times[name].append((time.perf_counter() - start) * 1e3 / calls)
-    at = torch.tensor([0.25, 0.5, 0.75])
-    quartiles = {name: torch.tensor(t).quantile(at).tolist() for name, t in times.items()}
-    return {name: {"median_ms": m, "q1_ms": a, "q3_ms": b} for name, (a, m, b) in quartiles.items()}
-
-
 def peak_mib(job: str, name: str) -> float:
     """Peak memory of one call above what was there before it, in this process."""
 
@@ -221,52 +194,30 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument(
         "--peak", nargs=2, metavar=("JOB", "CONTENDER"), help="print one contender's peak memory"
     )
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    random.seed(0)
     if args.peak:
+        torch.set_num_threads(args.threads)
         print(peak_mib(*args.peak))
         return
-    if not set(MALLOC) <= set(os.environ):  # glibc reads them when a process starts
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **MALLOC})
-    report: dict[str, Any] = {
-        "versions": {
-            "sslmed": sslmed.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "machine": torch.cuda.get_device_name() if args.device == "cuda" else platform.machine(),
-        "device": args.device,
-        "threads": args.threads,
-        "rounds": args.rounds,
-        "malloc": MALLOC,
-        "jobs": {},
-    }
-    if HAS_LIGHTLY:
-        report["versions"]["lightly"] = importlib.import_module("lightly").__version__
+    settle(args.threads)
+    content = report(args.device, args.threads, args.rounds, *(["lightly"] if HAS_LIGHTLY else []))
     for job in args.jobs:
         title, build, size, calls = JOBS[job]
-        rows = measure(build(args.device, size), args.rounds, args.device, calls)
+        rows = interleaved(build(args.device, size), args.rounds, args.device, calls=calls)
         if job in WITH_MEMORY and args.device == "cpu" and Path("/proc/self/clear_refs").exists():
             for name, row in rows.items():
                 row["peak_mib"] = in_a_fresh_process(job, name, args.threads)
-        report["jobs"][title] = rows
+        content["jobs"][title] = rows
         print(title)
         for name, row in rows.items():
             memory = f"   peak {row['peak_mib']:7.1f} MiB" if "peak_mib" in row else ""
             print(
                 f"  {name:30s} {row['median_ms']:9.3f} ms   {row['q1_ms']:9.3f} to {row['q3_ms']:9.3f}{memory}"
             )
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f"losses-{args.device}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    draw(report, path.with_suffix(".png"))
-    print(path)
+    draw(content, write(f"losses-{args.device}", content).with_suffix(".png"))
 
 
 if __name__ == "__main__":

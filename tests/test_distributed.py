@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import ranks
 import torch
 
+import ranks
 from sslmed import distributed
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import reference
 from sslmed.augment import FrequencyBandStop
 from sslmed.augment import _spectrum as spectrum
 from sslmed.augment.functional import apply_spectral_mask, band_stop_mask

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import kornia.augmentation as K
 import pytest
-import reference
 import torch
 from einops import rearrange
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import reference
 from sslmed.augment import CrossPatchJigsaw, PatchJigsaw
 from sslmed.augment.functional import join_patches, permute_patches, split_patches
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-import reference
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import reference
 from sslmed.losses import NCE, InfoNCE, NTXent, info_nce, nce, nt_xent
 
 

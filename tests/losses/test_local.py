@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-import reference
 import torch
 
+import reference
 from sslmed.losses import LocalContrastive, local_contrastive
 from sslmed.losses.local import draw_others
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import reference
 import torch
 
+import reference
 from sslmed.losses import MaskedL1, masked_l1
 
 

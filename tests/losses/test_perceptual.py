@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import reference
 import torch
 import torch.nn.functional as F
 
+import reference
 from sslmed.losses import Perceptual, perceptual
 
 

@@ -1,0 +1,88 @@
+"""What the benchmarks share: interleaved rounds, steady memory, and the facts of the machine.
+
+Each round calls every contender once, in an order drawn anew, so that drift of the machine falls on all. Figures are
+medians with quartiles; only ratios within one run mean anything.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Contenders = dict[str, Callable[[], object]]
+RESULTS = Path(__file__).parent / "results"
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
+
+
+def settle(threads: int) -> None:
+    """Fix threads and seeds, and start this process anew with memory that is kept rather than given back.
+
+    Page faults of large blocks differ between contenders and move a Fourier transform by a factor of two. glibc reads
+    the settings only when a process starts.
+    """
+    if not set(MALLOC) <= set(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **MALLOC})
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    random.seed(0)
+
+
+def interleaved(
+    contenders: Contenders, rounds: int, device: str, *, calls: int = 1, warm_up: int = 3
+) -> dict[str, dict[str, float]]:
+    """Median and quartiles in ms of one call; a contender may make `calls` calls at once."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    order, synchronize = list(contenders), torch.cuda.synchronize if device == "cuda" else lambda: None
+    for turn in range(rounds + warm_up):
+        random.shuffle(order)
+        for name in order:
+            synchronize()
+            start = time.perf_counter()
+            contenders[name]()
+            synchronize()
+            if turn >= warm_up:
+                times[name].append((time.perf_counter() - start) * 1e3 / calls)
+    at = torch.tensor([0.25, 0.5, 0.75])
+    quartiles = {name: torch.tensor(t).quantile(at).tolist() for name, t in times.items()}
+    return {name: {"median_ms": m, "q1_ms": a, "q3_ms": b} for name, (a, m, b) in quartiles.items()}
+
+
+def processor() -> str:
+    """The processor's name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def report(device: str, threads: int, rounds: int, *packages: str) -> dict[str, Any]:
+    """The head of a result file; `jobs` is to be filled."""
+    versions = {name: importlib.metadata.version(name) for name in ("sslmed", "torch", *packages)}
+    return {
+        "versions": {"python": platform.python_version(), **versions},
+        "machine": torch.cuda.get_device_name() if device == "cuda" else processor(),
+        "device": device,
+        "threads": threads,
+        "rounds": rounds,
+        "malloc": MALLOC,
+        "jobs": {},
+    }
+
+
+def write(name: str, content: dict[str, Any]) -> Path:
+    """Write results/NAME.json."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    print(path.relative_to(Path(__file__).parent.parent))
+    return path
