@@ -1,4 +1,4 @@
-"""Segmentation metrics: one value per case, and one policy for empty masks.
+"""Metrics: of segmentation, one value per case with one policy for empty masks; and of classification.
 
 Masks are (B, H, W) or (B, D, H, W), boolean or integer zeros and ones; a metric returns (B,) float32 on the
 masks' device.
@@ -17,15 +17,21 @@ and `empty="inf"` gives infinity.
 
 from __future__ import annotations
 
+from .classification import balanced_accuracy, confusion_matrix, mcc, roc_auc, weighted_f1
 from .overlap import balanced_pixel_accuracy, dice, jaccard, pixel_accuracy, precision, recall
 from .surface import hausdorff
 
 __all__ = [
+    "balanced_accuracy",
     "balanced_pixel_accuracy",
+    "confusion_matrix",
     "dice",
     "hausdorff",
     "jaccard",
+    "mcc",
     "pixel_accuracy",
     "precision",
     "recall",
+    "roc_auc",
+    "weighted_f1",
 ]
