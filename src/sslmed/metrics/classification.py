@@ -151,7 +151,7 @@ def _rank_auc(scores: Tensor, positive: Tensor, name: str) -> Tensor:
         raise ValueError(
             f"target must have cases in class {name} and out of it, got {positives} and {negatives}"
         )
-    _, group, count = torch.unique(scores, return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+    _, group, count = torch.unique(scores, return_inverse=True, return_counts=True)
     rank: Tensor = (count.cumsum(0) - (count - 1) / 2).double()[group]
     return (rank[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives)
 

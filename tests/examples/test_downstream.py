@@ -1,0 +1,77 @@
+"""Fine-tuning's schedule, scores and the cases it keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lightning")
+
+import numpy as np
+import torch
+from pipeline.downstream import evaluate, poly_lr, score
+from pipeline.inputs import ImageSet
+from pipeline.runs import read_csv
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"),
+    [
+        (0, 1e-3),
+        (100, 8.1823e-4),
+        (250, 5.3635e-4),
+        (400, 2.3569e-4),
+        (499, 4.7196e-6),
+        (500, 1e-6),
+        (600, 1e-6),
+    ],
+)
+def test_the_polynomial_schedule_has_the_published_values(epoch: int, expected: float) -> None:
+    assert poly_lr(epoch, start=1e-3, end=1e-6, epochs=500, power=0.9) == pytest.approx(expected, rel=1e-4)
+
+
+def test_scores_follow_the_policy_for_empty_masks() -> None:
+    target = torch.zeros(3, 4, 4, dtype=torch.bool)
+    pred = target.clone()
+    target[1, 1, 1] = target[2, 0, 0] = pred[2, 0, 3] = True
+    values = score(pred, target)
+    assert values["dice"].tolist() == [1, 0, 0]
+    assert values["hausdorff"] == pytest.approx([0, 32**0.5, 3])
+
+
+class Threshold(torch.nn.Module):
+    """Says lesion where a pixel exceeds one half."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([0.5 - images, images - 0.5], dim=1)
+
+
+def test_evaluation_writes_every_case_and_keeps_the_tiers(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.zeros(16, 1, 8, 8, dtype=torch.bool)
+    masks[:12, :, 2:6, 2:6] = True
+    images = masks.float() * 0.9
+    for i in range(12):  # case i misses i of the 16 pixels
+        spots = torch.randperm(16, generator=generator)[:i]
+        images[i, 0, 2 + spots // 4, 2 + spots % 4] = 0.2
+    data = ImageSet(
+        name="set", source="", images=images, masks=masks, labels=["benign"] * 12 + ["normal"] * 4,
+        ids=[f"case {i}" for i in range(16)], groups=[str(i) for i in range(16)], counts={"images": 16},
+    )  # fmt: skip
+    index = list(range(16))
+    result = evaluate(Threshold(), data, index, tmp_path)  # type: ignore[arg-type]
+    rows = read_csv(tmp_path / "metrics.csv")
+    assert [row["id"] for row in rows] == data.ids
+    dice = [2 * (16 - i) / (32 - i) for i in range(12)] + [1.0] * 4
+    assert [float(row["dice"]) for row in rows] == pytest.approx(dice, abs=1e-5)
+    assert result["mean"]["dice"] == pytest.approx(np.mean(dice))
+    assert result["sd"]["dice"] == pytest.approx(np.std(dice, ddof=1))
+    found = sum(16 - i for i in range(12))
+    assert result["pooled"]["dice"] == pytest.approx(2 * found / (found + 12 * 16))
+    assert result["empty"] == {"target": 4, "pred": 4, "both": 4}
+    with np.load(tmp_path / "cases.npz") as kept:
+        assert kept["id"].tolist() == [f"case {i}" for i in (*range(4), *range(4, 8), *range(8, 12))]
+        assert kept["tier"].tolist() == ["best"] * 4 + ["middle"] * 4 + ["worst"] * 4
+        assert kept["dice"] == pytest.approx(dice[:12])
+        assert kept["pred"].dtype == bool
