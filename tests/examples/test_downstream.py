@@ -10,6 +10,7 @@ pytest.importorskip("lightning")
 
 import numpy as np
 import torch
+
 from pipeline.downstream import evaluate, poly_lr, score
 from pipeline.inputs import ImageSet
 from pipeline.runs import read_csv
