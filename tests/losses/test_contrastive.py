@@ -443,3 +443,17 @@ def test_nt_xent_equals_monai() -> None:
 
     z0, z1 = rows(8, 6, dtype=torch.float32), rows(8, 6, seed=1, dtype=torch.float32)
     torch.testing.assert_close(nt_xent(z0, z1), ContrastiveLoss(temperature=0.5)(z0, z1))
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
+def test_nt_xent_equals_pytorch_metric_learning(temperature: float) -> None:
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    ours = [rows(16, 6, seed=i, dtype=torch.float32).requires_grad_() for i in (0, 1)]
+    theirs = [z.detach().clone().requires_grad_() for z in ours]
+    loss = nt_xent(*ours, temperature=temperature)
+    expected = NTXentLoss(temperature=temperature)(torch.cat(theirs), torch.arange(16).repeat(2))
+    torch.testing.assert_close(loss, expected)
+    for got, want in zip(torch.autograd.grad(loss, ours), torch.autograd.grad(expected, theirs), strict=True):
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
