@@ -282,6 +282,17 @@ def test_compiles_to_one_graph(make: Make) -> None:
 
 
 @every
+def test_a_compiled_call_takes_other_sizes(make: Make) -> None:
+    torch._dynamo.reset()
+    augment = make()
+    compiled = torch.compile(augment, fullgraph=True, backend="eager")
+    for height, width in ((36, 48), (60, 72), (72, 60), (66, 66)):
+        x = torch.rand(2, 1, height, width)
+        params = augment.forward_parameters(x.shape)
+        torch.testing.assert_close(compiled(x, params=params), augment(x, params=params), rtol=0, atol=1e-6)
+
+
+@every
 def test_compiles_through_autograd(make: Make) -> None:
     torch._dynamo.reset()
     augment, x = make(p=1.0), images(3).requires_grad_()

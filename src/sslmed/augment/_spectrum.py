@@ -15,13 +15,13 @@ _BANK_CROSS = 32  # thicknesses that have a plane: 0..31
 def _planes(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Integer geometry of the half spectrum, each (H, W // 2 + 1): r^2 and the distance from the diagonals.
 
-    The distance is doubled and in units of gcd / max(H, W) bins of the shorter side. All is exact:
+    The distance is doubled and in units of `_shared` / max(H, W) bins of the shorter side. All is exact:
     fftfreq(n) * n in floating point misses bins on the edges.
     """
     u = torch.arange(height, device=device)
     u = torch.minimum(u, height - u)
     v = torch.arange(width // 2 + 1, device=device)
-    shared = math.gcd(height, width)
+    shared = _shared((height, width))
     r2 = u[:, None] ** 2 + v**2
     arm = 2 * (u[:, None] * (width // shared) - v * (height // shared)).abs()
     dtype = _plane_dtype((height, width))
@@ -29,8 +29,13 @@ def _planes(height: int, width: int, device: torch.device) -> tuple[Tensor, Tens
 
 
 def _plane_dtype(size: tuple[int, int]) -> torch.dtype:
-    largest = max(corner2(size), size[0] * size[1] // math.gcd(*size))
+    largest = max(corner2(size), size[0] * size[1] // _shared(size))
     return torch.int16 if largest < torch.iinfo(torch.int16).max else torch.int32
+
+
+def _shared(size: tuple[int, int]) -> int:
+    """A common divisor of H and W: the greatest, but 1 in compiled graphs, where a size may be symbolic."""
+    return 1 if torch.compiler.is_compiling() else math.gcd(*size)
 
 
 def corner2(size: tuple[int, int]) -> int:
@@ -41,7 +46,7 @@ def corner2(size: tuple[int, int]) -> int:
 def limits(size: tuple[int, int], inner: Tensor, outer: Tensor, cross: Tensor, cross_from: float) -> Tensor:
     """Turn lengths in bins into bounds (3, B) on `_planes`: r >= inner is r^2 >= ceil(inner^2), and so on."""
     inner, outer, cross = (value.to(torch.float64) for value in (inner, outer, cross))
-    arm = torch.floor(cross * (max(size) // math.gcd(*size)))
+    arm = torch.floor(cross * (max(size) // _shared(size)))
     arm = torch.where((outer > cross_from) & (cross > 0), arm, -1.0)
     dtype = _plane_dtype(size)
     bounds = torch.stack([torch.ceil(inner.clamp(min=0) ** 2), torch.floor(outer**2), arm])
