@@ -116,6 +116,8 @@ def test_bad_arguments_raise() -> None:
         MultiView(nn.Identity(), generator=3)
     with pytest.raises(TypeError, match="transform must be"):
         PatchWise(torch.sin, (2, 2))
+    with pytest.raises(ValueError, match=r"grid must be a pair \(rows, columns\), got 2"):
+        PatchWise(nn.Identity(), 2)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="grid must divide"):
         PatchWise(nn.Identity(), (5, 5))(torch.rand(1, 1, 8, 8))
     with pytest.raises(ValueError, match=r"size must be a multiple of the grid \(6, 6\), got 224"):

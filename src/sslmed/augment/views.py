@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .._checks import choice, integer, shaped
 from ._base import cpu_generator
-from ._patches import Grid, join_patches, split_patches
+from ._patches import Grid, checked_grid, join_patches, split_patches
 from .frequency import FrequencyBandStop
 from .intensity import GrayJitter
 from .jigsaw import CrossPatchJigsaw, PatchJigsaw
@@ -70,7 +70,7 @@ class PatchWise(nn.Module):
 
     Raises:
         TypeError: the transform is no module.
-        ValueError: the grid does not divide the size.
+        ValueError: the grid is no pair, or does not divide the size.
 
     Example:
         >>> import torch
@@ -83,7 +83,7 @@ class PatchWise(nn.Module):
         if not isinstance(transform, nn.Module):
             raise TypeError(f"transform must be a torch.nn.Module, got {type(transform).__name__}")
         self.transform = transform
-        self.grid = integer("grid[0]", grid[0], low=1), integer("grid[1]", grid[1], low=1)
+        self.grid = checked_grid(grid)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""
