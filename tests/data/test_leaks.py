@@ -86,6 +86,8 @@ def test_bad_images() -> None:
         near_duplicates(torch.rand(2, 1, 8, 8), threshold=1.5)
     with pytest.raises(ValueError, match="images is empty"):
         near_duplicates([])
+    with pytest.raises(ValueError, match=r"images\[1\] holds NaN"):
+        near_duplicates(torch.tensor([0.0, float("nan")]).view(2, 1, 1, 1).expand(2, 1, 8, 8))
 
 
 def test_parts_of_a_set_are_disjoint() -> None:
@@ -119,3 +121,22 @@ def test_names_and_long_lists() -> None:
     with pytest.raises(ValueError, match=r"share 5 names \(0, 1, 2 and 2 more\)"):
         assert_disjoint(range(5), range(9))
     assert_disjoint([], range(9))
+
+
+def test_tensors_are_compared_by_value() -> None:
+    assert_disjoint(torch.tensor([1, 2]), torch.tensor([3]))
+    with pytest.raises(ValueError, match=r"share 1 name \(2\)"):
+        assert_disjoint(torch.tensor([1, 2]), [2, 3])
+    with pytest.raises(ValueError, match=r"share 1 group \(7\)"):
+        assert_disjoint([{"group": torch.tensor(7)}], [{"group": torch.tensor(7)}])
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    phantom = Phantom(2, size=32)
+    with pytest.raises(TypeError, match="got items in a and names in b"):
+        assert_disjoint(phantom, phantom.ids)
+    with pytest.raises(TypeError, match="got items in b and names in a"):
+        assert_disjoint(phantom.ids, phantom)
+    with pytest.raises(TypeError, match=r"got a tensor of shape \(1, 8, 8\)"):
+        assert_disjoint(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8))
+    assert_disjoint(phantom, [])

@@ -33,7 +33,7 @@ def near_duplicates(
 
     Raises:
         TypeError: images are not floating point.
-        ValueError: an image is not (C, H, W), or `threshold` is out of range.
+        ValueError: there is no image, one is not (C, H, W) or holds NaN or infinity, or `threshold` is out of range.
 
     Example:
         >>> scan, other = torch.rand(2, 1, 96, 96).unbind()
@@ -64,10 +64,12 @@ def assert_disjoint(a: Sequence[Any], b: Sequence[Any]) -> None:
     is, so that lists of ids or of groups do as well.
 
     Args:
-        a: items of one stage, or hashable names.
-        b: of the other; an iterable data set such as `torch.utils.data.Subset` fits too.
+        a: items of one stage, or names: hashable, or the numbers in a tensor (N,).
+        b: of the other, of the same kind; a map-style data set such as `torch.utils.data.Subset` fits too.
 
     Raises:
+        TypeError: one stage holds items and the other names, or a name is a tensor of several numbers: nothing would
+            be compared.
         ValueError: something is shared; the message lists the first of it.
 
     Example:
@@ -77,6 +79,11 @@ def assert_disjoint(a: Sequence[Any], b: Sequence[Any]) -> None:
         ValueError: a and b are not disjoint: they share 1 name ('benign (1)')
     """
     marks_a, marks_b = _marks(a), _marks(b)
+    if marks_a and marks_b and ("name" in marks_a) != ("name" in marks_b):
+        items, named = ("b", "a") if "name" in marks_a else ("a", "b")
+        raise TypeError(
+            f"a and b must both hold items or both names, got items in {items} and names in {named}"
+        )
     found = []
     for kind in sorted(marks_a.keys() & marks_b.keys()):
         shared = [key for key in marks_a[kind] if key in marks_b[kind]]
@@ -93,10 +100,12 @@ def _thumbnails(images: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
     """Reduce images to (N, 4096) rows of mean 0 and norm 1; a constant image becomes zeros."""
     if not len(images):
         raise ValueError("images is empty")
-    rows = []
+    rows: list[torch.Tensor] = []
     for image in images:
         _checks.floating("images", image)
         _checks.shaped("each of images", image, "(C, H, W)", ndim=3)
+        if not image.isfinite().all():
+            raise ValueError(f"images[{len(rows)}] holds NaN or infinity, which correlates with nothing")
         gray = image.detach().float().mean(dim=0)[None, None]
         small = F.interpolate(gray, (_THUMBNAIL, _THUMBNAIL), mode="bilinear", antialias=True)
         rows.append((small - small.mean()).flatten())
@@ -109,13 +118,27 @@ def _marks(stage: Sequence[Any]) -> dict[str, dict[Hashable, Hashable]]:
     for k in range(len(stage)):
         item = stage[k]
         if not isinstance(item, Mapping):
-            marks.setdefault("name", {})[item] = item
+            name = _name(item)
+            marks.setdefault("name", {})[name] = name
             continue
         for kind in ("id", "group"):
             if item.get(kind) is not None:
-                marks.setdefault(kind, {})[item[kind]] = item[kind]
+                name = _name(item[kind])
+                marks.setdefault(kind, {})[name] = name
         if isinstance(image := item.get("image"), torch.Tensor):
             pixels = image.detach().float().cpu().contiguous().numpy()
             key = (pixels.shape, hashlib.blake2b(pixels.tobytes(), digest_size=16).digest())
             marks.setdefault("image", {})[key] = item.get("id", k)
     return marks
+
+
+def _name(value: Any) -> Hashable:
+    """Return a name that compares by value: tensors hash by identity, and would never be found equal."""
+    if not isinstance(value, torch.Tensor):
+        return value  # type: ignore[no-any-return]
+    if value.ndim:
+        raise TypeError(
+            f"a name must be one value, got a tensor of shape {tuple(value.shape)}; give images as items "
+            '{"image": image}'
+        )
+    return value.item()
