@@ -1,9 +1,8 @@
 """Heads on an encoder: projection and prediction MLPs, and the image and patch heads of Ellis et al.
 
-Projection: Chen et al., "SimCLR", ICML 2020, section 2.1. Prediction: Grill et al., "BYOL", NeurIPS 2020,
-    appendix. Image and
-patch heads: Ellis et al., section III (f and g); the two-stage patch head is that of Misra and van der Maaten,
-"PIRL", CVPR 2020.
+Projection: Chen et al., "SimCLR", ICML 2020, section 2.1. Prediction: Grill et al., "BYOL", NeurIPS 2020, appendix.
+Image and patch heads: Ellis et al., section III (f and g); the two-stage patch head is that of Misra and van der
+Maaten, "PIRL", CVPR 2020.
 """
 
 from __future__ import annotations
