@@ -7,6 +7,7 @@ draw from. So a run that was killed goes on from its last checkpoint and ends wi
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import logging
 import sys
@@ -21,9 +22,10 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.runs import write_csv
+from pipeline.runs import write_bytes, write_csv
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
@@ -77,9 +79,9 @@ def fit(
     if settings.patience is not None:
         callbacks.append(LateEarlyStopping(settings.patience, settings.patience_from))
     if val is not None:
-        callbacks.append(ModelCheckpoint(folder, "best", monitor="val_loss", enable_version_counter=False))
+        callbacks.append(PortableCheckpoint(folder, "best", monitor="val_loss", enable_version_counter=False))
     callbacks.append(
-        ModelCheckpoint(
+        PortableCheckpoint(
             folder, "last", every_n_epochs=settings.checkpoint_every, enable_version_counter=False,
             save_on_train_epoch_end=True,
         )
@@ -90,6 +92,7 @@ def fit(
         precision=settings.precision,
         max_epochs=settings.epochs,
         callbacks=callbacks,
+        plugins=[WholeFiles()],
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         log_every_n_steps=1_000_000,  # curves are by epoch
         num_sanity_val_steps=0,
@@ -165,6 +168,42 @@ class SeedSteps(Callback):
     ) -> None:
         """Lightning's hook."""
         torch.manual_seed(derived_seed(self.seed, "step", trainer.current_epoch, batch_idx))
+
+
+class PortableCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint that keeps file names without their folder, so that a run may be moved and then resumed.
+
+    Lightning's own forgets the best score when the folder has another path, and carries that path in every checkpoint.
+    """
+
+    _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's hook."""
+        state = super().state_dict()
+        state |= {key: Path(state[key]).name for key in self._PATHS}
+        state["best_k_models"] = {Path(file).name: score for file, score in state["best_k_models"].items()}
+        return state | {"dirpath": ""}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lightning's hook."""
+
+        def here(file: str) -> str:
+            return str(Path(str(self.dirpath), file)) if file else file
+
+        state = state_dict | {key: here(state_dict[key]) for key in self._PATHS} | {"dirpath": self.dirpath}
+        state["best_k_models"] = {here(file): score for file, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(state)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints that are whole or absent: Lightning's go by the system's temporary folder, often another disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Lightning's hook."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_bytes(Path(path), buffer.getvalue())
 
 
 class LateEarlyStopping(EarlyStopping):

@@ -134,3 +134,28 @@ def test_a_fit_killed_after_early_stopping_trains_no_further(tmp_path: Path) -> 
 def test_checkpoints_must_hit_the_last_epoch() -> None:
     with pytest.raises(ValueError, match="multiple of checkpoint_every, got 7 and 2"):
         Fit(epochs=7, batch_size=1, checkpoint_every=2)
+
+
+def test_a_folder_moved_while_the_run_was_dead_ends_the_same(tmp_path: Path) -> None:
+    settings = Fit(epochs=6, batch_size=4)
+    whole = fit(
+        Toy(worse_from=1), data(), settings, folder=tmp_path / "whole", seed=5, title="whole", val=data(4)
+    )
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(
+            Toy(die_after=3, worse_from=1),
+            data(),
+            settings,
+            folder=tmp_path / "here",
+            seed=5,
+            title="broken",
+            val=data(4),
+        )
+    assert str(tmp_path).encode() not in (tmp_path / "here" / "last.ckpt").read_bytes()
+    (tmp_path / "here").rename(tmp_path / "there")
+    ends = fit(
+        Toy(worse_from=1), data(), settings, folder=tmp_path / "there", seed=5, title="moved", val=data(4)
+    )
+    assert torch.load(ends, weights_only=True)["epoch"] == 1
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(ends)[name]), name
