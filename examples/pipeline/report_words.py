@@ -117,12 +117,13 @@ def findings(run: Run) -> list[dict[str, str]]:
             text.append(f"Supervised training alone reached {_reached(baseline)}.")
         if others:
             best = others[0]
+            name = display(best["method"])
             which = (
-                f"The highest of {len(others)} pretext methods, "
+                f"The highest of {len(others)} pretext methods, {name},"
                 if len(others) > 1
-                else "Pretext learning with "
+                else f"Pretext learning with {name}"
             )
-            text.append(f"{which}{display(best['method'])}, reached {_reached(best)}.")
+            text.append(f"{which} reached {_reached(best)}.")
             if baseline is not None:
                 text.append(_verdict(baseline, best, len(others)))
             proposal = next((row for row in others[1:] if row["method"] == PROPOSED), None)

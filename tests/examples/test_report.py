@@ -211,7 +211,7 @@ def test_summary_says_who_did_what_on_which_data(whole):
         "15 images, none of them used in training; 2 seeds",
         "Supervised training alone reached a mean Dice of 0.511 "
         "(SD 0.301 between test cases, 0.0123456 between 2 seeds).",
-        "CP-Jig+Freq · RCL+percep, reached a mean Dice of 0.633 (SD 0.287 between test cases).",
+        "Pretext learning with CP-Jig+Freq · RCL+percep reached a mean Dice of 0.633 (SD 0.287 between test cases).",
         "a single seed cannot tell an effect from chance",
         "no outline at all in 2 of 14 images with a lesion, an outline wholly beside the lesion in 2, "
         "and an outline in 2 of 4 images without a lesion",
