@@ -226,10 +226,10 @@ PAPER = Paper(
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = cli.Parser(prog="ultrasound_relation.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--data", default="phantom", help="phantom (default), a BUSI or BUS-BRA folder, or a folder "
-                        "of unlabelled images (pretext learning only)")  # fmt: skip
-    parser.add_argument("--pretext-data", metavar="FOLDER", help="learn the pretext on these images instead of the "
-                        "training part of --data; no labels needed")  # fmt: skip
+    parser.add_argument("--data", type=cli.filled, default="phantom", help="phantom (default), a BUSI or "
+                        "BUS-BRA folder, or a folder of unlabelled images (pretext learning only)")  # fmt: skip
+    parser.add_argument("--pretext-data", type=cli.filled, metavar="FOLDER", help="learn the pretext on these "
+                        "images instead of the training part of --data; no labels needed")  # fmt: skip
     parser.add_argument("--leave-out-copies", action="store_true", help="leave out images of --pretext-data that "
                         "copy a validation or test image, instead of refusing the folder")  # fmt: skip
     parser.add_argument("--methods", nargs="+", metavar="METHOD", default=["supervised", "cp-jig+freq/rcl+percep"],
@@ -242,12 +242,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--seeds", nargs="+", type=cli.seed, default=[0], metavar="N", help="splits and runs (0)"
     )
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="a torchvision ResNet's state dict to start the "
-                        "encoder from, for every method (the paper starts from ImageNet)")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("runs/ultrasound_relation"), help="the run folder")
+    parser.add_argument("--weights", type=cli.path, metavar="FILE", help="a state dict to start the encoder from, "
+                        "for every method: torchvision's resnet50 for --preset paper (the paper starts from ImageNet), "
+                        "an encoder.pt of the same preset for the others")  # fmt: skip
+    parser.add_argument("--out", type=cli.path, metavar="FOLDER", default=Path("runs/ultrasound_relation"),
+                        help="the run folder (default: runs/ultrasound_relation)")  # fmt: skip
     args = parser.parse_args(arguments)
     if args.methods == ["all"]:
         args.methods = list(METHODS)
+    if "all" in args.methods:
+        parser.error("argument --methods: `all` stands alone")
     unknown = [m for m in args.methods if m not in METHODS]
     if unknown:
         parser.error(

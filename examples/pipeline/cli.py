@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 MISTAKE = 2  # exit status of a user's mistake; 1 is a failure of the run itself
@@ -36,6 +37,18 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def filled(text: str) -> str:
+    """Argument type: any text but the empty one, which an unset shell variable leaves and which would mean `.`."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
+
+
+def path(text: str) -> Path:
+    """Argument type: a path."""
+    return Path(filled(text))
+
+
 def unique(name: str, values: list[float] | list[int] | list[str]) -> None:
     """Raise ValueError for a value given twice."""
     twice = sorted({str(v) for v in values if values.count(v) > 1})  # type: ignore[arg-type]
@@ -52,11 +65,11 @@ def run_as_program(prepare: Callable[[], Callable[[], int]], *, prog: str) -> No
         prog: name to put before the message.
     """
     try:
-        work = prepare()
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        line = " ".join(str(error).split())
-        sys.exit(_say(f"{prog}: error: {line}"))
-    try:
+        try:
+            work = prepare()
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            line = " ".join(str(error).split())
+            sys.exit(_say(f"{prog}: error: {line}"))
         sys.exit(work())
     except KeyboardInterrupt:
         print(f"{prog}: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

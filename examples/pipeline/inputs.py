@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from torch.utils.data import TensorDataset
 
 from sslmed.data import BUSBRA, BUSI, Phantom, UnlabelledImages, splits
 
+_MASK = re.compile(r".+_mask(_\d+)?|mask_.+")  # as BUSI and BUS-BRA name them
 FRACTIONS = (0.7, 0.1, 0.2)  # train, validation, test: Ellis et al., Table I
 
 
@@ -55,8 +58,15 @@ class ImageSet:
         return [{"id": self.ids[i], "group": self.groups[i], "image": self.images[i]} for i in index]
 
 
-def read(data: str, *, size: int, phantoms: int, seed: int) -> ImageSet:
+def read(data: str, *, size: int, phantoms: int, seed: int, option: str = "--data") -> ImageSet:
     """Read the phantom, a BUSI or BUS-BRA folder, or any folder of images, at size x size pixels.
+
+    Args:
+        data: `phantom` or a folder.
+        size: pixels a side.
+        phantoms: number of synthetic images.
+        seed: seed of the synthetic images.
+        option: what the user gave `data` to, for messages.
 
     Raises:
         ValueError, OSError: the folder is missing or empty, or a file in it is broken; the message names it.
@@ -66,16 +76,26 @@ def read(data: str, *, size: int, phantoms: int, seed: int) -> ImageSet:
     root = Path(data)
     if not root.exists():
         raise FileNotFoundError(
-            f"--data {data}: no such folder (give a folder, or `phantom` for synthetic images)"
+            f"{option} {data}: no such folder (give a folder, or `phantom` for synthetic images)"
         )
     if not root.is_dir():
-        raise NotADirectoryError(f"--data {data} is a file; a folder was expected")
+        raise NotADirectoryError(f"{option} {data} is a file; a folder was expected")
     source = os.path.relpath(root) if not root.is_absolute() else root.name
-    if _holds(root, lambda folder: {"benign", "malignant", "normal"} & set(os.listdir(folder))):
-        return _collect("BUSI", source, BUSI(root, size=size, allow_partial=True))
-    if _holds(root, lambda folder: "bus_data.csv" in os.listdir(folder)):
-        return _collect("BUS-BRA", source, BUSBRA(root, size=size, allow_partial=True))
-    return _collect("unlabelled images", source, UnlabelledImages(root, size=size))
+    try:
+        if _holds(root, lambda folder: {"benign", "malignant", "normal"} & set(os.listdir(folder))):
+            return _collect("BUSI", source, BUSI(root, size=size, allow_partial=True))
+        if _holds(root, lambda folder: "bus_data.csv" in os.listdir(folder)):
+            return _collect("BUS-BRA", source, BUSBRA(root, size=size, allow_partial=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{option} {data}: the CSV file in it is no readable table ({error})") from error
+    scans = UnlabelledImages(root, size=size)
+    masks = [name for name in scans.ids if _MASK.fullmatch(Path(name).stem)]
+    if masks:
+        raise ValueError(
+            f"{option} {data} would be read as unlabelled images, but holds {len(masks)} masks, as {masks[0]}; "
+            "name the whole BUSI or BUS-BRA folder, or a folder without masks"
+        )
+    return _collect("unlabelled images", source, scans)
 
 
 def _holds(root: Path, fits: Callable[[Path], Any]) -> bool:
@@ -150,18 +170,35 @@ def split(data: ImageSet, *, labels: Sequence[float], seed: int) -> Split:
     """70 / 10 / 20 % by group, stratified by class; the labelled parts of train are nested.
 
     Raises:
-        ValueError: a part, or a label fraction, would be empty.
+        ValueError: a part, or a label fraction, would be empty, or its labelled cases show no lesion.
     """
-    parts = splits.group_split(data.groups, FRACTIONS, labels=data.labels, seed=seed)
+    if data.masks is None:
+        raise ValueError(f"{data.name} has no masks to split for segmentation")
+    try:
+        parts = splits.group_split(data.groups, FRACTIONS, labels=data.labels, seed=seed)
+    except ValueError as error:
+        raise ValueError(
+            f"--data holds too few images to split 70/10/20 %: {len(data.ids)} in {len(set(data.groups))} groups "
+            f"({error})"
+        ) from error
     train, val, test = ([int(i) for i in part] for part in parts)
     classes = None if data.labels is None else [data.labels[i] for i in train]
     labelled = {}
     for fraction in labels:
-        chosen = splits.label_fraction(np.asarray(train), fraction, labels=classes, seed=seed)
+        try:
+            chosen = splits.label_fraction(np.asarray(train), fraction, labels=classes, seed=seed)
+        except ValueError as error:
+            raise ValueError(f"--labels {fraction:g}: {error}") from error
         labelled[fraction] = sorted(int(i) for i in chosen)
         if len(labelled[fraction]) < 2:
             raise ValueError(
                 f"--labels {fraction:g} leaves {len(labelled[fraction])} labelled case of {len(train)}"
+            )
+        if not data.masks[labelled[fraction]].any():
+            raise ValueError(
+                f"--labels {fraction:g} leaves {len(labelled[fraction])} labelled cases of {len(train)} without any "
+                "lesion in their masks (seed "
+                f"{seed}): there is nothing to learn to outline"
             )
     return Split(train, val, test, labelled)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.metadata
 import io
 import json
 import os
 import platform
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,18 +40,20 @@ class RunFolder:
         except OSError as error:
             raise OSError(f"--out {path}: cannot write there ({error.strerror or error})") from error
 
-    def claim(self, config: dict[str, Any], *, growing: Sequence[str]) -> dict[str, Any]:
-        """Write config.json, or check that the one there is the same but for the lists named in `growing`.
+    def join(self, config: dict[str, Any], *, growing: Sequence[str]) -> dict[str, Any]:
+        """Check that a config.json here is the same but for the lists named in `growing`; nothing is written.
 
         Returns:
-            The configuration on disk after the call: the lists in `growing` are the union of both.
+            The configuration of both: the lists in `growing` are the union.
 
         Raises:
-            ValueError: the folder holds a run with other constants.
+            ValueError: the folder holds a run with other constants, or its config.json is damaged.
         """
         file = self.path / "config.json"
         if file.exists():
-            before = json.loads(file.read_text())
+            before = read_json(file)
+            if not isinstance(before, dict) or not all(isinstance(before.get(key), list) for key in growing):
+                raise ValueError(f"{file} is no configuration of a run; choose another folder")
             config = json.loads(json.dumps(config))
             difference = _first_difference(before, config, skip=set(growing))
             if difference is not None:
@@ -58,8 +62,26 @@ class RunFolder:
                 )
             for key in growing:
                 config[key] = before[key] + [value for value in config[key] if value not in before[key]]
-        write_json(file, config)
         return config
+
+    def check(self) -> None:
+        """Look at what an earlier run left here and this one will read.
+
+        Raises:
+            ValueError: one of these files is damaged; the message names it.
+        """
+        for name in ("config.json", "splits.json"):
+            if (self.path / name).exists():
+                read_json(self.path / name)
+        for file in sorted(self.path.glob("cells/*/result.json")):
+            if not isinstance(read_json(file, mend="delete it to run that cell again"), dict):
+                raise ValueError(f"{file} is no result of a cell; delete it to run that cell again")
+            if not file.with_name("metrics.csv").is_file():
+                raise ValueError(f"{file} has no metrics.csv beside it; delete it to run that cell again")
+        for pattern in ("pretext/*/*.ckpt", "pretext/*/encoder.pt", "cells/*/*.ckpt"):
+            for file in sorted(self.path.glob(pattern)):
+                if not zipfile.is_zipfile(file):  # its directory is written last: a cut file has none
+                    raise ValueError(f"{file} is damaged; delete it to train that part again")
 
 
 def _first_difference(before: Any, now: Any, *, skip: set[str], place: str = "") -> str | None:
@@ -74,6 +96,14 @@ def _first_difference(before: Any, now: Any, *, skip: set[str], place: str = "")
                 return found
         return None
     return None if before == now else f"{place}: {before!r} there, {now!r} now"
+
+
+def read_json(path: Path, *, mend: str = "choose another folder, or restore it") -> Any:
+    """Read a JSON file; one that is damaged raises a ValueError that names it and says how to go on."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); {mend}") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -115,6 +145,12 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_bytes(path, buffer.getvalue())
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_tensors(path: Path, state: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,16 @@ from pipeline import downstream, inputs, study
 from pipeline.cli import unique
 from pipeline.pretext import pretrain
 from pipeline.report import write_report
-from pipeline.runs import RunFolder, environment, read_csv, write_json, write_npz, write_tensors
+from pipeline.runs import (
+    RunFolder,
+    environment,
+    read_csv,
+    read_json,
+    sha256,
+    write_json,
+    write_npz,
+    write_tensors,
+)
 from pipeline.training import BEST, LAST, derived_seed, fit
 from sslmed.models import ResNetEncoder, ResUNet, load_encoder
 
@@ -66,27 +74,41 @@ class SegmentationStudy:
         self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         for name in GROWING:
             unique(f"--{name}", getattr(args, name))
+        unique("--labels", [study.percent(fraction) + " %" for fraction in args.labels])
+        if args.leave_out_copies and args.pretext_data is None:
+            raise ValueError("--leave-out-copies is about --pretext-data, which was not given")
         if args.weights is not None:
-            load_encoder(ResNetEncoder(preset.encoder, width=preset.width), args.weights)
+            try:
+                load_encoder(ResNetEncoder(preset.encoder, width=preset.width), args.weights)
+            except (ValueError, TypeError) as error:
+                raise ValueError(
+                    f"--weights {args.weights} for a {preset.encoder} of width {preset.width}: {error}"
+                ) from error
         self.folder = RunFolder(args.out)
+        self.folder.check()
         self.large = self._read(args.data, preset.crop)
         self.small = self.large
         if self.large.masks is not None and preset.size != preset.crop:
             self.small = self._read(args.data, preset.size)
         self.notes, self.checks = list(self.large.notes), []
         self.external = (
-            None if args.pretext_data is None else self._read(args.pretext_data, preset.crop, seed=1)
+            None
+            if args.pretext_data is None
+            else self._read(args.pretext_data, preset.crop, seed=1, option="--pretext-data")
         )
+        self._check_use()
         self.methods = [m for m in args.methods if m != study.SUPERVISED or self.large.masks is not None]
         if not self.methods:
             raise ValueError(
                 f"--data {args.data} has no masks, and --methods names no pretext to learn from it"
             )
+        if self.methods != args.methods:
+            self.notes.append("supervised is left out, since these images have no masks")
         self.splits: dict[int, inputs.Split] = {}
         self.pretext_sets: dict[int, tuple[inputs.ImageSet, list[int]]] = {}
         for seed in args.seeds:
             self._divide(seed)
-        self.config = self.folder.claim(
+        self.config = self.folder.join(
             {
                 "paper": paper.citation,
                 "title": paper.title,
@@ -97,14 +119,51 @@ class SegmentationStudy:
                     "leave_out_copies": args.leave_out_copies,
                     "preset": args.preset,
                     "weights": args.weights and args.weights.name,
+                    "weights_sha256": args.weights and sha256(args.weights),
                 },
                 **{name: list(getattr(args, name)) for name in GROWING},
             },
             growing=GROWING,
         )
+        self.recorded = self._recorded_splits()
+        write_json(self.folder.path / "config.json", self.config)
 
-    def _read(self, data: str, size: int, *, seed: int = 0) -> inputs.ImageSet:
-        return inputs.read(data, size=size, phantoms=self.preset.phantoms, seed=seed)
+    def _read(self, data: str, size: int, *, seed: int = 0, option: str = "--data") -> inputs.ImageSet:
+        return inputs.read(data, size=size, phantoms=self.preset.phantoms, seed=seed, option=option)
+
+    def _check_use(self) -> None:
+        """Check that the images serve what they were given for."""
+        data, given = self.large, self.args.data
+        if data.masks is None:
+            if self.external is not None:
+                raise ValueError(
+                    f"--pretext-data {self.args.pretext_data} would not be used, since --data {given} has no masks "
+                    "to fine-tune on; give one of them, as --data"
+                )
+            if len(data.ids) < 2:
+                raise ValueError(f"--data {given} holds one image; pretext learning compares two at least")
+        elif not data.masks.any():
+            raise ValueError(f"--data {given} shows no lesion in any of its {len(data.ids)} masks")
+
+    def _recorded_splits(self) -> dict[str, Any]:
+        """The parts of this run's seeds, added to those of splits.json; raise where the two disagree."""
+        file = self.folder.path / "splits.json"
+        recorded = read_json(file) if file.exists() else {}
+        for seed, (source, index) in self.pretext_sets.items():
+            parts: dict[str, Any] = {"pretext": [source.ids[i] for i in index]}
+            if seed in self.splits:
+                parts |= self.splits[seed].ids(self.large)
+            before = recorded.get(str(seed), {})
+            labelled = before.get("labelled", {}) | parts.get("labelled", {})
+            changed = [name for name in before if name != "labelled" and before[name] != parts.get(name)]
+            changed += [f for f, ids in before.get("labelled", {}).items() if labelled[f] != ids]
+            if changed:
+                raise ValueError(
+                    f"--out {self.folder.path} holds a run whose seed {seed} had other images in its parts "
+                    f"({changed[0]}): the images have changed since; choose another folder"
+                )
+            recorded[str(seed)] = parts | ({"labelled": labelled} if labelled else {})
+        return recorded
 
     def _divide(self, seed: int) -> None:
         """Split for one seed, choose the pretext images, and check that they meet no held-out case."""
@@ -237,15 +296,7 @@ class SegmentationStudy:
                 "checks": self.checks,
             },
         )
-        file = path / "splits.json"
-        splits = json.loads(file.read_text()) if file.exists() else {}
-        for seed, (source, index) in self.pretext_sets.items():
-            mine = self.splits[seed].ids(data) if seed in self.splits else {}
-            before = splits.get(str(seed), {}).get("labelled", {})
-            splits[str(seed)] = {"pretext": [source.ids[i] for i in index], **mine}
-            if mine:
-                splits[str(seed)]["labelled"] = before | mine["labelled"]
-        write_json(file, splits)
+        write_json(path / "splits.json", self.recorded)
         shown = np.linspace(0, len(data.ids) - 1, 4).round().astype(int)
         write_npz(path / "galleries.npz", **self.paper.gallery(data.images[shown], self.preset))
 
@@ -260,10 +311,16 @@ class SegmentationStudy:
             reasons.append(
                 f"{len(self.large.ids)} of {sum(self.large.published.values())} images, split by near-duplicate group"
             )
-        reasons.append(f"{p.size} px (Hausdorff in these pixels; paper 224), {p.encoder} at width {p.width}")
-        reasons.append(f"{p.pretext.epochs} pretext epochs (paper 2000)")
+        if p.size != 224:
+            reasons.append(f"{p.size} px (Hausdorff in these pixels; paper 224)")
+        if (p.encoder, p.width) != ("resnet50", 64):
+            reasons.append(f"{p.encoder} at width {p.width} (paper resnet50 at 64)")
+        if p.pretext.epochs != 2000:
+            reasons.append(f"{p.pretext.epochs} pretext epochs (paper 2000)")
         if self.args.weights is None:
             reasons.append("random start (paper ImageNet)")
+        # For any mean over images, mean(D - J) >= (m - m^2 - s^2) / 2, which no row of the paper meets.
+        reasons.append("the paper's Dice and Jaccard cannot both be means over images, as ours are")
         return "; ".join(reasons)
 
     def _finish(self) -> None:

@@ -1,0 +1,211 @@
+"""What a user may get wrong, each told in one line before any training; nothing is trained here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lightning")
+
+import torch
+from PIL import Image
+
+import ultrasound_relation
+from pipeline.segmentation_study import SegmentationStudy
+from sslmed.data import Phantom
+from sslmed.models import ResNetEncoder
+
+SMOKE = ultrasound_relation.PRESETS["smoke"]
+
+
+class Command:
+    """Runs the program as far as its first training."""
+
+    def __init__(self, out: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.out, self.capfd, self.monkeypatch = out, capfd, monkeypatch
+        monkeypatch.setattr(SegmentationStudy, "run", lambda study: study._describe() or 0)
+
+    def __call__(self, *arguments: object) -> int:
+        words = ["x", "--preset", "smoke", "--out", str(self.out), *map(str, arguments)]
+        self.monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as stop:
+            ultrasound_relation.main()
+        return stop.value.code  # type: ignore[return-value]
+
+    def refuses(self, *arguments: object) -> str:
+        self.capfd.readouterr()
+        assert self(*arguments) == 2
+        error = self.capfd.readouterr().err
+        assert error.count("\n") == 1, error
+        return error
+
+
+@pytest.fixture
+def command(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    return Command(tmp_path / "run", capfd, monkeypatch)
+
+
+def write_images(folder: Path, count: int, *, label: str = "benign", lesions: bool = True) -> Path:
+    """One class of a BUSI, of noise with a square lesion."""
+    folder = folder / label
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for k in range(1, count + 1):
+        mask = np.zeros((40, 40), np.uint8)
+        mask[10:25, 10:25] = 255 * lesions
+        Image.fromarray(rng.integers(0, 255, (40, 40), np.uint8)).save(folder / f"{label} ({k}).png")
+        Image.fromarray(mask).save(folder / f"{label} ({k})_mask.png")
+    return folder
+
+
+def write_scans(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for i, item in enumerate(Phantom(count, size=48, seed=5)):
+        Image.fromarray((item["image"][0].numpy() * 255).astype(np.uint8)).save(folder / f"scan {i}.png")
+    return folder
+
+
+def test_a_set_without_lesions_is_refused(command: Command, tmp_path: Path) -> None:
+    write_images(tmp_path / "set", 12, lesions=False)
+    assert "shows no lesion in any of its 12 masks" in command.refuses("--data", tmp_path / "set")
+
+
+def test_labelled_cases_without_lesions_are_refused(command: Command, tmp_path: Path) -> None:
+    write_images(tmp_path / "set", 2)
+    write_images(tmp_path / "set", 40, label="normal", lesions=False)
+    error = command.refuses("--data", tmp_path / "set", "--labels", "0.07")
+    assert "--labels 0.07 leaves 2 labelled cases of 29 without any lesion" in error
+
+
+def test_too_few_images_to_split_or_to_compare(command: Command, tmp_path: Path) -> None:
+    write_images(tmp_path / "set", 3)
+    assert "--data holds too few images to split 70/10/20 %: 3 in 3 groups" in command.refuses(
+        "--data", tmp_path / "set"
+    )
+    assert "holds one image; pretext learning compares two" in command.refuses(
+        "--data", write_scans(tmp_path / "scans", 1)
+    )
+
+
+def test_masks_are_not_taken_for_scans(command: Command, tmp_path: Path) -> None:
+    inner = write_images(tmp_path / "set", 4)
+    assert "holds 4 masks, as benign (1)_mask.png" in command.refuses("--data", inner)
+    error = command.refuses("--data", "phantom", "--pretext-data", inner)
+    assert "--pretext-data" in error
+
+
+def test_options_without_effect_are_refused(command: Command, tmp_path: Path) -> None:
+    scans = write_scans(tmp_path / "scans", 3)
+    assert "would not be used" in command.refuses("--data", scans, "--pretext-data", scans)
+    assert "--pretext-data, which was not given" in command.refuses("--leave-out-copies")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pretext-data", "nowhere"], "--pretext-data nowhere: no such folder"),
+        (["--labels", "0.01"], "--labels 0.01: fraction 0.01 of 28 cases"),
+        (["--labels", "0.3333333", "0.33333334"], "--labels lists 33.3333 % twice"),
+        (["--methods", "all", "supervised"], "`all` stands alone"),
+        (["--data", ""], "argument --data: the name is empty"),
+        (["--out", ""], "argument --out: the name is empty"),
+    ],
+)
+def test_the_option_at_fault_is_named(command: Command, arguments: list[str], message: str) -> None:
+    assert message in command.refuses(*arguments)
+
+
+def test_a_table_that_is_no_text_names_its_folder(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "bra").mkdir()
+    (tmp_path / "bra" / "bus_data.csv").write_bytes(b"\xff\xfe\x00")
+    assert f"--data {tmp_path / 'bra'}: the CSV file" in command.refuses("--data", tmp_path / "bra")
+
+
+def test_weights_that_do_not_serve_are_named(command: Command, tmp_path: Path) -> None:
+    encoder = ResNetEncoder(SMOKE.encoder, width=SMOKE.width).state_dict()
+    files = {
+        "wide": ResNetEncoder(SMOKE.encoder, width=2 * SMOKE.width).state_dict(),
+        "nan": {k: v * float("nan") if v.is_floating_point() else v for k, v in encoder.items()},
+    }
+    for name, state in files.items():
+        torch.save(state, tmp_path / f"{name}.pt")
+        error = command.refuses("--weights", tmp_path / f"{name}.pt")
+        assert f"--weights {tmp_path / name}.pt for a resnet18 of width 8" in error
+
+
+def test_other_weights_of_the_same_name_are_another_configuration(command: Command, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        torch.save(ResNetEncoder(SMOKE.encoder, width=SMOKE.width).state_dict(), tmp_path / "w.pt")
+        if seed == 0:
+            assert command("--weights", tmp_path / "w.pt") == 0
+    assert "arguments.weights_sha256" in command.refuses("--weights", tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("content", ['{"paper": ', "[]", "{}", "\xff"])
+def test_a_damaged_configuration_is_named_and_kept(command: Command, content: str) -> None:
+    command.out.mkdir()
+    file = command.out / "config.json"
+    file.write_text(content, encoding="latin-1")
+    assert str(file) in command.refuses()
+    assert file.read_text(encoding="latin-1") == content
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "splits.json",
+        "cells/supervised-l50-s0/result.json",
+        "cells/supervised-l50-s0/last.ckpt",
+        "pretext/cp-jig+freq_rcl+percep-s0/last.ckpt",
+        "pretext/cp-jig+freq_rcl+percep-s0/encoder.pt",
+    ],
+)
+def test_what_an_earlier_run_left_cut_short_is_named(command: Command, tmp_path: Path, name: str) -> None:
+    whole = tmp_path / "whole"
+    if name.endswith(".json"):
+        whole.write_text(json.dumps({"mean": 1}))
+    else:
+        torch.save({"a": torch.zeros(100)}, whole)
+    file = command.out / name
+    file.parent.mkdir(parents=True)
+    cut = whole.read_bytes()[:-5]
+    file.write_bytes(cut)
+    error = command.refuses()
+    assert f"{file} is damaged" in error
+    assert file.read_bytes() == cut
+    if name.startswith(("cells", "pretext")):
+        assert "delete it to" in error
+
+
+def test_images_that_changed_since_are_not_mixed_with_what_was_done(command: Command, tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "set", 12)
+    assert command("--data", tmp_path / "set", "--labels", "0.5") == 0
+    before = (command.out / "splits.json").read_text()
+    assert command("--data", tmp_path / "set", "--labels", "1", "--seeds", "0", "1") == 0
+    grown = json.loads((command.out / "splits.json").read_text())
+    config = (command.out / "config.json").read_text()
+    assert grown["0"]["labelled"].keys() == {"0.5", "1"}
+    assert grown["0"]["test"] == json.loads(before)["0"]["test"]
+    for name in ("benign (1).png", "benign (1)_mask.png"):
+        shutil.copy(folder / name, folder / name.replace("1", "99"))
+    error = command.refuses("--data", tmp_path / "set", "--methods", "jig/rcl")
+    assert "seed 0 had other images in its parts" in error
+    assert json.loads((command.out / "splits.json").read_text()) == grown
+    assert (command.out / "config.json").read_text() == config
+
+
+def test_an_interrupt_while_reading_is_no_traceback(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SegmentationStudy, "_divide", interrupted)
+    assert command() == 130
+    assert capfd.readouterr().err.count("\n") == 1
