@@ -282,6 +282,15 @@ def test_compiles_to_one_graph(make: Make) -> None:
 
 
 @every
+def test_compiles_with_parameters_of_its_own_generator(make: Make) -> None:
+    torch._dynamo.reset()
+    augment, x = make(generator=torch.Generator().manual_seed(0)), images(3)
+    params = augment.forward_parameters(x.shape)
+    compiled = torch.compile(augment, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x, params=params), augment(x, params=params), rtol=0, atol=1e-6)
+
+
+@every
 def test_a_compiled_call_takes_other_sizes(make: Make) -> None:
     torch._dynamo.reset()
     augment = make()

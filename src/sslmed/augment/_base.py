@@ -8,6 +8,9 @@ replay bit for bit.
 This is the only file that touches kornia's bases. It follows the contract of kornia 0.9 and departs from it
 where that contract loses something: `generator=` is honoured, an unknown keyword is a TypeError, a caller's
 `params` are neither stored nor changed, and in eager mode only the rows that the gate selects are computed.
+
+All of it compiles to one graph, except for a draw from a `generator=` of its own, which torch.compile cannot
+trace: there draw outside the graph, `params = aug.forward_parameters(x.shape)`, and pass `params=`.
 """
 
 from __future__ import annotations
