@@ -6,6 +6,7 @@ torchrun --nproc-per-node 2 examples/simclr_ddp.py [--steps 40]
 from __future__ import annotations
 
 import argparse
+import os
 
 import torch
 from kornia.augmentation import RandomHorizontalFlip, RandomResizedCrop
@@ -36,9 +37,11 @@ class Embedder(nn.Module):
 
 def main() -> None:
     """Train on this process's share of every batch."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=40)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--steps", type=int, default=40, help="at least so many, to the end of an epoch (40)")
     steps = parser.parse_args().steps
+    if "RANK" not in os.environ:
+        parser.exit(2, f"{parser.prog}: error: start it with torchrun, as --help says\n")
     dist.init_process_group("gloo")
     torch.manual_seed(0)  # the same weights everywhere; the views are drawn anew below
     data = Phantom(256, size=64)

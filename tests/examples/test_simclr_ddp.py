@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,15 @@ from pathlib import Path
 import pytest
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "simclr_ddp.py"
+
+
+def test_without_torchrun_it_says_so_in_one_line() -> None:
+    outside = {name: value for name, value in os.environ.items() if name != "RANK"}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=False, env=outside
+    )
+    assert done.returncode == 2
+    assert done.stderr == "simclr_ddp.py: error: start it with torchrun, as --help says\n"
 
 
 @pytest.mark.ddp
