@@ -121,7 +121,7 @@ def _collect(name: str, source: str, data: Any) -> ImageSet:
         groups = [ids[int(first)] for first in found]
         notes.append(
             f"no groups come with these images: {len(ids) - len(set(groups))} near duplicates were found by "
-            "correlation above 0.95 and kept on one side of each split"
+            "correlation above 0.95" + (" and kept on one side of each split" if labelled else "")
         )
     counts = {"images": len(ids)} | dict(sorted(Counter(labels or ()).items()))
     published = getattr(data, "published", None)

@@ -68,12 +68,14 @@ def data(run: Run) -> str:
     return text
 
 
-def labelled(run: Run) -> str:
-    """How many cases had an outline that the network could learn from."""
+def labelled(run: Run) -> str | None:
+    """How many cases had an outline that the network could learn from; None for images without outlines."""
     parts = []
     rows = run.leaks()
+    if rows and not any(row["sizes"]["test"] for row in rows):
+        return None
     for percent in rows[0]["labelled"] if rows else ():
-        sizes = [row["labelled"].get(percent, 0) for row in rows]
+        sizes = [row["labelled"][percent] for row in rows if percent in row["labelled"]]
         parts.append(f"{_span(sizes)} images ({percent} % of the training set)")
     if not parts:
         return "The run folder does not say how many cases were labelled."
@@ -88,9 +90,11 @@ def unlabelled(run: Run) -> str | None:
     return f"{_span(sizes)} images, used without their outlines."
 
 
-def tested(run: Run) -> str:
-    """How many cases the numbers come from."""
+def tested(run: Run) -> str | None:
+    """How many cases the numbers come from; None where there is nothing to test on."""
     rows = run.leaks()
+    if rows and not any(row["sizes"]["test"] for row in rows):
+        return None
     if not rows:
         return "The run folder does not say what was held out."
     clash = [row for row in rows if row["shared"]["train and test"] or row["shared"]["pretext and test"]]

@@ -303,6 +303,16 @@ def test_missing_parts_do_not_break_the_page(folder, missing):
         ) in page.text
 
 
+def test_a_run_without_labels_claims_no_test(folder):
+    for name in ("cells", "table.csv"):
+        shutil.rmtree(folder / name) if name == "cells" else (folder / name).unlink()
+    write_json(folder / "splits.json", {"0": {"pretext": ["a", "b"]}})
+    _, page = render(folder)
+    assert "2 images, used without their outlines." in page.text
+    assert "Tested on" not in page.text
+    assert "how many cases were labelled" not in page.text
+
+
 def test_galleries_and_pictures_without_focal_patches_are_drawn(tmp_path):
     folder = write_run(tmp_path)
     for part in ("pretext", "cells"):
