@@ -15,21 +15,22 @@ import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
-from pipeline import downstream, inputs, study
+from pipeline import downstream, study
 from pipeline.cli import unique
+from pipeline.material import Material
 from pipeline.pretext import pretrain
 from pipeline.report import write_report
 from pipeline.runs import (
     RunFolder,
     environment,
     read_csv,
-    read_json,
     sha256,
     write_json,
     write_npz,
     write_tensors,
 )
-from pipeline.training import BEST, LAST, derived_seed, fit
+from pipeline.seeding import derived_seed
+from pipeline.training import BEST, LAST, fit
 from sslmed.models import ResNetEncoder, ResUNet, load_encoder
 
 GROWING = ("methods", "labels", "seeds")  # lists that a later command may add to
@@ -86,28 +87,15 @@ class SegmentationStudy:
                 ) from error
         self.folder = RunFolder(args.out)
         self.folder.check()
-        self.large = self._read(args.data, preset.crop)
-        self.small = self.large
-        if self.large.masks is not None and preset.size != preset.crop:
-            self.small = self._read(args.data, preset.size)
-        self.notes, self.checks = list(self.large.notes), []
-        self.external = (
-            None
-            if args.pretext_data is None
-            else self._read(args.pretext_data, preset.crop, seed=1, option="--pretext-data")
-        )
-        self._check_use()
+        self.material = Material(args, preset)
+        self.large, self.small = self.material.large, self.material.small
         self.methods = [m for m in args.methods if m != study.SUPERVISED or self.large.masks is not None]
         if not self.methods:
             raise ValueError(
                 f"--data {args.data} has no masks, and --methods names no pretext to learn from it"
             )
         if self.methods != args.methods:
-            self.notes.append("supervised is left out, since these images have no masks")
-        self.splits: dict[int, inputs.Split] = {}
-        self.pretext_sets: dict[int, tuple[inputs.ImageSet, list[int]]] = {}
-        for seed in args.seeds:
-            self._divide(seed)
+            self.material.notes.append("supervised is left out, since these images have no masks")
         self.config = self.folder.join(
             {
                 "paper": paper.citation,
@@ -115,7 +103,7 @@ class SegmentationStudy:
                 "preset": dataclasses.asdict(preset),
                 "arguments": {
                     "data": self.large.source,
-                    "pretext_data": self.external and self.external.source,
+                    "pretext_data": self.material.external and self.material.external.source,
                     "leave_out_copies": args.leave_out_copies,
                     "preset": args.preset,
                     "weights": args.weights and args.weights.name,
@@ -125,75 +113,8 @@ class SegmentationStudy:
             },
             growing=GROWING,
         )
-        self.recorded = self._recorded_splits()
+        self.splits_json = self.material.recorded_splits(self.folder.path)
         write_json(self.folder.path / "config.json", self.config)
-
-    def _read(self, data: str, size: int, *, seed: int = 0, option: str = "--data") -> inputs.ImageSet:
-        return inputs.read(data, size=size, phantoms=self.preset.phantoms, seed=seed, option=option)
-
-    def _check_use(self) -> None:
-        """Check that the images serve what they were given for."""
-        data, given = self.large, self.args.data
-        if data.masks is None:
-            if self.external is not None:
-                raise ValueError(
-                    f"--pretext-data {self.args.pretext_data} would not be used, since --data {given} has no masks "
-                    "to fine-tune on; give one of them, as --data"
-                )
-            if len(data.ids) < 2:
-                raise ValueError(f"--data {given} holds one image; pretext learning compares two at least")
-        elif not data.masks.any():
-            raise ValueError(f"--data {given} shows no lesion in any of its {len(data.ids)} masks")
-
-    def _recorded_splits(self) -> dict[str, Any]:
-        """The parts of this run's seeds, added to those of splits.json; raise where the two disagree."""
-        file = self.folder.path / "splits.json"
-        recorded = read_json(file) if file.exists() else {}
-        for seed, (source, index) in self.pretext_sets.items():
-            parts: dict[str, Any] = {"pretext": [source.ids[i] for i in index]}
-            if seed in self.splits:
-                parts |= self.splits[seed].ids(self.large)
-            before = recorded.get(str(seed), {})
-            labelled = before.get("labelled", {}) | parts.get("labelled", {})
-            changed = [name for name in before if name != "labelled" and before[name] != parts.get(name)]
-            changed += [f for f, ids in before.get("labelled", {}).items() if labelled[f] != ids]
-            if changed:
-                raise ValueError(
-                    f"--out {self.folder.path} holds a run whose seed {seed} had other images in its parts "
-                    f"({changed[0]}): the images have changed since; choose another folder"
-                )
-            recorded[str(seed)] = parts | ({"labelled": labelled} if labelled else {})
-        return recorded
-
-    def _divide(self, seed: int) -> None:
-        """Split for one seed, choose the pretext images, and check that they meet no held-out case."""
-        data = self.large
-        if data.masks is None:
-            self.pretext_sets[seed] = (data, list(range(len(data.ids))))
-            return
-        split = self.splits[seed] = inputs.split(data, labels=self.args.labels, seed=seed)
-        held_out = split.val + split.test
-        if self.external is None:
-            source, chosen = data, split.train
-        else:
-            source = self.external
-            chosen, copies = inputs.without_copies(source, data.images[held_out])
-            if copies and not self.args.leave_out_copies:
-                raise ValueError(
-                    f"--pretext-data: {len(copies)} images copy a validation or test image, as {copies[0]}; "
-                    "--leave-out-copies trains without them"
-                )
-            if len(chosen) < 2:
-                raise ValueError(
-                    f"--pretext-data leaves {len(chosen)} images after its copies of test images are out"
-                )
-            if copies:
-                self.notes.append(
-                    f"seed {seed}: {len(copies)} copies of held-out images were left out of the pretext"
-                )
-        line = inputs.check_disjoint(source.items(chosen), data.items(held_out), same_set=source is data)
-        self.checks.append(f"seed {seed}: {line}")
-        self.pretext_sets[seed] = (source, chosen)
 
     def run(self) -> int:
         """Do what is not done yet; returns the exit status."""
@@ -223,7 +144,7 @@ class SegmentationStudy:
 
     def pretrain(self, method: str, seed: int) -> Path:
         """The encoder's file of one method and seed."""
-        source, index = self.pretext_sets[seed]
+        source, index = self.material.pretext[seed]
         data = source.pixels(index)
         torch.manual_seed(derived_seed(seed, "pretext model"))
         module = self.paper.pretext(method, self.preset, data)
@@ -237,7 +158,7 @@ class SegmentationStudy:
     def finetune(self, cell: study.Cell, folder: Path, encoder: Path | None) -> dict[str, Any]:
         """Train and evaluate one cell."""
         began = time.monotonic()
-        split, preset = self.splits[cell.seed], self.preset
+        split, preset = self.material.splits[cell.seed], self.preset
         torch.manual_seed(
             derived_seed(cell.seed, "segmentation model")
         )  # one decoder for all methods of a seed
@@ -282,21 +203,10 @@ class SegmentationStudy:
         """Write what is known before training: data, splits, galleries."""
         data, path = self.large, self.folder.path
         print(f"{data.name}: {', '.join(f'{n} {what}' for what, n in data.counts.items())}")
-        for line in (*self.notes, *self.checks):
+        for line in (*self.material.notes, *self.material.checks):
             print(f"  {line}")
-        write_json(
-            path / "data.json",
-            {
-                "name": data.name,
-                "source": data.source,
-                "counts": data.counts,
-                "published": data.published and dict(data.published),
-                "groups": len(set(data.groups)),
-                "notes": self.notes,
-                "checks": self.checks,
-            },
-        )
-        write_json(path / "splits.json", self.recorded)
+        write_json(path / "data.json", self.material.description())
+        write_json(path / "splits.json", self.splits_json)
         shown = np.linspace(0, len(data.ids) - 1, 4).round().astype(int)
         write_npz(path / "galleries.npz", **self.paper.gallery(data.images[shown], self.preset))
 

@@ -6,14 +6,11 @@ draw from. So a run that was killed goes on from its last checkpoint and ends wi
 
 from __future__ import annotations
 
-import hashlib
 import io
-import itertools
 import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +20,10 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from pipeline.runs import write_bytes, write_csv
+from pipeline.seeding import EvenBatches, OrderByEpoch, SeedSteps
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
@@ -107,67 +105,9 @@ def fit(
     return folder / (BEST if val is not None else LAST)
 
 
-def derived_seed(*parts: object) -> int:
-    """A 63-bit seed that depends on all of `parts` and on nothing else."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
-
-
 def _loader(data: Dataset[Any], batch_size: int, seed: int) -> DataLoader[Any]:
     order = OrderByEpoch(len(data), seed)  # type: ignore[arg-type]
     return DataLoader(data, batch_sampler=EvenBatches(order, batch_size))
-
-
-class OrderByEpoch(Sampler[int]):
-    """A new permutation each epoch that depends on (seed, epoch) alone."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", self.epoch))
-        yield from torch.randperm(self.count, generator=generator).tolist()
-
-
-class EvenBatches(Sampler[list[int]]):
-    """Batches of at most `batch_size` whose sizes differ by one at most: none is dropped, none is a lonely case.
-
-    A last batch of one case would stop batch normalisation; dropping it would leave labelled cases out.
-    """
-
-    def __init__(self, sampler: OrderByEpoch, batch_size: int) -> None:
-        self.sampler = sampler  # the name under which Lightning finds set_epoch
-        self.batches = -(-len(sampler) // batch_size)
-
-    def __len__(self) -> int:
-        return self.batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = list(self.sampler)
-        edges = [len(order) * k // self.batches for k in range(self.batches + 1)]
-        yield from (order[a:b] for a, b in itertools.pairwise(edges))
-
-
-class SeedSteps(Callback):
-    """Seed the global generators from (seed, epoch, step) before each step.
-
-    Once an epoch would not do: data loaders draw from the global generator too, and a resumed fit makes one more.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Lightning's hook."""
-        torch.manual_seed(derived_seed(self.seed, "step", trainer.current_epoch, batch_idx))
 
 
 class PortableCheckpoint(ModelCheckpoint):

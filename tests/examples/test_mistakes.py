@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import ultrasound_relation
+from pipeline.material import Material
 from pipeline.segmentation_study import SegmentationStudy
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder
@@ -206,6 +207,6 @@ def test_an_interrupt_while_reading_is_no_traceback(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(SegmentationStudy, "_divide", interrupted)
+    monkeypatch.setattr(Material, "_divide", interrupted)
     assert command() == 130
     assert capfd.readouterr().err.count("\n") == 1

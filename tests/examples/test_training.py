@@ -14,7 +14,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from pipeline.runs import read_csv
-from pipeline.training import EvenBatches, Fit, OrderByEpoch, derived_seed, fit
+from pipeline.seeding import EvenBatches, OrderByEpoch, derived_seed
+from pipeline.training import Fit, fit
 
 
 class Toy(L.LightningModule):
