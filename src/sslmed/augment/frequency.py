@@ -114,7 +114,8 @@ def apply_spectral_mask(x: Tensor, keep: Tensor) -> Tensor:
     same_device(x=x, keep=keep)
     if x.numel() == 0:
         return x.clone()
-    work = x.to(torch.promote_types(x.dtype, torch.float32))
+    # Contiguous: the FFT of torch 2.5 fails on expanded images.
+    work = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
     if torch.compiler.is_compiling() or (torch.is_grad_enabled() and work.requires_grad):
         spectrum = torch.fft.rfft2(work)
         spectrum = torch.where(keep, spectrum, torch.zeros((), dtype=spectrum.dtype, device=x.device))
