@@ -1,9 +1,10 @@
 """Intensity and Rearrangement: kornia's 2-D augmentation bases with one law of randomness.
 
 All randomness of a call is one (B, 1 + K) matrix of CPU uniforms, drawn in `forward_parameters`. Column 0 is
-the gate (p); `parameters_from` maps the other K to named parameters and `transform` applies them. Hence a
-seed gives the same augmentation on every device, sample i draws the same whatever the batch, and parameters
-replay bit for bit.
+the gate (p); `parameters_from` maps the other K to named parameters and `transform` applies them. Noise of
+every pixel is a function of a seed drawn so (`_fields`), worked out where the images are. Hence a seed gives
+the same augmentation on every device, sample i draws the same whatever the batch, and parameters replay bit
+for bit.
 
 This is the only file that touches kornia's bases. It follows the contract of kornia 0.9 and departs from it
 where that contract loses something: `generator=` is honoured, an unknown keyword is a TypeError, a caller's
@@ -70,6 +71,10 @@ class _OneDraw:
         """Map uniforms `u` (B, K) in [0, 1) to named parameters for images of size (H, W). Draws nothing."""
         raise NotImplementedError
 
+    def fields_from(self, params: Params, size: tuple[int, int], device: torch.device) -> Params:
+        """Build pixel-sized parameters on `device` from the small ones. None here."""
+        return {}
+
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Apply `params`, on whatever device they are, to every row of `x` (B, C, H, W). Draws nothing."""
         raise NotImplementedError
@@ -86,8 +91,12 @@ class _OneDraw:
 
         Returns:
             The parameters named in `names`, each (B, ...), the gate `batch_prob` (B,) of zeros and ones, and
-            `forward_input_shape` (4,), all on the CPU.
+            `forward_input_shape` (4,), all on the CPU. A call makes pixel-sized ones on its images' device;
+            their values are the same.
         """
+        return self._drawn(batch_shape, torch.device("cpu"))
+
+    def _drawn(self, batch_shape: Sequence[int], device: torch.device) -> Params:
         if not 2 <= len(batch_shape) <= 4:
             raise ValueError(f"batch_shape must be (B, C, H, W), got {tuple(batch_shape)}")
         shape = (1,) * (4 - len(batch_shape)) + tuple(batch_shape)
@@ -101,6 +110,7 @@ class _OneDraw:
         if self.same_on_batch:
             u = u.expand(shape[0], -1)
         params = self.parameters_from(u[:, 1:], (shape[2], shape[3]))
+        params.update(self.fields_from(params, (shape[2], shape[3]), device))
         params["batch_prob"] = (u[:, 0] < self.p).to(torch.float32)
         params["forward_input_shape"] = torch.tensor(shape, dtype=torch.long, device="cpu")
         return params
@@ -127,7 +137,7 @@ class _OneDraw:
         floating("input", input)
         shaped("input", input, "(B, C, H, W) or (C, H, W)", ndim=(2, 3, 4))
         x: Tensor = self.transform_tensor(input)  # type: ignore[attr-defined]
-        drawn = self.forward_parameters(x.shape) if params is None else self._replayed(params, x)
+        drawn = self._drawn(x.shape, x.device) if params is None else self._replayed(params, x)
         self._commit_state(params=drawn)  # type: ignore[attr-defined]
         output: Tensor = self.apply_func(x, drawn, self.flags)  # type: ignore[attr-defined]
         return self.transform_output_tensor(output, input.shape) if self.keepdim else output  # type: ignore[attr-defined]
