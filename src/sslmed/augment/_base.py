@@ -72,7 +72,7 @@ class _OneDraw:
         raise NotImplementedError
 
     def fields_from(self, params: Params, size: tuple[int, int], device: torch.device) -> Params:
-        """Build pixel-sized parameters on `device` from the small ones. None here."""
+        """Build pixel-sized parameters on `device` from the small ones and the gate. None here."""
         return {}
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
@@ -110,8 +110,8 @@ class _OneDraw:
         if self.same_on_batch:
             u = u.expand(shape[0], -1)
         params = self.parameters_from(u[:, 1:], (shape[2], shape[3]))
-        params.update(self.fields_from(params, (shape[2], shape[3]), device))
         params["batch_prob"] = (u[:, 0] < self.p).to(torch.float32)
+        params.update(self.fields_from(params, (shape[2], shape[3]), device))
         params["forward_input_shape"] = torch.tensor(shape, dtype=torch.long, device="cpu")
         return params
 
