@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from . import functional, views
+from ._multiview import MultiView, PatchWise
 from .frequency import FrequencyBandStop
 from .intensity import GrayJitter
 from .jigsaw import CrossPatchJigsaw, PatchJigsaw
-from .views import MultiView, PatchWise
+from .masking import RandomPatchMask, RandomPixelMask
+from .mri import BiasField, GibbsRinging, KSpaceSpike
 
 __all__ = [
+    "BiasField",
     "CrossPatchJigsaw",
     "FrequencyBandStop",
+    "GibbsRinging",
     "GrayJitter",
+    "KSpaceSpike",
     "MultiView",
     "PatchJigsaw",
     "PatchWise",
+    "RandomPatchMask",
+    "RandomPixelMask",
     "functional",
     "views",
 ]

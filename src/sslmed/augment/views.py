@@ -1,162 +1,212 @@
-"""Several views of one batch, transforms of single patches, and the papers' view recipes."""
+"""The papers' pairs of views, with strengths that suit each modality.
+
+Every recipe is one call on a batch (B, C, H, W) of 1 or 3 channels and any range, on its device: kornia's crops,
+flips and blurs, with GrayJitter in place of colour jitter, whose saturation and hue do nothing on gray images.
+`modality` sets the strengths, each of which can be given instead. None is simply natural images': small crops
+lose the lesion, and B-mode images have an upper side. kornia's crop shrinks without a low-pass filter, so bring
+images to one to two times `size` beforehand, with antialiasing.
+"""
 
 from __future__ import annotations
 
 import torch
-from kornia.augmentation import RandomHorizontalFlip, RandomResizedCrop, RandomVerticalFlip
-from torch import Tensor, nn
+from torch import nn
 
-from .._checks import choice, integer, shaped
-from ._base import cpu_generator
-from ._patches import Grid, checked_grid, join_patches, split_patches
-from .frequency import FrequencyBandStop
-from .intensity import GrayJitter
-from .jigsaw import CrossPatchJigsaw, PatchJigsaw
+from ._local import intensity_only, local_pair
+from ._multiview import MultiView, View
+from ._pirl import pirl
+from ._strengths import Range, Strengths, blurring, crop, flips, jitter, strengths
+from .pairs import correspond
 
-
-class MultiView(nn.Module):
-    """Apply several transforms to the same images.
-
-    Args:
-        transforms: one module for each view, each taking (B, C, H, W).
-        generator: where the views' randomness comes from. A call draws one seed from it and runs the
-            transforms on torch's global CPU generator seeded so, which is put back afterwards: kornia's own
-            flips and crops, which take no generator, become reproducible and the global stream stays
-            untouched. A member with a generator of its own keeps that one. None uses the global generator as
-            it is.
-
-    Returns (of a call):
-        A list with one (B, C, H, W) for each transform, in order; sizes may differ.
-
-    Raises:
-        TypeError: a transform is no module, or the generator none.
-        ValueError: there is no transform, or the generator is not on the CPU.
-
-    Example:
-        >>> import torch
-        >>> views = MultiView(GrayJitter(), torch.nn.Identity())
-        >>> [v.shape for v in views(torch.rand(2, 1, 8, 8))]
-        [torch.Size([2, 1, 8, 8]), torch.Size([2, 1, 8, 8])]
-    """
-
-    def __init__(self, *transforms: nn.Module, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        if not transforms:
-            raise ValueError("transforms must hold at least one module, got none")
-        for i, transform in enumerate(transforms):
-            if not isinstance(transform, nn.Module):
-                raise TypeError(f"transforms[{i}] must be a torch.nn.Module, got {type(transform).__name__}")
-        self.transforms = nn.ModuleList(transforms)
-        self.generator = cpu_generator(generator)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Give one batch of images for each transform."""
-        if self.generator is None:
-            return [transform(x) for transform in self.transforms]
-        seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(
-                seed
-            )  # torch.manual_seed would seed CUDA's generators as well
-            return [transform(x) for transform in self.transforms]
+__all__ = ["byol", "correspond", "intensity_only", "local_pair", "moco_v2", "pirl", "simclr"]
 
 
-class PatchWise(nn.Module):
-    """Apply a transform to every patch of a grid independently.
-
-    Args:
-        transform: a module on (B * R * S, C, h, w); with per-sample draws each patch gets its own.
-        grid: (R, S), rows and columns; they must divide the images' size.
-
-    Raises:
-        TypeError: the transform is no module.
-        ValueError: the grid is no pair, or does not divide the size.
-
-    Example:
-        >>> import torch
-        >>> PatchWise(GrayJitter(p=1.0), grid=(6, 6))(torch.rand(2, 1, 216, 216)).shape
-        torch.Size([2, 1, 216, 216])
-    """
-
-    def __init__(self, transform: nn.Module, grid: Grid) -> None:
-        super().__init__()
-        if not isinstance(transform, nn.Module):
-            raise TypeError(f"transform must be a torch.nn.Module, got {type(transform).__name__}")
-        self.transform = transform
-        self.grid = checked_grid(grid)
-
-    def extra_repr(self) -> str:
-        """Settings, for `repr`."""
-        return f"grid={self.grid}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform (B, C, H, W) patch by patch."""
-        shaped("x", x, "(B, C, H, W)", ndim=4)
-        patches = split_patches(x, self.grid)
-        changed: Tensor = self.transform(patches.flatten(0, 1))
-        return join_patches(changed.reshape(*patches.shape[:2], *changed.shape[1:]), self.grid)
-
-
-def pirl(
-    size: int = 216,
+def simclr(
+    size: int,
     *,
     modality: str = "ultrasound",
-    grid: Grid = (6, 6),
-    frequency: bool = True,
-    cross_patch: bool = True,
-    focal: str = "mirror",
-    radius: tuple[float, float] | None = None,
-    unit: str = "bin",
+    scale: Range | None = None,
+    hflip: float | None = None,
+    vflip: float = 0.0,
+    brightness: float | None = None,
+    contrast: float | None = None,
+    blur: float | None = None,
+    sigma: Range | None = None,
     generator: torch.Generator | None = None,
 ) -> MultiView:
-    """Ellis et al.'s pair of views: the image t1, and t2, which is filtered, rearranged and jittered by patch.
+    """SimCLR's pair: two draws of crop, flip, jitter (p = 0.8) and blur.
 
-    t1 keeps the image's own size: flips left to right and top to bottom, GrayJitter(0.4, 0.4). t2 is a random
-    resized crop (scale 0.6 to 1, ratio 3/4 to 4/3) to `size`, FrequencyBandStop, CrossPatchJigsaw or
-    PatchJigsaw, and GrayJitter(0.4, 0.4) drawn for each patch alone.
+    The thesis' views of images of 110 x 110 are `simclr(64, scale=(0.08, 1), sigma=(0.1, 2))`, SimCLR's numbers
+    where it prints none.
 
     Args:
-        size: side of t2 in pixels, a multiple of the grid. 216 by default: 6 x 36, near the paper's 224,
-            which 6 does not divide, and a size whose Fourier transform is fast (as 48, 60, 72, 96, 120, 144,
-            192, 240 are; 222 is not).
-        modality: "ultrasound", the paper's.
-        grid: (R, S), rows and columns of patches.
-        frequency: filter by FrequencyBandStop.
-        cross_patch: CrossPatchJigsaw; False gives PatchJigsaw on the same grid.
-        focal: as in CrossPatchJigsaw.
-        radius: as in FrequencyBandStop, in bins of the crop; None for the paper's 10 to 100.
-        unit: "bin" or "nyquist"; "nyquist" where `size` is far from 224.
+        size: side of both views in pixels.
+        modality: "ultrasound", "mr" or "mammography": what None stands for below. The documentation has a table of
+            the numbers and their reasons.
+        scale: least and greatest area of a crop as a share of the image; the ratio of its sides is 3/4 to 4/3.
+        hflip: probability of a flip left to right.
+        vflip: probability of a flip top to bottom. 0 on all modalities: B-mode has skin and probe at the top, and
+            its shadows and attenuation run downwards.
+        brightness: as in GrayJitter.
+        contrast: as in GrayJitter.
+        blur: probability of a Gaussian blur.
+        sigma: least and greatest standard deviation of the blur, in pixels of the view. None for 0.1 to 2 at size
+            224 and in proportion at others; the papers keep the pixels at every size.
         generator: as in MultiView.
 
     Returns:
-        MultiView giving [t1 (B, C, H, W), t2 (B, C, size, size)].
+        MultiView giving [view0, view1], both (B, C, size, size).
 
     Raises:
-        ValueError: the grid does not divide `size`, or another setting is out of range.
+        TypeError: a setting is of another type.
+        ValueError: a setting is out of range.
 
     Reference:
-        Ellis et al., sections on the pretext task; the crop's scale and ratio are PIRL's, as the paper gives
-        none.
+        Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020, appendix A,
+        at half its colour strength or less.
 
     Example:
         >>> import torch
-        >>> t1, t2 = pirl(96, unit="nyquist")(torch.rand(2, 1, 128, 128))
-        >>> t1.shape, t2.shape
-        (torch.Size([2, 1, 128, 128]), torch.Size([2, 1, 96, 96]))
+        >>> view0, view1 = simclr(64)(torch.rand(2, 1, 110, 110))
+        >>> view0.shape, view1.shape
+        (torch.Size([2, 1, 64, 64]), torch.Size([2, 1, 64, 64]))
     """
-    choice("modality", modality, ("ultrasound",))
-    integer("size", size, low=1)
-    jigsaw = (
-        CrossPatchJigsaw(grid=grid, focal=focal, remainder="error") if cross_patch else PatchJigsaw(grid=grid)
+    chosen = strengths(
+        modality, scale=scale, hflip=hflip, brightness=brightness, contrast=contrast, blur=blur
     )
-    if size % grid[0] or size % grid[1]:
-        raise ValueError(f"size must be a multiple of the grid {tuple(grid)}, got {size}")
-    filters = [FrequencyBandStop(radius=radius, unit=unit)] if frequency else []
-    t1 = nn.Sequential(RandomHorizontalFlip(), RandomVerticalFlip(), GrayJitter(p=1.0))
-    t2 = nn.Sequential(
-        RandomResizedCrop((size, size), scale=(0.6, 1.0), ratio=(3 / 4, 4 / 3)),
-        *filters,
-        jigsaw,
-        PatchWise(GrayJitter(p=1.0), jigsaw.grid),
+    return _crops(size, chosen, vflip, (chosen.blur, chosen.blur), sigma, generator)
+
+
+def moco_v2(
+    size: int,
+    *,
+    modality: str = "ultrasound",
+    scale: Range | None = None,
+    hflip: float | None = None,
+    vflip: float = 0.0,
+    brightness: float | None = None,
+    contrast: float | None = None,
+    blur: float | None = None,
+    sigma: Range | None = None,
+    generator: torch.Generator | None = None,
+) -> MultiView:
+    """MoCo v2's pair (SimSiam's too), which on gray images is `simclr`'s.
+
+    On photographs the two differ in the smallest crop and in colour strength; here the modality sets both.
+    Figueiras et al. (SimCLR, MoCo v2 and SimSiam at 32 to 64 pixels) take MoCo v2's own numbers:
+    `moco_v2(64, scale=(0.2, 1), sigma=(0.1, 2))`.
+
+    Args:
+        size: as in `simclr`.
+        modality: as in `simclr`.
+        scale: as in `simclr`.
+        hflip: as in `simclr`.
+        vflip: as in `simclr`.
+        brightness: as in `simclr`.
+        contrast: as in `simclr`.
+        blur: as in `simclr`.
+        sigma: as in `simclr`.
+        generator: as in MultiView.
+
+    Returns:
+        MultiView giving [query, key], both (B, C, size, size).
+
+    Raises:
+        TypeError: a setting is of another type.
+        ValueError: a setting is out of range.
+
+    Reference:
+        Chen et al., "Improved baselines with momentum contrastive learning", 2020.
+
+    Example:
+        >>> import torch
+        >>> query, key = moco_v2(32, modality="mr")(torch.randn(2, 1, 48, 48))
+        >>> query.shape
+        torch.Size([2, 1, 32, 32])
+    """
+    return simclr(
+        size,
+        modality=modality,
+        scale=scale,
+        hflip=hflip,
+        vflip=vflip,
+        brightness=brightness,
+        contrast=contrast,
+        blur=blur,
+        sigma=sigma,
+        generator=generator,
     )
-    return MultiView(t1, t2, generator=generator)
+
+
+def byol(
+    size: int,
+    *,
+    modality: str = "ultrasound",
+    scale: Range | None = None,
+    hflip: float | None = None,
+    vflip: float = 0.0,
+    brightness: float | None = None,
+    contrast: float | None = None,
+    blur: tuple[float, float] | None = None,
+    sigma: Range | None = None,
+    generator: torch.Generator | None = None,
+) -> MultiView:
+    """BYOL's pair: `simclr`'s with the first view always blurred and the second seldom.
+
+    BYOL solarises the second view as well. That inverts all values above a threshold; in ultrasound, bright
+    reflectors would turn black like the shadows behind them, which no setting of a scanner does. It is left out.
+
+    Args:
+        size: as in `simclr`.
+        modality: as in `simclr`.
+        scale: as in `simclr`.
+        hflip: as in `simclr`.
+        vflip: as in `simclr`.
+        brightness: as in `simclr`.
+        contrast: as in `simclr`.
+        blur: probability of a Gaussian blur of each view; None for BYOL's (1, 0.1), and (0, 0) on the modalities
+            that are not blurred.
+        sigma: as in `simclr`.
+        generator: as in MultiView.
+
+    Returns:
+        MultiView giving [view0, view1], both (B, C, size, size).
+
+    Raises:
+        TypeError: a setting is of another type.
+        ValueError: a setting is out of range.
+
+    Reference:
+        Grill et al., "Bootstrap your own latent", NeurIPS 2020, appendix B.
+
+    Example:
+        >>> import torch
+        >>> view0, view1 = byol(64)(torch.rand(2, 1, 110, 110))
+        >>> view0.shape
+        torch.Size([2, 1, 64, 64])
+    """
+    chosen = strengths(modality, scale=scale, hflip=hflip, brightness=brightness, contrast=contrast)
+    if blur is None:
+        blur = (1.0, 0.1) if chosen.blur else (0.0, 0.0)
+    if not isinstance(blur, (tuple, list)) or len(blur) != 2:
+        raise ValueError(f"blur must be a pair of probabilities, one for each view, got {blur!r}")
+    return _crops(size, chosen, vflip, blur, sigma, generator)
+
+
+def _crops(
+    size: int,
+    chosen: Strengths,
+    vflip: float,
+    blurs: tuple[float, float],
+    sigma: Range | None,
+    generator: torch.Generator | None,
+) -> MultiView:
+    def view(blur: float) -> nn.Module:
+        return View(
+            crop(size, scale=chosen.scale),
+            *flips(hflip=chosen.hflip, vflip=vflip),
+            jitter(chosen),
+            *blurring(size, probability=blur, sigma=sigma),
+        )
+
+    return MultiView(view(blurs[0]), view(blurs[1]), generator=generator)
