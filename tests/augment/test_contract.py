@@ -11,7 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, GrayJitter, PatchJigsaw
+from sslmed.augment import (
+    BiasField,
+    CrossPatchJigsaw,
+    FrequencyBandStop,
+    GibbsRinging,
+    GrayJitter,
+    KSpaceSpike,
+    PatchJigsaw,
+    RandomPatchMask,
+    RandomPixelMask,
+)
 from sslmed.augment._base import Intensity, Rearrangement
 
 Make = Callable[..., Intensity | Rearrangement]
@@ -33,7 +43,24 @@ def jitter(**settings: object) -> GrayJitter:
     return GrayJitter(gamma=0.5, **{"p": 1.0, **settings})  # type: ignore[arg-type]
 
 
-EVERY = [band_stop, band_stop_nyquist, PatchJigsaw, CrossPatchJigsaw, cross_random, jitter]
+def three_spikes(**settings: object) -> KSpaceSpike:
+    return KSpaceSpike(spikes=3, **settings)  # type: ignore[arg-type]
+
+
+EVERY = [
+    band_stop,
+    band_stop_nyquist,
+    PatchJigsaw,
+    CrossPatchJigsaw,
+    cross_random,
+    jitter,
+    RandomPixelMask,
+    RandomPatchMask,
+    GibbsRinging,
+    KSpaceSpike,
+    three_spikes,
+    BiasField,
+]
 every = pytest.mark.parametrize("make", EVERY, ids=lambda make: make.__name__)
 
 
