@@ -9,24 +9,17 @@ from .intensity import GrayJitter
 from .jigsaw import CrossPatchJigsaw, PatchJigsaw
 from .masking import RandomPatchMask, RandomPixelMask
 from .mri import BiasField, GibbsRinging, KSpaceSpike
-from .masking import RandomPatchMask, RandomPixelMask
-from .mri import BiasField, GibbsRinging, KSpaceSpike
 
 __all__ = [
-    "BiasField",
     "BiasField",
     "CrossPatchJigsaw",
     "FrequencyBandStop",
     "GibbsRinging",
-    "GibbsRinging",
     "GrayJitter",
-    "KSpaceSpike",
     "KSpaceSpike",
     "MultiView",
     "PatchJigsaw",
     "PatchWise",
-    "RandomPatchMask",
-    "RandomPixelMask",
     "RandomPatchMask",
     "RandomPixelMask",
     "functional",
