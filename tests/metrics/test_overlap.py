@@ -7,7 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sslmed.metrics import balanced_pixel_accuracy, dice, jaccard, pixel_accuracy, precision, recall
+from sslmed.metrics import (
+    balanced_pixel_accuracy,
+    dice,
+    jaccard,
+    pixel_accuracy,
+    pixel_counts,
+    precision,
+    recall,
+)
 
 METRICS = [dice, jaccard, precision, recall]
 
@@ -107,6 +115,25 @@ def test_integers_count_as_masks_and_strides_do_not_matter(metric):
     assert metric(pred[:0], target[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize("shape", [(5, 7, 9), (3, 4, 5, 6)])
+def test_counts_of_pixels(shape, device):
+    generator = torch.Generator().manual_seed(4)
+    pred, target = ((torch.rand(shape, generator=generator) < share).to(device) for share in (0.3, 0.6))
+    counts = pixel_counts(pred, target)
+    assert counts.dtype == torch.int64
+    assert counts.device.type == device.type
+    expected = [
+        [sum((a, b) == cell for a, b in zip(p, t, strict=True)) for cell in cells]
+        for p, t in zip(pred.flatten(1).tolist(), target.flatten(1).tolist(), strict=True)
+        for cells in [[(True, True), (True, False), (False, True), (False, False)]]
+    ]
+    assert counts.tolist() == expected
+    assert pixel_counts(pred[:0], target[:0]).shape == (0, 4)
+    assert torch.equal(
+        pixel_counts(pred[:, ::2], target[:, ::2].int()), pixel_counts(pred[:, ::2], target[:, ::2])
+    )
+
+
 def test_pixel_accuracy(device):
     pred = rows("1100", "1000", "0000", "1111", "0000").to(device)
     target = rows("0111", "0001", "0000", "1111", "0011").to(device)
@@ -117,7 +144,7 @@ def test_pixel_accuracy(device):
     torch.testing.assert_close(balanced.cpu(), torch.tensor([1 / 6, 1 / 3, 1, 1, 1 / 2]))
 
 
-def test_balanced_pixel_accuracy_is_sensitivity_and_specificity():
+def test_balanced_pixel_accuracy_is_the_mean_of_both_recalls():
     generator = torch.Generator().manual_seed(3)
     pred, target = (torch.rand(5, 8, 9, generator=generator) < share for share in (0.3, 0.4))
     expected = []
@@ -138,7 +165,7 @@ def test_counts_stay_exact_beyond_float32():
     assert precision(pred, target).item() == pytest.approx(1 - 1 / size, abs=6e-8)
 
 
-@pytest.mark.parametrize("metric", [*METRICS, pixel_accuracy, balanced_pixel_accuracy])
+@pytest.mark.parametrize("metric", [*METRICS, pixel_accuracy, balanced_pixel_accuracy, pixel_counts])
 def test_bad_input(metric):
     mask = torch.zeros(2, 4, 4, dtype=torch.bool)
     with pytest.raises(

@@ -18,7 +18,7 @@ and `empty="inf"` gives infinity.
 from __future__ import annotations
 
 from .classification import balanced_accuracy, confusion_matrix, mcc, roc_auc, weighted_f1
-from .overlap import balanced_pixel_accuracy, dice, jaccard, pixel_accuracy, precision, recall
+from .overlap import balanced_pixel_accuracy, dice, jaccard, pixel_accuracy, pixel_counts, precision, recall
 from .surface import hausdorff
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "jaccard",
     "mcc",
     "pixel_accuracy",
+    "pixel_counts",
     "precision",
     "recall",
     "roc_auc",
