@@ -17,11 +17,21 @@ and `empty="inf"` gives infinity.
 
 from __future__ import annotations
 
-from .classification import balanced_accuracy, confusion_matrix, mcc, roc_auc, weighted_f1
+from .classification import (
+    average_precision,
+    balanced_accuracy,
+    confusion_matrix,
+    mcc,
+    roc_auc,
+    sensitivity,
+    specificity,
+    weighted_f1,
+)
 from .overlap import balanced_pixel_accuracy, dice, jaccard, pixel_accuracy, pixel_counts, precision, recall
 from .surface import hausdorff
 
 __all__ = [
+    "average_precision",
     "balanced_accuracy",
     "balanced_pixel_accuracy",
     "confusion_matrix",
@@ -34,5 +44,7 @@ __all__ = [
     "precision",
     "recall",
     "roc_auc",
+    "sensitivity",
+    "specificity",
     "weighted_f1",
 ]
