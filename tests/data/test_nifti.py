@@ -1,0 +1,147 @@
+"""NIfTI: volumes written here in every orientation, and the files nibabel ships."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sslmed.data.nifti import read_nifti, unit_range
+
+nibabel = pytest.importorskip("nibabel")
+
+
+def write(path: Path, values: Any, affine: Any = None, dtype: str = "<f4") -> Path:
+    affine = np.eye(4) if affine is None else affine
+    image = nibabel.Nifti1Image(np.asarray(values, dtype=dtype), affine)
+    image.header.set_data_dtype(dtype)
+    image.to_filename(path)
+    return path
+
+
+def coordinates() -> np.ndarray[Any, Any]:
+    """A volume whose value names the place: 100 x + 10 y + z in (right, front, up) of a 4 x 5 x 3 grid."""
+    x, y, z = np.indices((4, 5, 3))
+    return 100.0 * x + 10 * y + z
+
+
+def test_slices_are_axial_with_the_front_up_and_the_right_on_the_left(tmp_path: Path) -> None:
+    # The file's axes grow to the patient's right, front and head.
+    volume = read_nifti(write(tmp_path / "a.nii", coordinates(), np.diag([0.5, 0.7, 3, 1])))
+    assert volume.values.shape == (1, 3, 5, 4)
+    assert volume.spacing_mm == pytest.approx((3, 0.7, 0.5))
+    lowest = volume.values[0, 0]
+    assert lowest[0].tolist() == [340, 240, 140, 40]  # the frontmost row, from the right side to the left
+    assert lowest[:, 0].tolist() == [340, 330, 320, 310, 300]
+    assert volume.values[0, :, 4, 3].tolist() == [0, 1, 2]  # upward
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1), (-1, -1, -1)])
+def test_any_order_of_the_files_axes_gives_the_same_volume(
+    tmp_path: Path, order: tuple[int, ...], flips: tuple[int, ...]
+) -> None:
+    plain = read_nifti(write(tmp_path / "plain.nii", coordinates(), np.diag([0.5, 0.7, 3, 1])))
+    steps = np.array([0.5, 0.7, 3])
+    values = coordinates()[:: flips[0], :: flips[1], :: flips[2]].transpose(order)
+    affine = np.zeros((4, 4))
+    for column, axis in enumerate(order):
+        affine[axis, column] = flips[axis] * steps[axis]
+    affine[3, 3] = 1
+    turned = read_nifti(write(tmp_path / "turned.nii.gz", values, affine))
+    assert torch.equal(turned.values, plain.values)
+    assert turned.spacing_mm == pytest.approx(plain.spacing_mm)
+
+
+def test_axes_of_the_file(tmp_path: Path) -> None:
+    volume = read_nifti(write(tmp_path / "a.nii", coordinates(), np.diag([0.5, 0.7, 3, 1])), axes="file")
+    assert volume.spacing_mm == pytest.approx((3, 0.7, 0.5))
+    assert volume.values[0, 0, 0].tolist() == [0, 100, 200, 300]
+
+
+def test_byte_order_scale_and_channels(tmp_path: Path) -> None:
+    values = np.arange(2 * 3 * 4 * 2, dtype=np.int16).reshape(2, 3, 4, 2)
+    little, big = (
+        read_nifti(write(tmp_path / f"{k}.nii", values, dtype=k + "i2"), axes="file") for k in "<>"
+    )
+    assert torch.equal(little.values, big.values)
+    assert little.values.shape == (2, 4, 3, 2)
+    assert little.values[1, 0, 0, 0] == 1
+    image = nibabel.Nifti1Image(values, np.eye(4))
+    image.header.set_slope_inter(0.5, -3)
+    image.to_filename(tmp_path / "scaled.nii")
+    stored = nibabel.load(tmp_path / "scaled.nii")
+    scaled = read_nifti(tmp_path / "scaled.nii", axes="file").values
+    torch.testing.assert_close(
+        scaled, torch.tensor(stored.get_fdata().transpose(3, 2, 1, 0), dtype=torch.float32)
+    )
+
+
+def test_flat_images(tmp_path: Path) -> None:
+    flat = read_nifti(write(tmp_path / "flat.nii", np.arange(6.0).reshape(3, 2)), axes="file")
+    assert flat.values.tolist() == [[[[0, 2, 4], [1, 3, 5]]]]
+
+
+@pytest.mark.parametrize("name", ["anatomical.nii", "example4d.nii.gz", "standard.nii.gz"])
+def test_files_that_nibabel_ships(name: str) -> None:
+    path = Path(nibabel.__file__).parent / "tests" / "data" / name
+    if not path.is_file():
+        pytest.skip(f"this nibabel does not ship {name}")
+    volume = read_nifti(path)
+    stored = nibabel.load(path)
+    assert volume.values.numel() == np.prod(stored.shape)
+    assert volume.values.sum().item() == pytest.approx(stored.get_fdata().sum(), rel=1e-5)
+    assert sorted(volume.spacing_mm) == pytest.approx(sorted(stored.header.get_zooms()[:3]))
+
+
+def test_unit_range_by_channel() -> None:
+    values = torch.stack([torch.rand(3, 4, 5) * 900 - 50, torch.full((3, 4, 5), 7.0)])
+    scaled = unit_range(values)
+    assert (scaled[0].min(), scaled[0].max()) == (0, 1)
+    assert not scaled[1].any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_no_numbers(tmp_path: Path, bad: float) -> None:
+    values = coordinates()
+    values[1, 2, 0] = bad
+    with pytest.raises(ValueError, match=r"a\.nii.*1 values of NaN or infinity"):
+        read_nifti(write(tmp_path / "a.nii", values))
+
+
+def test_damaged_files_name_the_file(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole.nii.gz", np.random.default_rng(0).random((9, 9, 9))).read_bytes()
+    for length in (0, 5, 200, len(whole) // 2, len(whole) - 9):
+        path = tmp_path / "cut é 1.nii.gz"
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"cut é 1\.nii\.gz"):
+            read_nifti(path)
+    plain = gzip.decompress(whole)
+    (tmp_path / "cut.nii").write_bytes(plain[:-40])
+    with pytest.raises(ValueError, match=r"cut\.nii"):
+        read_nifti(tmp_path / "cut.nii")
+
+
+def test_other_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_nifti(tmp_path / "none.nii")
+    with pytest.raises(ValueError, match=r"\.nii or \.nii\.gz"):
+        read_nifti(tmp_path / "a.mha")
+    with pytest.raises(ValueError, match="axes must be"):
+        read_nifti(tmp_path / "a.nii", axes="best")
+    with pytest.raises(ValueError, match=r"c\.nii.*real numbers"):
+        read_nifti(write(tmp_path / "c.nii", np.ones((2, 2, 2)), dtype="<c8"))
+    with pytest.raises(ValueError, match=r"d\.nii.*two to four dimensions"):
+        read_nifti(write(tmp_path / "d.nii", np.ones((2, 2, 2, 2, 2))))
+
+
+def test_without_nibabel_the_message_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.nii", coordinates())
+    monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
+    with pytest.raises(ImportError, match=r"sslmed\[medical\]"):
+        read_nifti(path)
