@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from kornia.augmentation import Resize
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from .._checks import integer
 from ._multiview import MultiView, View
@@ -49,7 +50,7 @@ def intensity_only(
     """
     chosen = strengths(modality, brightness=brightness, contrast=contrast)
     side = None if size is None else integer("size", size, low=2)
-    resize = [] if side is None else [Resize((side, side), antialias=True)]
+    resize = [] if side is None else [_Resized(side)]
     first, second = (View(*resize, jitter(chosen, p=1.0)) for _ in range(2))
     return MultiView(first, second, generator=generator)
 
@@ -104,3 +105,15 @@ def local_pair(
         for _ in range(2)
     )
     return LocalPair(first, second, generator=generator)
+
+
+class _Resized(nn.Module):
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def extra_repr(self) -> str:
+        return f"side={self.side}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, (self.side, self.side), mode="bilinear", antialias=True)
