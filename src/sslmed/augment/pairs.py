@@ -50,8 +50,8 @@ def correspond(
         size: (height, width) of view 1.
 
     Returns:
-        (B, P, 2) of at least float32, (x, y) in view 1, and (B, P) bool: whether it lies between the centres of
-        view 1's outermost pixels, to within 0.001 pixels, so that its value can be interpolated.
+        Locations (B, P, 2) in pixels of view 1, of at least float32, and (B, P) of bool, true where a location
+        lies between the centres of view 1's outermost pixels, to within 0.001 pixels, and so can be looked up.
 
     Raises:
         TypeError: points or matrices are not of floating point.

@@ -2,9 +2,9 @@
 
 Every recipe is one call on a batch (B, C, H, W) of 1 or 3 channels and any range, on its device: kornia's crops,
 flips and blurs, with GrayJitter in place of colour jitter, whose saturation and hue do nothing on gray images.
-`modality` sets the strengths, each of which can be given instead. None is simply natural images': small crops
-lose the lesion, and B-mode images have an upper side. kornia's crop shrinks without a low-pass filter, so bring
-images to one to two times `size` beforehand, with antialiasing.
+`modality` sets the strengths, each of which can be given instead. Those of photographs do not carry over: small
+crops lose the lesion, and B-mode images have an upper side. kornia's crop shrinks without a low-pass filter, so
+bring images to one to two times `size` beforehand, with antialiasing.
 """
 
 from __future__ import annotations
