@@ -17,8 +17,22 @@ from __future__ import annotations
 from . import splits
 from .busbra import BUSBRA
 from .busi import BUSI
+from .cache import DiskCache
+from .dicom import read_dicom
 from .images import read_image, read_mask
+from .nifti import read_nifti
 from .phantom import Phantom
 from .unlabelled import UnlabelledImages
 
-__all__ = ["BUSBRA", "BUSI", "Phantom", "UnlabelledImages", "read_image", "read_mask", "splits"]
+__all__ = [
+    "BUSBRA",
+    "BUSI",
+    "DiskCache",
+    "Phantom",
+    "UnlabelledImages",
+    "read_dicom",
+    "read_image",
+    "read_mask",
+    "read_nifti",
+    "splits",
+]

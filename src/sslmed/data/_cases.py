@@ -53,6 +53,11 @@ class Cases(Dataset[dict[str, Any]]):
         """Number of images of each class as found."""
         return {name: self.labels.count(k) for k, name in enumerate(self.classes)}
 
+    @property
+    def files(self) -> list[Path]:
+        """All files that items are made of."""
+        return [*self._images, *(mask for files in self._masks for mask in files)]
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -80,7 +80,7 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
             raise ValueError(
                 f"{self.root} holds no images; looked for {', '.join(FORMATS)} in all its folders"
             )
-        self._files = files
+        self.files = files
         self.ids = [path.relative_to(self.root).as_posix() for path in files]
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         i = operator.index(index)
-        image = read_image(self._files[i])
+        image = read_image(self.files[i])
         return {"image": image if self.size is None else resize_image(image, self.size), "id": self.ids[i]}
 
 

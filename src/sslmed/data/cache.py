@@ -1,0 +1,176 @@
+"""Decoded and resized items on disk: the second epoch reads memory, not image files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import operator
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+_PIXELS = ("image", "mask")
+_TABLE = "items.json"
+
+
+class DiskCache(Dataset[dict[str, Any]]):
+    """The items of a data set, decoded once and then read from memory-mapped files.
+
+    The cache of a set is a folder named by a hash of its files' contents, its class, its settings and the library's
+    version: a changed image, size or reader makes a new one, and nothing stale is ever read. It is written beside its
+    place and moved there whole, so that other processes see all of it or nothing; of several that write at once the
+    first to finish wins, and all read the same. A writer that was killed leaves a hidden folder `.*.part`, which may be
+    deleted. Items hold what the set's items hold: pixels, id, label and group, and nothing of a file's header.
+
+    Args:
+        dataset: a set whose items have equally large images: a reader with `size` set, or any map-style set of items
+            with "image", perhaps "mask", and numbers or strings.
+        folder: where caches lie; made if missing. One folder serves any number of sets.
+        key: for sets without `files`, such as your own: a name of the content, to be changed along with it.
+
+    Attributes:
+        path: the folder of this cache.
+        ids, labels, groups: as in `dataset`, or None where it has none.
+
+    Raises:
+        TypeError: the set names no files and no `key` is given, or an item holds what JSON cannot.
+        ValueError: the set is empty, its images differ in size or type, or files of the cache were damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from sslmed.data import Phantom
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     scans = DiskCache(Phantom(4, size=32), folder, key="phantom, 4, 32, seed 0")
+        ...     scans[3]["image"].shape, bool((scans[3]["image"] == Phantom(4, size=32)[3]["image"]).all())
+        (torch.Size([1, 32, 32]), True)
+    """
+
+    def __init__(self, dataset: Any, folder: str | os.PathLike[str], *, key: str | None = None) -> None:
+        if not len(dataset):
+            raise ValueError("dataset holds no item")
+        self.path = Path(folder) / _fingerprint(dataset, key)
+        self.ids = getattr(dataset, "ids", None)
+        self.labels = getattr(dataset, "labels", None)
+        self.groups = getattr(dataset, "groups", None)
+        if not self.path.is_dir():
+            _write(dataset, self.path)
+        try:
+            self._table: list[dict[str, Any]] = json.loads((self.path / _TABLE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.path}: damaged cache ({error}); delete it") from error
+        self._pixels = self._mapped()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        i = operator.index(index)
+        pixels = {name: torch.from_numpy(values[i].copy()) for name, values in self._pixels.items()}
+        return pixels | self._table[i]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A mapping would be pickled as the whole file; a worker opens its own.
+        return {name: value for name, value in self.__dict__.items() if name != "_pixels"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._pixels = self._mapped()
+
+    def _mapped(self) -> dict[str, npt.NDArray[Any]]:
+        pixels = {}
+        for name in _PIXELS:
+            file = self.path / f"{name}.npy"
+            if not file.is_file():
+                continue
+            try:
+                pixels[name] = np.load(file, mmap_mode="r")
+            except (ValueError, OSError, EOFError) as error:
+                raise ValueError(f"{file}: damaged cache ({error}); delete {self.path}") from error
+        if "image" not in pixels or any(len(values) != len(self._table) for values in pixels.values()):
+            raise ValueError(f"{self.path}: the cache lacks items; delete it")
+        return pixels
+
+
+def _fingerprint(dataset: Any, key: str | None) -> str:
+    """Hash what the items are made of."""
+    from .. import __version__
+
+    kind = type(dataset)
+    state = hashlib.blake2b(digest_size=16)
+    settings = [__version__, kind.__module__, kind.__qualname__, len(dataset), getattr(dataset, "size", None)]
+    state.update(json.dumps([*settings, key]).encode())
+    files: Sequence[Path] | None = getattr(dataset, "files", None)
+    if files is None and key is None:
+        raise TypeError(f"key must be given for {kind.__name__}, which has no `files` whose contents name it")
+    state.update(json.dumps(list(getattr(dataset, "ids", None) or [])).encode())
+    for file in files or ():
+        with file.open("rb") as content:
+            state.update(hashlib.file_digest(content, "sha256").digest())
+    return state.hexdigest()
+
+
+def _write(dataset: Any, path: Path) -> None:
+    """Decode every item into a folder of its own and move it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    part.mkdir()
+    try:
+        pixels: dict[str, Any] = {}
+        table = []
+        for i in range(len(dataset)):
+            item = dataset[i]
+            arrays = _arrays(item, i)
+            if not i:
+                pixels = {
+                    name: np.lib.format.open_memmap(
+                        part / f"{name}.npy", mode="w+", dtype=array.dtype, shape=(len(dataset), *array.shape)
+                    )
+                    for name, array in arrays.items()
+                }
+            _same_layout(arrays, pixels, item.get("id", i))
+            for name, array in arrays.items():
+                pixels[name][i] = array
+            table.append({name: value for name, value in item.items() if name not in arrays})
+            if json.loads(json.dumps(table[-1])) != table[-1]:
+                raise TypeError(f"dataset[{i}] must hold pixels, numbers and strings only, got {table[-1]}")
+        for values in pixels.values():
+            values.flush()
+        (part / _TABLE).write_text(json.dumps(table), encoding="utf-8")
+        for file in part.iterdir():
+            with file.open("rb") as content:
+                os.fsync(content.fileno())
+        try:
+            part.rename(path)
+        except OSError:
+            if not path.is_dir():  # else another process was faster with the same content
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _arrays(item: Any, i: int) -> dict[str, npt.NDArray[Any]]:
+    if not isinstance(item, Mapping) or not isinstance(item.get("image"), torch.Tensor):
+        raise TypeError(f'dataset[{i}] must be a mapping with a tensor "image", got {type(item).__name__}')
+    return {name: item[name].numpy() for name in _PIXELS if name in item}
+
+
+def _same_layout(
+    arrays: dict[str, npt.NDArray[Any]], pixels: dict[str, npt.NDArray[Any]], name: object
+) -> None:
+    expected = {key: (values.shape[1:], values.dtype) for key, values in pixels.items()}
+    found = {key: (array.shape, array.dtype) for key, array in arrays.items()}
+    if found != expected:
+        first, own = (
+            ", ".join(f"{k} {s} {d}" for k, (s, d) in layout.items()) for layout in (expected, found)
+        )
+        raise ValueError(
+            f"dataset must give items of one layout (set size); {name!r} has {own}, the first {first}"
+        )

@@ -1,0 +1,196 @@
+"""The cache: the very items, whole or not at all, and new where anything changed."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import multiprocessing
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from sslmed.data import Phantom, UnlabelledImages
+from sslmed.data.cache import DiskCache
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    folder = tmp_path / "scans ü"
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    for k in range(6):
+        pixels = torch.randint(0, 256, (40 + k, 30), generator=generator, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / f"{k}.png")
+    return folder
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(
+        torch.equal(a[k], b[k]) if isinstance(a[k], torch.Tensor) else a[k] == b[k] for k in a
+    )
+
+
+def test_items_are_the_very_same(scans: Path, tmp_path: Path) -> None:
+    plain = UnlabelledImages(scans, size=32)
+    cached = DiskCache(plain, tmp_path / "cache")
+    assert len(cached) == 6
+    assert cached.ids == plain.ids
+    assert cached.labels is None
+    assert all(same(cached[i], plain[i]) for i in (*range(6), -1))
+    phantom = Phantom(5, size=32)
+    cached = DiskCache(phantom, tmp_path / "cache", key="phantom")
+    assert all(same(cached[i], phantom[i]) for i in range(5))
+    assert cached[0]["mask"].dtype == torch.bool
+    assert cached.labels == phantom.labels
+    with pytest.raises(IndexError):
+        cached[5]
+
+
+def test_items_may_be_changed(scans: Path, tmp_path: Path) -> None:
+    cached = DiskCache(UnlabelledImages(scans, size=32), tmp_path)
+    before = cached[0]["image"].clone()
+    cached[0]["image"].zero_()
+    assert torch.equal(cached[0]["image"], before)
+
+
+def test_second_time_decodes_nothing(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
+    items = [first[i] for i in range(6)]
+
+    def decode(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(UnlabelledImages, "__getitem__", decode)
+    again = DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
+    assert again.path == first.path
+    assert all(same(again[i], items[i]) for i in range(6))
+
+
+def test_whatever_changes_makes_another_cache(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def path(size: int = 32, key: str | None = None) -> Path:
+        return DiskCache(UnlabelledImages(scans, size=size), tmp_path / "cache", key=key).path
+
+    paths = [path(), path(size=24), path(key="mine")]
+    Image.new("L", (30, 40), 9).save(scans / "0.png")
+    paths.append(path())
+    (scans / "1.png").rename(scans / "9.png")
+    paths.append(path())
+    monkeypatch.setattr("sslmed.__version__", "0")
+    paths.append(path())
+    assert len(set(paths)) == len(paths)
+    changed = DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
+    assert same(changed[0], UnlabelledImages(scans, size=32)[0])
+
+
+def test_a_writer_that_fails_leaves_nothing(scans: Path, tmp_path: Path) -> None:
+    (scans / "5.png").write_bytes((scans / "5.png").read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"5\.png"):
+        DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_killed_writers_part_is_not_read(scans: Path, tmp_path: Path) -> None:
+    whole = DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
+    part = whole.path.with_name(f".{whole.path.name}.0123abcd.part")
+    whole.path.rename(part)
+    (part / "image.npy").write_bytes((part / "image.npy").read_bytes()[:500])
+    again = DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
+    assert same(again[5], UnlabelledImages(scans, size=32)[5])
+
+
+@pytest.mark.parametrize("name", ["image.npy", "items.json"])
+def test_damaged_files_are_named(name: str, scans: Path, tmp_path: Path) -> None:
+    cached = DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
+    file = cached.path / name
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=cached.path.name):
+        DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
+    file.unlink()
+    with pytest.raises(ValueError, match=cached.path.name):
+        DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
+
+
+def build(scans: Path, folder: Path, seen: Any) -> None:
+    torch.set_num_threads(1)
+    cached = DiskCache(UnlabelledImages(scans, size=32), folder)
+    seen.put((str(cached.path), [cached[i]["image"].sum().item() for i in range(6)]))
+
+
+def test_parallel_writers_end_with_one_cache(scans: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    seen = context.SimpleQueue()
+    workers = [context.Process(target=build, args=(scans, tmp_path / "cache", seen)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    results = [seen.get() for _ in workers]
+    assert results[0] == results[1] == results[2]
+    assert [str(path) for path in (tmp_path / "cache").iterdir()] == [results[0][0]]
+
+
+def test_losing_the_race_reads_the_winners(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
+    is_dir, calls = Path.is_dir, []
+
+    def blind(path: Path) -> bool:  # the winner finishes after the first look
+        calls.append(path)
+        return is_dir(path) and (path != cached.path or calls.count(path) > 1)
+
+    monkeypatch.setattr(Path, "is_dir", blind)
+    again = DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
+    assert same(again[3], cached[3])
+    assert list((tmp_path / "cache").iterdir()) == [cached.path]
+
+
+def test_workers_map_the_file_themselves(scans: Path, tmp_path: Path) -> None:
+    cached = DiskCache(UnlabelledImages(scans, size=64), tmp_path / "cache")
+    assert len(pickle.dumps(cached)) < 6 * 64 * 64
+    loader = DataLoader(cached, batch_size=3, num_workers=1, multiprocessing_context="spawn")
+    images = torch.cat([batch["image"] for batch in loader])
+    assert torch.equal(images, torch.stack([cached[i]["image"] for i in range(6)]))
+
+
+class Mixed(Dataset[dict[str, Any]]):
+    """Images of two sizes, or items that no cache can hold."""
+
+    def __init__(self, odd: dict[str, Any]) -> None:
+        self.items = [{"image": torch.zeros(1, 8, 8), "id": "a"}, odd]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.items[index]
+
+
+@pytest.mark.parametrize(
+    ("odd", "error", "message"),
+    [
+        ({"image": torch.zeros(1, 8, 9), "id": "b"}, ValueError, r"set size.*'b' has image \(1, 8, 9\)"),
+        ({"image": torch.zeros(1, 8, 8, dtype=torch.float64)}, ValueError, "float64"),
+        ({"image": torch.zeros(1, 8, 8), "mask": torch.zeros(1, 8, 8)}, ValueError, "mask"),
+        ({"image": torch.zeros(1, 8, 8), "place": (1, 2)}, TypeError, r"dataset\[1\]"),
+        ({"image": torch.zeros(1, 8, 8), "thing": object()}, TypeError, "JSON"),
+        ({"id": "b"}, TypeError, 'tensor "image"'),
+    ],
+)
+def test_items_that_do_not_fit(odd: Any, error: type[Exception], message: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=message):
+        DiskCache(Mixed(odd), tmp_path, key="mixed")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sets_without_files_need_a_key(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="key must be given for Phantom"):
+        DiskCache(Phantom(2), tmp_path)
+    with pytest.raises(ValueError, match="no item"):
+        DiskCache(TensorDataset(torch.zeros(0)), tmp_path, key="none")
