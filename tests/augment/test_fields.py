@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sslmed.augment._fields import normal_field, seed_from, uniform_field
+from sslmed.augment._fields import normal_at, normal_field, seed_from, uniform_field
 
 CPU = torch.device("cpu")
 SIZE = (2, 96, 128)
@@ -88,6 +88,13 @@ def test_a_number_depends_on_seed_and_place_alone(seed: Tensor) -> None:
     assert torch.equal(uniform_field(seed[5:7], (3, 40, 50), CPU), whole[5:7])
     assert torch.equal(uniform_field(seed, (1, 17, 31), CPU), whole[:, :1, :17, :31])
     assert torch.equal(normal_field(seed[5:7], (3, 40, 50), CPU), normal_field(seed, (3, 40, 50), CPU)[5:7])
+
+
+@pytest.mark.parametrize("width", [30, 31])
+def test_single_places_hold_the_fields_numbers(seed: Tensor, width: int) -> None:
+    field = normal_field(seed[:5], (2, 7, width), CPU).flatten()
+    place = torch.randperm(len(field), generator=torch.Generator().manual_seed(0))[:300]
+    torch.testing.assert_close(normal_at(seed[:5], (2, 7, width), place), field[place], rtol=0, atol=1e-6)
 
 
 def test_devices_agree(seed: Tensor, device: torch.device) -> None:

@@ -63,6 +63,22 @@ def normal_field(seed: Tensor, size: tuple[int, int, int], device: torch.device)
     return field[..., :width]
 
 
+def normal_at(seed: Tensor, size: tuple[int, int, int], place: Tensor) -> Tensor:
+    """Give the numbers of `normal_field` at places (n,), indices into the flat (B, C, H, W) field, on the CPU."""
+    channels, height, width = size
+    half = (width + 1) // 2
+    planes, rows, columns = _keys(seed.cpu(), (channels, height, 2 * half))
+    row = place // width
+    column = place - row * width
+    second = (column >= half).to(place.dtype)
+    first = column - half * second + row // (channels * height) * (2 * half)
+    key = (planes[:, :, None] ^ rows[:, None]).flatten().index_select(0, row)
+    columns = columns.flatten()
+    radius = _mixed(key ^ columns.index_select(0, first)).mul_(2**-24).add_(2**-25).log_().mul_(-2).sqrt_()
+    angle = _mixed(key ^ columns.index_select(0, first + half)).mul_(2 * math.pi * 2**-24)
+    return radius.mul_(angle.sub_(second, alpha=math.pi / 2).cos_())
+
+
 def _keys(seed: Tensor, size: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Hash each plane (B, C), row (B, H) and column (B, W) of each sample."""
     first, second = seed[:, :1], seed[:, 1:]

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from .._checks import floating, integer, number, same_device, shaped
 from ._base import Intensity, Params
-from ._fields import SEED_DRAWS, normal_field, seed_from, uniform_field
+from ._fields import SEED_DRAWS, normal_at, normal_field, seed_from, uniform_field
+
+_FEW = 0.25  # up to this share of hidden pixels, noise made for them alone is faster than a whole field
 
 
 def mask_pixels(x: Tensor, mask: Tensor, fill: Tensor | float) -> Tensor:
@@ -130,16 +132,19 @@ class RandomPixelMask(Intensity):
     def fields_from(self, params: Params, size: tuple[int, int], device: torch.device) -> Params:
         """Draw the mask; a skipped row hides nothing."""
         field = uniform_field(params["seed"][:, :SEED_DRAWS], (1, *size), device)
-        return {"mask": (field < self.ratio) & _selected(params, device)}
+        ratio = self.ratio * params["batch_prob"].to(device)
+        return {"mask": field < ratio.view(-1, 1, 1, 1)}
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Mask every row."""
         mask = params["mask"].to(x.device)
         if self.sigma == 0:
             return mask_pixels(x, mask, 0.0)
-        size = (x.shape[1], x.shape[2], x.shape[3])
-        noise = normal_field(params["seed"][:, SEED_DRAWS:], size, x.device)
-        return mask_pixels(x, mask, noise * self.sigma)
+        size, seed = (x.shape[1], x.shape[2], x.shape[3]), params["seed"][:, SEED_DRAWS:]
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or self.ratio > _FEW:
+            return mask_pixels(x, mask, normal_field(seed, size, x.device) * self.sigma)
+        place = mask.expand_as(x).flatten().nonzero().squeeze(1)
+        return x.flatten().scatter(0, place, (normal_at(seed, size, place) * self.sigma).to(x)).view_as(x)
 
 
 class RandomPatchMask(Intensity):
@@ -212,11 +217,12 @@ class RandomPatchMask(Intensity):
         return {"seed": seed_from(u)}
 
     def fields_from(self, params: Params, size: tuple[int, int], device: torch.device) -> Params:
-        """Rank a field over the grid and hide the lowest; a skipped row hides nothing."""
+        """Hide where a field over the grid is lowest; a skipped row hides nothing."""
         rows, columns = (-(-n // self.patch) for n in size)
         field = uniform_field(params["seed"], (1, rows, columns), device)
-        rank = field.flatten(1).argsort(dim=1, stable=True).argsort(dim=1)
-        hidden = (rank < int(self.ratio * (rows * columns) + 0.5)).view_as(field) & _selected(params, device)
+        order = field.flatten(1).argsort(dim=1, stable=True)[:, : int(self.ratio * (rows * columns) + 0.5)]
+        hidden = torch.zeros_like(field, dtype=torch.bool).flatten(1).scatter(1, order, True).view_as(field)
+        hidden = hidden & (params["batch_prob"] > 0.5).to(device).view(-1, 1, 1, 1)
         cells = hidden[:, :, :, None, :, None].expand(-1, -1, -1, self.patch, -1, self.patch)
         mask = cells.reshape(-1, 1, rows * self.patch, columns * self.patch)
         return {"mask": mask[:, :, : size[0], : size[1]].contiguous()}
@@ -224,7 +230,3 @@ class RandomPatchMask(Intensity):
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Mask every row."""
         return mask_pixels(x, params["mask"].to(x.device), 0.0)
-
-
-def _selected(params: Params, device: torch.device) -> Tensor:
-    return (params["batch_prob"] > 0.5).to(device).view(-1, 1, 1, 1)
