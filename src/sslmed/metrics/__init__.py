@@ -17,6 +17,7 @@ and `empty="inf"` gives infinity.
 
 from __future__ import annotations
 
+from . import compare
 from .classification import (
     average_precision,
     balanced_accuracy,
@@ -34,6 +35,7 @@ __all__ = [
     "average_precision",
     "balanced_accuracy",
     "balanced_pixel_accuracy",
+    "compare",
     "confusion_matrix",
     "dice",
     "hausdorff",
