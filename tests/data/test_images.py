@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from sslmed.data import read_image, read_mask
-from sslmed.data.images import image_size, resize_image, resize_mask
+from sslmed.data.images import image_size
 
 RAMP = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
 
@@ -184,22 +184,6 @@ def test_float_masks(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match=r"m\.tif.*NaN"):
         read_mask(save(tmp_path / "m.tif", np.array([[0, np.nan]], dtype=np.float32)))
-
-
-def test_resizing(tmp_path: Path) -> None:
-    image = torch.rand(1, 60, 90)
-    small = resize_image(image, 32)
-    assert small.shape == (1, 32, 32)
-    assert small.min() >= 0
-    assert small.max() <= 1
-    assert (small.mean() - image.mean()).abs() < 0.01  # antialiased: no pixel is skipped
-    torch.testing.assert_close(resize_image(torch.ones(1, 37, 91), 32), torch.ones(1, 32, 32))
-    mask = torch.zeros(1, 64, 96, dtype=torch.bool)
-    mask[:, 16:48, 24:72] = True
-    expected = torch.zeros(1, 32, 32, dtype=torch.bool)
-    expected[:, 8:24, 8:24] = True
-    assert torch.equal(resize_mask(mask, 32), expected)
-    assert resize_mask(mask, 32).dtype == torch.bool
 
 
 def test_the_size_comes_from_the_header(tmp_path: Path) -> None:

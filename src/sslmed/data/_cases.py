@@ -11,21 +11,24 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.data import Dataset
 
-from .images import image_size, read_image, read_mask, resize_image, resize_mask, square_size
+from ._sizes import Sizing
+from .images import image_size, read_image, read_mask
 
 
 class Cases(Dataset[dict[str, Any]]):
-    """Images with masks and classes, read from files on demand.
+    """Images, with masks and classes where the set has them, read from files on demand.
 
-    A reader lists its files and hands them over; sizes are compared here, from the headers, so that no mismatch
-    waits for the middle of a training.
+    A reader lists its files and hands them over; sizes of images and masks are compared here, from the headers, so that
+    no mismatch waits for the middle of a training. A reader of other formats overrides `pixels`, and `check`.
 
     Attributes:
         ids: id of each case.
-        labels: class of each case, an index into `classes`.
+        labels: class of each case, an index into `classes`, or None where the set has none.
         groups: what must stay on one side of a split, or None where the set has none.
         published: number of images of each class as published.
         counts: number of images of each class as found.
+        files: all files that items are made of.
+        size, fit: as given.
     """
 
     classes: ClassVar[tuple[str, ...]]
@@ -34,43 +37,65 @@ class Cases(Dataset[dict[str, Any]]):
     def __init__(
         self,
         images: Sequence[Path],
-        masks: Sequence[Sequence[Path]],
+        masks: Sequence[Sequence[Path]] | None,
         *,
         ids: Sequence[str],
-        labels: Sequence[int],
+        labels: Sequence[int] | None,
         groups: Sequence[str] | None,
         size: int | None,
+        fit: str,
     ) -> None:
-        self.size = square_size(size)
-        self.ids, self.labels = list(ids), list(labels)
+        self._sizing = Sizing(size, fit)
+        self.size, self.fit = self._sizing.size, self._sizing.fit
+        self.ids = list(ids)
+        self.labels = None if labels is None else list(labels)
         self.groups = None if groups is None else list(groups)
-        self._images, self._masks = list(images), [tuple(files) for files in masks]
-        for image, files in zip(self._images, self._masks, strict=True):
-            _check_sizes(image, files)
+        self._images = list(images)
+        self._masks = None if masks is None else [tuple(files) for files in masks]
+        self.check()
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of images of each class as found."""
-        return {name: self.labels.count(k) for k, name in enumerate(self.classes)}
+        labels = self.labels or []
+        return {name: labels.count(k) for k, name in enumerate(self.classes)}
 
     @property
     def files(self) -> list[Path]:
-        """All files that items are made of."""
-        return [*self._images, *(mask for files in self._masks for mask in files)]
+        """All files that items are made of, each once."""
+        masks = [mask for files in self._masks or () for mask in files]
+        return list(dict.fromkeys([*self._images, *masks]))
+
+    def check(self) -> None:
+        """Raise unless each mask has its image's size, by the files' headers."""
+        for image, files in zip(self._images, self._masks or (), strict=self._masks is not None):
+            _check_sizes(image, files)
+
+    def pixels(self, i: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Decode case i: image (1, H, W) float32 in [0, 1], and its mask (1, H, W) bool or None."""
+        image = read_image(self._images[i])
+        if self._masks is None:
+            return image, None
+        mask = torch.zeros_like(image, dtype=torch.bool)
+        for path in self._masks[i]:
+            mask |= read_mask(path)
+        return image, mask
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        i = operator.index(index)
-        image = read_image(self._images[i])
-        mask = torch.zeros_like(image, dtype=torch.bool)
-        for path in self._masks[i]:
-            mask |= read_mask(path)
-        if self.size is not None:
-            image, mask = resize_image(image, self.size), resize_mask(mask, self.size)
-        case = {"image": image, "mask": mask, "label": self.labels[i], "id": self.ids[i]}
-        return case if self.groups is None else case | {"group": self.groups[i]}
+        i = range(len(self.ids))[operator.index(index)]
+        image, mask = self.pixels(i)
+        case: dict[str, Any] = {"image": self._sizing.image(image)}
+        if mask is not None:
+            case["mask"] = self._sizing.mask(mask)
+        if self.labels is not None:
+            case["label"] = self.labels[i]
+        case["id"] = self.ids[i]
+        if self.groups is not None:
+            case["group"] = self.groups[i]
+        return case
 
 
 def find_root(root: str | os.PathLike[str], name: str, layout: str, fits: Callable[[Path], bool]) -> Path:

@@ -30,8 +30,9 @@ class BUSBRA(Cases):
 
     Args:
         root: the folder with `Images/`, `Masks/` and `bus_data.csv`, or its parent.
-        size: resize to size x size, which does not keep the aspect (see `images.resize_image`); None keeps the
-            images as they are, each of another size.
+        size: side in pixels of the square that images are resized to; None keeps them as they are, each of another
+            size.
+        fit: how images become square: "stretch" does not keep the aspect, "pad" adds black to the shorter side.
         allow_partial: accept another number of images than published.
 
     Items:
@@ -53,7 +54,12 @@ class BUSBRA(Cases):
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"benign": 1268, "malignant": 607})
 
     def __init__(
-        self, root: str | os.PathLike[str], *, size: int | None = None, allow_partial: bool = False
+        self,
+        root: str | os.PathLike[str],
+        *,
+        size: int | None = None,
+        fit: str = "stretch",
+        allow_partial: bool = False,
     ) -> None:
         self.root = find_root(root, "BUS-BRA", "Images/, Masks/ and bus_data.csv", _fits)
         table = _table(self.root / "bus_data.csv")
@@ -65,7 +71,9 @@ class BUSBRA(Cases):
         images = _files(self.root / "Images", "bus_", ids)
         masks = _files(self.root / "Masks", "mask_", ids)
         groups = [table[name]["Case"] for name in ids]
-        super().__init__(images, [[mask] for mask in masks], ids=ids, labels=labels, groups=groups, size=size)
+        super().__init__(
+            images, [[mask] for mask in masks], ids=ids, labels=labels, groups=groups, size=size, fit=fit
+        )
 
 
 def _fits(folder: Path) -> bool:

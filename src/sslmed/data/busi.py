@@ -33,8 +33,9 @@ class BUSI(Cases):
 
     Args:
         root: the folder with `benign/`, `malignant/` and `normal/`, or its parent.
-        size: resize to size x size, which does not keep the aspect (see `images.resize_image`); None keeps the
-            images as they are, each of another size.
+        size: side in pixels of the square that images are resized to; None keeps them as they are, each of another
+            size.
+        fit: how images become square: "stretch" does not keep the aspect, "pad" adds black to the shorter side.
         allow_partial: accept another number of images than published.
 
     Items:
@@ -58,7 +59,12 @@ class BUSI(Cases):
     )
 
     def __init__(
-        self, root: str | os.PathLike[str], *, size: int | None = None, allow_partial: bool = False
+        self,
+        root: str | os.PathLike[str],
+        *,
+        size: int | None = None,
+        fit: str = "stretch",
+        allow_partial: bool = False,
     ) -> None:
         self.root = find_root(root, "BUSI", "benign/, malignant/ and normal/", _fits)
         found = [
@@ -72,7 +78,9 @@ class BUSI(Cases):
             wanted = [f"{name} ({k})" for name, n in self.published.items() for k in range(1, n + 1)]
             counts = {name: labels.count(k) for k, name in enumerate(self.classes)}
             refuse_partial("BUSI", self.published, counts, [name for name in wanted if name not in set(ids)])
-        super().__init__(images, masks, ids=ids, labels=labels, groups=_groups(self.root, ids), size=size)
+        super().__init__(
+            images, masks, ids=ids, labels=labels, groups=_groups(self.root, ids), size=size, fit=fit
+        )
 
 
 def _fits(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 _PIXELS = ("image", "mask")
 _TABLE = "items.json"
+_SETTINGS = ("size", "fit")  # of readers; they change what their files become
 
 
 class DiskCache(Dataset[dict[str, Any]]):
@@ -105,8 +106,10 @@ def _fingerprint(dataset: Any, key: str | None) -> str:
 
     kind = type(dataset)
     state = hashlib.blake2b(digest_size=16)
-    settings = [__version__, kind.__module__, kind.__qualname__, len(dataset), getattr(dataset, "size", None)]
-    state.update(json.dumps([*settings, key]).encode())
+    settings = {name: getattr(dataset, name, None) for name in _SETTINGS}
+    state.update(
+        json.dumps([__version__, kind.__module__, kind.__qualname__, len(dataset), settings, key]).encode()
+    )
     files: Sequence[Path] | None = getattr(dataset, "files", None)
     if files is None and key is None:
         raise TypeError(f"key must be given for {kind.__name__}, which has no `files` whose contents name it")

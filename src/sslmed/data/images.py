@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
-
-from .. import _checks
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -112,34 +109,10 @@ def read_mask(path: str | os.PathLike[str]) -> torch.Tensor:
     return torch.tensor(values > white // 2 if graded else values != 0)[None]
 
 
-def resize_image(image: torch.Tensor, size: int) -> torch.Tensor:
-    """Resize (C, H, W) to (C, size, size), bilinear with antialiasing.
-
-    The aspect is not kept: as in Ellis et al., and because BUSI's normals were squashed to squares by its authors
-    while its lesions were not, so that a kept aspect would give the class away.
-    """
-    if image.shape[1:] == (size, size):
-        return image
-    # Rounding of the filter's weights may leave [0, 1] by an ulp.
-    return F.interpolate(image[None], (size, size), mode="bilinear", antialias=True)[0].clamp_(0, 1)
-
-
-def resize_mask(mask: torch.Tensor, size: int) -> torch.Tensor:
-    """Resize a bool (C, H, W) to (C, size, size) by the nearest pixel's centre; the aspect is not kept."""
-    if mask.shape[1:] == (size, size):
-        return mask
-    return F.interpolate(mask[None].to(torch.uint8), (size, size), mode="nearest-exact")[0].bool()
-
-
 def image_size(path: Path) -> tuple[int, int]:
     """Return (H, W) from the file's header, without decoding its pixels; raise as `read_image`."""
     with _opened(path) as image:
         return image.height, image.width
-
-
-def square_size(size: int | None) -> int | None:
-    """Return `size`; raise unless it is None or a positive integer."""
-    return None if size is None else _checks.integer("size", size, low=1)
 
 
 def _opened(path: Path) -> Image:

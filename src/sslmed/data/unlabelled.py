@@ -10,7 +10,8 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from ._cases import shown
-from .images import FORMATS, read_image, resize_image, square_size
+from ._sizes import Sizing
+from .images import FORMATS, read_image
 
 # Files that hold scans too. DICOM exports often have no ending at all.
 _OTHER_SCANS = {
@@ -40,8 +41,8 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
 
     Args:
         root: the folder.
-        size: resize to size x size, which does not keep the aspect (see `images.resize_image`); None keeps the
-            images as they are.
+        size: side in pixels of the square that images are resized to; None keeps them as they are.
+        fit: how images become square: "stretch" does not keep the aspect, "pad" adds black to the shorter side.
 
     Items:
         image (1, H, W) float32 in [0, 1], id (the path below `root`, with "/").
@@ -63,13 +64,16 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
     labels: None = None
     groups: None = None
 
-    def __init__(self, root: str | os.PathLike[str], *, size: int | None = None) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], *, size: int | None = None, fit: str = "stretch"
+    ) -> None:
         self.root = Path(root)
         if not self.root.exists():
             raise FileNotFoundError(f"root: no such folder: {self.root}")
         if not self.root.is_dir():
             raise NotADirectoryError(f"root must be a folder, got the file {self.root}")
-        self.size = square_size(size)
+        self._sizing = Sizing(size, fit)
+        self.size, self.fit = self._sizing.size, self._sizing.fit
         found = [path for path in _walk(self.root) if path.name not in _TEXTS]
         files = [path for path in found if path.suffix.lower() in FORMATS]
         unsupported = [path for path in found if path.suffix.lower() in _OTHER_SCANS]
@@ -88,8 +92,7 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         i = operator.index(index)
-        image = read_image(self.files[i])
-        return {"image": image if self.size is None else resize_image(image, self.size), "id": self.ids[i]}
+        return {"image": self._sizing.image(read_image(self.files[i])), "id": self.ids[i]}
 
 
 def _walk(root: Path) -> list[Path]:
