@@ -80,7 +80,7 @@ def test_whatever_changes_makes_another_cache(
     paths.append(path())
     (scans / "1.png").rename(scans / "9.png")
     paths.append(path())
-    monkeypatch.setattr("sslmed.__version__", "0")
+    monkeypatch.setattr("sslmed.data.cache.version", lambda _: "0")
     paths.append(path())
     assert len(set(paths)) == len(paths)
     changed = DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")

@@ -9,6 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +103,13 @@ class DiskCache(Dataset[dict[str, Any]]):
 
 def _fingerprint(dataset: Any, key: str | None) -> str:
     """Hash what the items are made of."""
-    from .. import __version__
-
     kind = type(dataset)
     state = hashlib.blake2b(digest_size=16)
     settings = {name: getattr(dataset, name, None) for name in _SETTINGS}
     state.update(
-        json.dumps([__version__, kind.__module__, kind.__qualname__, len(dataset), settings, key]).encode()
+        json.dumps(
+            [version("sslmed"), kind.__module__, kind.__qualname__, len(dataset), settings, key]
+        ).encode()
     )
     files: Sequence[Path] | None = getattr(dataset, "files", None)
     if files is None and key is None:
