@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sslmed import plots
+from sslmed import augment, plots
 from sslmed.plots.galleries import _spectrum
 
 
@@ -159,6 +159,90 @@ def test_jigsaw_gallery_outlines_the_focal_area_only():
     assert not plots.jigsaw_gallery(x, x, (3, 3)).axes[0].lines
     with pytest.raises(ValueError, match=r"focal must be bool of shape \(1, 9\)"):
         plots.jigsaw_gallery(x, x, (3, 3), focal)
+
+
+class Counted(torch.nn.Module):
+    """A wave added to every image; counts its calls."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        assert not torch.is_grad_enabled()
+        wave = torch.cos(2 * torch.pi * 3 * torch.arange(x.shape[3]) / x.shape[3]).to(x)
+        return x + 0.25 * wave
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (1000.0, -500.0)])
+def test_preview_shows_originals_results_differences_and_spectra(channels, scale, shift):
+    images = scale * torch.rand(2, channels, 16, 24, generator=torch.Generator().manual_seed(0)) + shift
+    wave = Counted()
+    before = images.clone()
+    figure = plots.preview(wave, images, titles=["first", "second"])
+    assert wave.calls == 1
+    assert torch.equal(images, before)
+    assert len(figure.axes) == 10
+    for row in range(2):
+        original, result, difference, *spectra = (
+            axes.get_images()[0] for axes in figure.axes[5 * row : 5 * row + 5]
+        )
+        expected = images[row].double().mean(0).numpy()
+        np.testing.assert_allclose(original.get_array(), expected, rtol=1e-6)
+        np.testing.assert_allclose(difference.get_array(), result.get_array() - expected)
+        assert original.get_clim() == result.get_clim() == (expected.min(), expected.max())
+        assert difference.get_clim() == pytest.approx((-0.25, 0.25), rel=1e-3)
+        assert figure.axes[5 * row + 2].texts[0].get_text() == "±0.25"
+        magnitude = np.abs(np.fft.fft2(expected - expected.mean()))
+        level = 20 * np.log10(np.maximum(magnitude / magnitude.max(), 1e-4))
+        np.testing.assert_allclose(spectra[0].get_array(), np.fft.fftshift(level), atol=1e-3)
+        changed = np.argwhere(np.abs(spectra[1].get_array() - spectra[0].get_array()) > 1e-3)
+        assert {tuple(place) for place in changed} <= {(8, 9), (8, 15)}
+        assert len(changed) or scale > 1
+
+
+@pytest.mark.parametrize(
+    "make", [augment.GrayJitter, augment.PatchJigsaw, augment.GibbsRinging, augment.BiasField]
+)
+def test_preview_takes_the_augmentations(make):
+    images = torch.randn(2, 3, 48, 36) * 1000
+    assert len(plots.preview(make(), images).axes) == 10
+
+
+def test_preview_takes_constants_and_what_changes_nothing():
+    figure = plots.preview(lambda x: x, torch.full((1, 1, 8, 8), -3.0).bfloat16())
+    assert figure.axes[2].texts[0].get_text() == "±0"
+    assert pixels(figure).size
+
+
+@pytest.mark.parametrize(
+    ("change", "images", "error", "match"),
+    [
+        (None, np.zeros((1, 1, 8, 8)), TypeError, r"images must be a torch\.Tensor, got ndarray"),
+        (
+            None,
+            torch.zeros(1, 1, 8, 8, dtype=torch.uint8),
+            TypeError,
+            "images must be a floating point tensor",
+        ),
+        (None, torch.zeros(1, 8, 8), ValueError, r"images must have shape \(B, C, H, W\), got \(1, 8, 8\)"),
+        (None, torch.zeros(0, 1, 8, 8), ValueError, "images must hold at least one image"),
+        (None, torch.full((1, 1, 8, 8), np.nan), ValueError, "images must be finite"),
+        (
+            lambda x: x[..., 1:],
+            torch.zeros(1, 1, 8, 8),
+            ValueError,
+            "images and what augment gives must have the",
+        ),
+        (lambda x: x / 0, torch.ones(1, 1, 8, 8), ValueError, "what augment gives must be finite"),
+        (lambda x: [x, x], torch.ones(1, 1, 8, 8), TypeError, r"what augment gives must be a torch\.Tensor"),
+    ],
+)
+def test_preview_refuses(change, images, error, match):
+    with pytest.raises(error, match=match):
+        plots.preview(change or (lambda x: x), images)
+    with pytest.raises(ValueError, match="titles must have 1 entries"):
+        plots.preview(lambda x: x, torch.zeros(1, 1, 8, 8), titles=[])
 
 
 def test_curves_share_line_and_entry_within_a_group():

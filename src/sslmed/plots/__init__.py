@@ -16,6 +16,7 @@ from ._style import save
 from .charts import curves, metric_strip
 from .galleries import filter_gallery, jigsaw_gallery
 from .overlays import FN, FP, TP, overlay, overlay_grid
+from .previews import preview
 
 __all__ = [
     "FN",
@@ -27,5 +28,6 @@ __all__ = [
     "metric_strip",
     "overlay",
     "overlay_grid",
+    "preview",
     "save",
 ]
