@@ -12,17 +12,23 @@ import torch
 from torch import nn
 
 from sslmed.augment import (
+    AcousticShadow,
     BiasField,
     CrossPatchJigsaw,
+    DepthAttenuation,
     FrequencyBandStop,
     GibbsRinging,
     GrayJitter,
+    Haze,
     KSpaceSpike,
     PatchJigsaw,
     RandomPatchMask,
     RandomPixelMask,
+    Reverberation,
+    Speckle,
 )
 from sslmed.augment._base import Intensity, Rearrangement
+from sslmed.augment._blur import Blur
 
 Make = Callable[..., Intensity | Rearrangement]
 
@@ -43,8 +49,40 @@ def jitter(**settings: object) -> GrayJitter:
     return GrayJitter(gamma=0.5, **{"p": 1.0, **settings})  # type: ignore[arg-type]
 
 
+def blur(**settings: object) -> Blur:
+    return Blur(sigma=(0.5, 1.5), **{"p": 1.0, **settings})  # type: ignore[arg-type]
+
+
 def three_spikes(**settings: object) -> KSpaceSpike:
     return KSpaceSpike(spikes=3, **settings)  # type: ignore[arg-type]
+
+
+def speckle_added(**settings: object) -> Speckle:
+    return Speckle(mode="add", **settings)  # type: ignore[arg-type]
+
+
+def speckle_reduced(**settings: object) -> Speckle:
+    return Speckle(mode="reduce", **settings)  # type: ignore[arg-type]
+
+
+def shadow(**settings: object) -> AcousticShadow:
+    return AcousticShadow(width=(0.3, 0.6), **settings)  # type: ignore[arg-type]
+
+
+def shadow_sector(**settings: object) -> AcousticShadow:
+    return AcousticShadow(width=(0.3, 0.6), apex=(0.4, -0.3), **settings)  # type: ignore[arg-type]
+
+
+def attenuation_sector(**settings: object) -> DepthAttenuation:
+    return DepthAttenuation(apex=(0.5, 0.1), **settings)  # type: ignore[arg-type]
+
+
+def haze_sector(**settings: object) -> Haze:
+    return Haze(apex=(0.5, -0.2), **settings)  # type: ignore[arg-type]
+
+
+def reverberation_sector(**settings: object) -> Reverberation:
+    return Reverberation(apex=(0.5, -0.2), **settings)  # type: ignore[arg-type]
 
 
 EVERY = [
@@ -54,12 +92,24 @@ EVERY = [
     CrossPatchJigsaw,
     cross_random,
     jitter,
+    blur,
     RandomPixelMask,
     RandomPatchMask,
     GibbsRinging,
     KSpaceSpike,
     three_spikes,
     BiasField,
+    Speckle,
+    speckle_added,
+    speckle_reduced,
+    shadow,
+    shadow_sector,
+    DepthAttenuation,
+    attenuation_sector,
+    Haze,
+    haze_sector,
+    Reverberation,
+    reverberation_sector,
 ]
 every = pytest.mark.parametrize("make", EVERY, ids=lambda make: make.__name__)
 

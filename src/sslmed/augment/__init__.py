@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from . import functional, views
 from ._multiview import MultiView, PatchWise
+from .clutter import Haze, Reverberation
 from .frequency import FrequencyBandStop
 from .intensity import GrayJitter
 from .jigsaw import CrossPatchJigsaw, PatchJigsaw
 from .masking import RandomPatchMask, RandomPixelMask
 from .mri import BiasField, GibbsRinging, KSpaceSpike
+from .speckle import Speckle
+from .ultrasound import AcousticShadow, DepthAttenuation
 
 __all__ = [
+    "AcousticShadow",
     "BiasField",
     "CrossPatchJigsaw",
+    "DepthAttenuation",
     "FrequencyBandStop",
     "GibbsRinging",
     "GrayJitter",
+    "Haze",
     "KSpaceSpike",
     "MultiView",
     "PatchJigsaw",
     "PatchWise",
     "RandomPatchMask",
     "RandomPixelMask",
+    "Reverberation",
+    "Speckle",
     "functional",
     "views",
 ]
