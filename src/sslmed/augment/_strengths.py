@@ -6,7 +6,6 @@ import math
 from typing import NamedTuple
 
 from kornia.augmentation import (
-    RandomGaussianBlur,
     RandomHorizontalFlip,
     RandomResizedCrop,
     RandomVerticalFlip,
@@ -14,6 +13,7 @@ from kornia.augmentation import (
 from torch import nn
 
 from .._checks import choice, integer, number
+from ._blur import Blur
 from .intensity import GrayJitter
 
 Range = tuple[float, float]
@@ -94,11 +94,12 @@ def blurring(size: int, *, probability: float, sigma: Range | None) -> list[nn.M
     """Kornia's Gaussian blur; one of probability 0 is left out."""
     number("blur", probability, low=0, high=1)
     # MoCo v2's and SimCLR's 0.1 to 2 pixels at 224, kept in proportion.
-    low, high = pair("sigma", (0.1 * size / 224, 2 * size / 224) if sigma is None else sigma)
-    reach = math.ceil(3 * high)  # beyond three sigma lies 0.3 % of a Gaussian
-    if reach >= size:
+    blur = Blur(
+        sigma=(0.1 * size / 224, 2 * size / 224) if sigma is None else pair("sigma", sigma), p=probability
+    )
+    if blur.reach >= size:
         raise ValueError(f"sigma must stay below a third of size {size}, got {sigma}")
-    return [RandomGaussianBlur(2 * reach + 1, (low, high), p=probability)] if probability else []
+    return [blur] if probability else []
 
 
 def pair(name: str, value: Range, *, high: float = math.inf) -> Range:
