@@ -29,6 +29,7 @@ from .classification import (
     weighted_f1,
 )
 from .overlap import balanced_pixel_accuracy, dice, jaccard, pixel_accuracy, pixel_counts, precision, recall
+from .summary import summarize
 from .surface import hausdorff
 
 __all__ = [
@@ -48,5 +49,6 @@ __all__ = [
     "roc_auc",
     "sensitivity",
     "specificity",
+    "summarize",
     "weighted_f1",
 ]

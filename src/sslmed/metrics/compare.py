@@ -162,8 +162,8 @@ def bootstrap(
 
     Example:
         >>> low, high = bootstrap([0.9, 0.8, 0.85, 0.2, 0.95, 0.7, 0.9, 0.8, 0.75, 0.9])
-        >>> f"{low:.2f} to {high:.2f}"
-        '...'
+        >>> f"{low:.1f} to {high:.1f}"
+        '0.6 to 0.9'
     """
     x = finite("values", values, least=2)
     _checks.number("confidence", confidence, low=0, high=1, low_open=True, high_open=True)
