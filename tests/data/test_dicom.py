@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from scans import RAMP
+from scans import write_dicom as write
 from sslmed.data.dicom import dicom_shape, is_dicom, read_dicom
 
 pydicom = pytest.importorskip("pydicom")
@@ -21,34 +22,6 @@ def shipped(name: str) -> Path:
     if path is None:
         pytest.skip(f"this pydicom does not ship {name}")
     return Path(path)
-
-
-def write(path: Path, stored: np.ndarray[Any, Any], **tags: Any) -> Path:
-    """A gray file; `stored` (H, W) or (F, H, W) of uint16 or int16."""
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
-
-    header = Dataset()
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header.file_meta.MediaStorageSOPClassUID = UltrasoundImageStorage
-    header.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-    header.PatientName = "Secret^Name"
-    header.PhotometricInterpretation = "MONOCHROME2"
-    header.SamplesPerPixel = 1
-    header.Rows, header.Columns = stored.shape[-2:]
-    if stored.ndim == 3:
-        header.NumberOfFrames = len(stored)
-    header.BitsAllocated, header.BitsStored, header.HighBit = 16, 12, 11
-    header.PixelRepresentation = int(stored.dtype.kind == "i")
-    for name, value in tags.items():
-        setattr(header, name, value)
-    header.PixelData = stored.tobytes()
-    header.save_as(path, enforce_file_format=True)
-    return path
-
-
-RAMP = np.array([[0, 1024, 2048], [3072, 4000, 4095]], dtype=np.uint16)
 
 
 def test_range_of_the_stored_bits_whatever_the_values(tmp_path: Path) -> None:

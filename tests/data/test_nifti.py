@@ -11,17 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from scans import write_nifti as write
 from sslmed.data.nifti import read_nifti, unit_range
 
 nibabel = pytest.importorskip("nibabel")
-
-
-def write(path: Path, values: Any, affine: Any = None, dtype: str = "<f4") -> Path:
-    affine = np.eye(4) if affine is None else affine
-    image = nibabel.Nifti1Image(np.asarray(values, dtype=dtype), affine)
-    image.header.set_data_dtype(dtype)
-    image.to_filename(path)
-    return path
 
 
 def coordinates() -> np.ndarray[Any, Any]:

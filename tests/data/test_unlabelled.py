@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from sslmed.data import UnlabelledImages
+from scans import RAMP, write_dicom, write_nifti
+from sslmed.data import UnlabelledImages, unlabelled
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def test_what_is_no_scan_is_skipped(root: Path) -> None:
     assert len(UnlabelledImages(root)) == 4
 
 
-@pytest.mark.parametrize("name", ["volume.nii.gz", "IM0001", "scan.DCM"])
+@pytest.mark.parametrize("name", ["volume.mha", "IM0001", "clip.MP4", "table.gz"])
 def test_scans_that_cannot_be_read_are_not_left_out_unseen(root: Path, name: str) -> None:
     (root / "b" / name).write_text("x")
     with pytest.raises(ValueError, match=rf"unsupported scans b/{name}; supported are \.png"):
@@ -59,11 +61,67 @@ def test_a_linked_folder_elsewhere_is_found(root: Path, tmp_path_factory: pytest
     assert UnlabelledImages(other).ids == ["scans/x.jpg"]
 
 
-def test_a_broken_file_is_named_when_read(root: Path) -> None:
+def test_a_broken_file_is_named(root: Path) -> None:
+    whole = (root / "b" / "Ärztin 2.png").read_bytes()
+    (root / "b" / "Ärztin 2.png").write_bytes(whole[:-16])
+    data = UnlabelledImages(root)  # the header is sound
+    with pytest.raises(ValueError, match=r"Ärztin 2\.png.*truncated"):
+        data[2]
     (root / "a" / "x.jpg").write_bytes(b"")
-    data = UnlabelledImages(root)
     with pytest.raises(ValueError, match=r"x\.jpg.*empty"):
-        data[0]
+        UnlabelledImages(root)
+
+
+def test_broken_files_are_skipped_and_listed_where_asked_for(root: Path) -> None:
+    whole = (root / "b" / "Ärztin 2.png").read_bytes()
+    (root / "b" / "Ärztin 2.png").write_bytes(whole[:-16])
+    (root / "a" / "y.png").write_bytes((root / "a" / "x.jpg").read_bytes())
+    (root / "zero.dcm").write_bytes(b"")
+    (root / "clip.mp4").write_bytes(b"x")
+    data = UnlabelledImages(root, broken="skip")
+    assert data.ids == ["a/x.jpg", "b/deep/er/y.tif", "top.bmp"]
+    assert set(data.skipped) == {"a/y.png", "b/Ärztin 2.png", "zero.dcm", "clip.mp4"}
+    assert "JPEG" in data.skipped["a/y.png"]
+    assert data.skipped["clip.mp4"] == "unsupported format"
+    assert UnlabelledImages(root / "b" / "deep").skipped == {}
+
+
+def test_dicom_frames_and_nifti_slices(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pydicom")
+    pytest.importorskip("nibabel")
+    write_dicom(root / "a" / "IM 1", np.stack([RAMP, RAMP // 2]))  # DICOM without an ending
+    write_dicom(root / "a" / "still.dcm", RAMP // 2)
+    voxels = np.arange(4 * 5 * 3, dtype=np.float32).reshape(4, 5, 3) * 100
+    write_nifti(root / "volume.nii.gz", voxels)
+    data = UnlabelledImages(root, size=32)
+    clip, volume = [f"a/IM 1#{k}" for k in range(2)], [f"volume.nii.gz#{k}" for k in range(3)]
+    assert data.ids == [
+        *clip,
+        "a/still.dcm",
+        "a/x.jpg",
+        "b/deep/er/y.tif",
+        "b/Ärztin 2.png",
+        "top.bmp",
+        *volume,
+    ]
+    assert data.groups is not None
+    assert data.groups[:3] == ["a/IM 1", "a/IM 1", "a/still.dcm"]
+    assert data[-1]["group"] == "volume.nii.gz"
+    assert data[-1]["image"].max() > 0.95  # of a volume's own range
+    whole = UnlabelledImages(root)
+    torch.testing.assert_close(whole[1]["image"][0], torch.tensor(RAMP // 2) / 4095)
+    assert whole[-3]["image"].shape == (1, 5, 4)
+    own = UnlabelledImages(root, window="own")
+    assert (whole[2]["image"].max() < 0.51) & (own[2]["image"].max() == 1)
+
+    reads: list[Path] = []
+    plain = unlabelled.read_frames
+    monkeypatch.setattr(
+        unlabelled, "read_frames", lambda path, *a, **k: reads.append(path) or plain(path, *a, **k)
+    )
+    scans = UnlabelledImages(root)
+    assert [scans[i]["id"] for i in range(len(scans))] == data.ids
+    assert len(reads) == len(scans.files) == len(set(reads))  # in order, each file is decoded once
 
 
 def test_no_images(tmp_path: Path) -> None:

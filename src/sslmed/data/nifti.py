@@ -17,6 +17,7 @@ from .. import _checks
 
 ENDINGS = (".nii", ".nii.gz")
 
+_MISSING = "{}: NIfTI files need nibabel: pip install 'sslmed[medical]'"
 # what nibabel and gzip raise on damaged files
 _FAULTS = (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error)
 
@@ -90,6 +91,30 @@ def read_nifti(path: str | os.PathLike[str], *, axes: str = "anatomical") -> Vol
     return Volume(stack, (spacing[2], spacing[1], spacing[0]))
 
 
+def nifti_shape(path: str | os.PathLike[str]) -> tuple[int, int, int, int]:
+    """Return (C, D, H, W) of `read_nifti`, with anatomical axes, from the header alone; raise as it does."""
+    path = Path(path)
+    _check_name(path)
+    try:
+        import nibabel
+        from nibabel.filebasedimages import ImageFileError
+        from nibabel.orientations import io_orientation
+    except ImportError as error:
+        raise ImportError(_MISSING.format(path)) from error
+    if path.is_file() and not path.stat().st_size:
+        raise ValueError(f"{path}: the file is empty (0 bytes)")
+    try:
+        image = nibabel.load(path)
+        shape = (*image.shape, *(1,) * (4 - len(image.shape)))
+        axes = [int(axis) for axis in io_orientation(image.affine)[:, 0]]
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (ImageFileError, *_FAULTS) as error:
+        raise ValueError(f"{path}: not a readable NIfTI file ({error})") from error
+    left, back, up = (shape[axes.index(k)] for k in range(3))
+    return shape[3], up, back, left
+
+
 def unit_range(values: torch.Tensor) -> torch.Tensor:
     """Scale each channel of (C, D, H, W) from its least to its greatest value to [0, 1]; a constant one is 0.
 
@@ -100,15 +125,19 @@ def unit_range(values: torch.Tensor) -> torch.Tensor:
     return (values - low) / torch.where(extent == 0, 1, extent)
 
 
-def _opened(path: Path) -> Any:
+def _check_name(path: Path) -> None:
     if not path.name.lower().endswith(ENDINGS):
         raise ValueError(f"{path}: a .nii or .nii.gz file was expected")
+
+
+def _opened(path: Path) -> Any:
+    _check_name(path)
     try:
         from nibabel import Nifti1Image, Nifti2Image
         from nibabel.spatialimages import HeaderDataError
         from nibabel.wrapstruct import WrapStructError
     except ImportError as error:
-        raise ImportError(f"{path}: NIfTI files need nibabel: pip install 'sslmed[medical]'") from error
+        raise ImportError(_MISSING.format(path)) from error
     content = path.read_bytes()
     if not content:
         raise ValueError(f"{path}: the file is empty (0 bytes)")

@@ -1,4 +1,4 @@
-"""Any folder of images, for pretext learning."""
+"""Any folder of scans, for pretext learning."""
 
 from __future__ import annotations
 
@@ -7,49 +7,45 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import Dataset
 
+from .. import _checks
 from ._cases import shown
+from ._scans import SUPPORTED, count_frames, read_frames, scan_kind
 from ._sizes import Sizing
-from .images import FORMATS, read_image
 
-# Files that hold scans too. DICOM exports often have no ending at all.
-_OTHER_SCANS = {
-    ".dcm",
-    ".dicom",
-    ".ima",
-    ".nii",
-    ".gz",
-    ".mha",
-    ".mhd",
-    ".nrrd",
-    ".gif",
-    ".webp",
-    ".mp4",
-    ".avi",
-    "",
-}
-_TEXTS = {"LICENSE", "README", "COPYING", "CHANGES"}
+_TEXTS = {"LICENSE", "README", "COPYING", "CHANGES", "DICOMDIR"}
 
 
 class UnlabelledImages(Dataset[dict[str, Any]]):
-    """All images below a folder, in the order of their paths.
+    """All scans below a folder, in the order of their paths: images, DICOM frames, NIfTI slices.
 
     Hidden files and folders are skipped, and so are texts, tables and other files that hold no scan; scans in formats
-    that cannot be read are an error, so that none is left out unseen. Links are followed, each folder once. Files are
-    opened when they are read: to find the broken ones before a training, read every item once.
+    that cannot be read are an error, so that none is left out unseen. Links are followed, each folder once. Headers are
+    read at once, pixels when they are asked for. A clip or volume is decoded anew for each frame asked for out of
+    order: keep such sets in a `DiskCache`, which decodes each file once.
 
     Args:
         root: the folder.
         size: side in pixels of the square that images are resized to; None keeps them as they are.
         fit: how images become square: "stretch" does not keep the aspect, "pad" adds black to the shorter side.
+        window: what becomes [0, 1] in DICOM files, as in `read_dicom`. Each channel of a NIfTI volume is scaled from
+            its least to its greatest value.
+        broken: "error", or "skip" to decode every file once now and leave out those that fail, listed in `skipped`.
 
     Items:
-        image (1, H, W) float32 in [0, 1], id (the path below `root`, with "/").
+        image (1, H, W) float32 in [0, 1]; id, the path below `root` with "/", and "#" and the frame's number in files
+        of several; group, the file's path, where some file has several frames.
+
+    Attributes:
+        skipped: the reason for each file left out, by its path below `root`; empty with "error".
 
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is no folder.
-        ValueError: there is no image below it, or a scan in an unsupported format; on reading, a file is broken.
+        ImportError: a DICOM or NIfTI file is there and pydicom or nibabel is not.
+        ValueError: there is no scan below it, one in an unsupported format, or one with a damaged header; on reading, a
+            file is broken.
 
     Example:
         >>> import tempfile
@@ -62,10 +58,15 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
     """
 
     labels: None = None
-    groups: None = None
 
     def __init__(
-        self, root: str | os.PathLike[str], *, size: int | None = None, fit: str = "stretch"
+        self,
+        root: str | os.PathLike[str],
+        *,
+        size: int | None = None,
+        fit: str = "stretch",
+        window: str = "full",
+        broken: str = "error",
     ) -> None:
         self.root = Path(root)
         if not self.root.exists():
@@ -74,25 +75,55 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
             raise NotADirectoryError(f"root must be a folder, got the file {self.root}")
         self._sizing = Sizing(size, fit)
         self.size, self.fit = self._sizing.size, self._sizing.fit
-        found = [path for path in _walk(self.root) if path.name not in _TEXTS]
-        files = [path for path in found if path.suffix.lower() in FORMATS]
-        unsupported = [path for path in found if path.suffix.lower() in _OTHER_SCANS]
-        if unsupported:
-            names = shown(path.relative_to(self.root).as_posix() for path in unsupported)
-            raise ValueError(f"{self.root}: unsupported scans {names}; supported are {', '.join(FORMATS)}")
-        if not files:
+        self.window = _checks.choice("window", window, ("full", "header", "own"))
+        skip = _checks.choice("broken", broken, ("error", "skip")) == "skip"
+        kinds = {path: scan_kind(path) for path in _walk(self.root) if path.name not in _TEXTS}
+        unsupported = [self._name(path) for path, kind in kinds.items() if kind == "unsupported"]
+        if unsupported and not skip:
             raise ValueError(
-                f"{self.root} holds no images; looked for {', '.join(FORMATS)} in all its folders"
+                f"{self.root}: unsupported scans {shown(unsupported)}; supported are {', '.join(SUPPORTED)}"
             )
-        self.files = files
-        self.ids = [path.relative_to(self.root).as_posix() for path in files]
+        self.skipped = dict.fromkeys(unsupported, "unsupported format")
+        self._last: tuple[Path, torch.Tensor] | None = None
+        self.files: list[Path] = []
+        self._frames: list[tuple[Path, str, int]] = []
+        self.ids: list[str] = []
+        for path, kind in kinds.items():
+            if kind is None or kind == "unsupported":
+                continue
+            try:
+                count = len(read_frames(path, kind, window=window)) if skip else count_frames(path, kind)
+            except (ValueError, OSError) as error:
+                if not skip:
+                    raise
+                self.skipped[self._name(path)] = str(error)
+                continue
+            self.files.append(path)
+            self._frames += [(path, kind, k) for k in range(count)]
+            self.ids += [self._name(path) + (f"#{k}" if count > 1 else "") for k in range(count)]
+        if not self.ids:
+            raise ValueError(
+                f"{self.root} holds no images; looked for {', '.join(SUPPORTED)} in all its folders"
+            )
+        several = len(self.files) < len(self.ids)
+        self.groups = [self._name(path) for path, _, _ in self._frames] if several else None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        i = operator.index(index)
-        return {"image": self._sizing.image(read_image(self.files[i])), "id": self.ids[i]}
+        i = range(len(self.ids))[operator.index(index)]
+        path, kind, frame = self._frames[i]
+        if self._last is None or self._last[0] != path:
+            self._last = path, read_frames(path, kind, window=self.window)
+        item = {"image": self._sizing.image(self._last[1][frame]), "id": self.ids[i]}
+        return item if self.groups is None else item | {"group": self.groups[i]}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_last": None}  # workers decode for themselves
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
 
 
 def _walk(root: Path) -> list[Path]:
