@@ -100,7 +100,8 @@ class KSpaceSpike(Intensity):
     """Lay stripes over the image, as a discharge during the acquisition of a k-space sample does.
 
     Spikes lie anywhere in k-space with equal chances per area between the two radii, and never nearer to 0 than one
-    bin of the shorter side. The scanner's magnitude of image and stripes is linearised: stripes are added.
+    bin of the shorter side. The scanner's magnitude of image and stripes is linearised: stripes are added, and in
+    air, where a magnitude would show their absolute value, values fall below the image's least one.
 
     Args:
         spikes: number of spikes in an image.

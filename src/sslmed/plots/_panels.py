@@ -33,7 +33,7 @@ def panels(
     """
     from matplotlib.figure import Figure
 
-    gap, head, left = 0.06, 0.27, 1.35 if titles is not None else 0.02
+    gap, head, left = 0.06, 0.27, 1.55 if titles is not None else 0.02
     total_w = left + len(heads) * (width + gap)
     total_h = head + sum(width * aspect + gap for aspect in aspects) + foot
     figure = Figure(figsize=(total_w, total_h))
