@@ -111,6 +111,9 @@ def test_dicom_frames_and_nifti_slices(root: Path, monkeypatch: pytest.MonkeyPat
     whole = UnlabelledImages(root)
     torch.testing.assert_close(whole[1]["image"][0], torch.tensor(RAMP // 2) / 4095)
     assert whole[-3]["image"].shape == (1, 5, 4)
+    before = whole[1]["image"].clone()
+    whole[1]["image"].zero_()  # an item is the caller's own
+    assert torch.equal(whole[1]["image"], before)
     own = UnlabelledImages(root, window="own")
     assert (whole[2]["image"].max() < 0.51) & (own[2]["image"].max() == 1)
 

@@ -18,6 +18,7 @@ from . import splits
 from .busbra import BUSBRA
 from .busi import BUSI
 from .cache import DiskCache
+from .decathlon import Decathlon
 from .dicom import read_dicom
 from .images import read_image, read_mask
 from .nifti import read_nifti
@@ -27,6 +28,7 @@ from .unlabelled import UnlabelledImages
 __all__ = [
     "BUSBRA",
     "BUSI",
+    "Decathlon",
     "DiskCache",
     "Phantom",
     "UnlabelledImages",

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-_PIXELS = ("image", "mask")
+_PIXELS = ("image", "mask", "label_map")
 _TABLE = "items.json"
-_SETTINGS = ("size", "fit")  # of readers; they change what their files become
+_SETTINGS = ("size", "fit", "window", "part", "slices")  # of readers; they change what files become
 
 
 class DiskCache(Dataset[dict[str, Any]]):

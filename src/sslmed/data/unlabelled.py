@@ -116,7 +116,7 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
         path, kind, frame = self._frames[i]
         if self._last is None or self._last[0] != path:
             self._last = path, read_frames(path, kind, window=self.window)
-        item = {"image": self._sizing.image(self._last[1][frame]), "id": self.ids[i]}
+        item = {"image": self._sizing.image(self._last[1][frame].clone()), "id": self.ids[i]}
         return item if self.groups is None else item | {"group": self.groups[i]}
 
     def __getstate__(self) -> dict[str, Any]:
