@@ -428,6 +428,14 @@ def test_parameters_on_another_device_are_moved(make: Make, device: torch.device
 
 
 @every
+def test_draws_do_not_follow_the_default_device(make: Make) -> None:
+    augment = make(p=0.5)
+    with torch.device("meta"):
+        params = augment.forward_parameters((3, 1, 36, 48))
+    assert {value.device.type for value in params.values()} == {"cpu"}
+
+
+@every
 def test_non_contiguous_images(make: Make) -> None:
     augment, x = make(), images(4, 3)
     params = augment.forward_parameters(x.shape)

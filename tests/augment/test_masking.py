@@ -126,9 +126,10 @@ def test_every_place_is_hidden_alike() -> None:
     assert (mask.float().mean(0) - 0.5).abs().max() < 4.5 * 0.5 / 4000**0.5
 
 
-def test_hidden_pixels_are_replaced_by_normal_noise_of_every_channel() -> None:
+@pytest.mark.parametrize("ratio", [0.1, 0.5], ids=["made for few places", "made for all places"])
+def test_hidden_pixels_are_replaced_by_normal_noise_of_every_channel(ratio: float) -> None:
     x = images(16, 3) + 1000  # replaced, not disturbed
-    y, mask = masked(RandomPixelMask(ratio=0.5, sigma=0.01), x)
+    y, mask = masked(RandomPixelMask(ratio=ratio, sigma=0.01), x)
     assert torch.equal(y[~mask.expand_as(x)], x[~mask.expand_as(x)])
     noise = y.transpose(0, 1)[:, mask[:, 0]] / 0.01  # (3, n)
     n = noise.shape[1]

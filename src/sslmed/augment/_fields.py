@@ -42,8 +42,8 @@ def uniform_field(seed: Tensor, size: tuple[int, int, int], device: torch.device
     if torch.compiler.is_compiling() or device.type != "cpu":
         field = _mixed(rows[:, :, None] ^ columns[:, None, :])
     else:  # one plane at a time stays in a core's cache and is three times as fast
-        field = torch.empty(len(rows), *size[1:])
-        spare = torch.empty(size[1:], dtype=torch.int32)
+        field = torch.empty(len(rows), *size[1:], device=device)
+        spare = torch.empty(size[1:], dtype=torch.int32, device=device)
         for out, row, column in zip(field, rows, columns, strict=True):
             out.copy_(_mixed(row[:, None] ^ column, spare))
     return field.mul_(2**-24).view(-1, *size)

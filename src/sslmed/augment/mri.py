@@ -241,9 +241,9 @@ class BiasField(Intensity):
     def parameters_from(self, u: Tensor, size: tuple[int, int]) -> Params:
         """Map uniforms (B, 1 + K) to coefficients."""
         # Legendre polynomials are orthogonal: the mean square of P_i(y) P_j(x) is 1 / ((2 i + 1) (2 j + 1)).
-        squares = torch.tensor([1 / ((2 * i + 1) * (2 * j + 1)) for i, j in terms(self.order)])
+        weights = [1 / ((2 * i + 1) * (2 * j + 1)) for i, j in terms(self.order)]
         raw = 2 * u[:, 1:] - 1
-        deviation = (raw.square() * squares).sum(dim=1).sqrt().clamp(min=1e-6)
+        deviation = (raw.square() * raw.new_tensor(weights)).sum(dim=1).sqrt().clamp(min=1e-6)
         return {"coefficients": raw * (spread(u[:, 0], self.strength) / deviation)[:, None]}
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
