@@ -69,15 +69,11 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
         broken: str = "error",
     ) -> None:
         self.root = Path(root)
-        if not self.root.exists():
-            raise FileNotFoundError(f"root: no such folder: {self.root}")
-        if not self.root.is_dir():
-            raise NotADirectoryError(f"root must be a folder, got the file {self.root}")
         self._sizing = Sizing(size, fit)
         self.size, self.fit = self._sizing.size, self._sizing.fit
         self.window = _checks.choice("window", window, ("full", "header", "own"))
         skip = _checks.choice("broken", broken, ("error", "skip")) == "skip"
-        kinds = {path: scan_kind(path) for path in _walk(self.root) if path.name not in _TEXTS}
+        kinds = {path: scan_kind(path) for path in scans_below(self.root)}
         unsupported = [self._name(path) for path, kind in kinds.items() if kind == "unsupported"]
         if unsupported and not skip:
             raise ValueError(
@@ -126,8 +122,12 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
         return path.relative_to(self.root).as_posix()
 
 
-def _walk(root: Path) -> list[Path]:
-    """List the visible files below a folder; one reached twice through links counts once."""
+def scans_below(root: Path) -> list[Path]:
+    """List the visible files below a folder that may hold a scan; one reached twice through links counts once."""
+    if not root.exists():
+        raise FileNotFoundError(f"root: no such folder: {root}")
+    if not root.is_dir():
+        raise NotADirectoryError(f"root must be a folder, got the file {root}")
     seen: set[Path] = set()
     files: list[Path] = []
     for folder, folders, names in os.walk(root, followlinks=True):
@@ -137,5 +137,5 @@ def _walk(root: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(folder, name) for name in names if not name.startswith(".")]
+        files += [Path(folder, name) for name in names if not name.startswith(".") and name not in _TEXTS]
     return sorted(files)

@@ -1,0 +1,105 @@
+"""The audit as one page of HTML with its pictures inside."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .audit import Audit, Scan
+
+_GROUPS = 60  # groups of duplicates with pictures; the rest are counted
+
+_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit</title><style>
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1d2733 }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem } td, th { padding: .2rem .9rem; text-align: left }
+tr { border-bottom: 1px solid #dde3ea } td.n { text-align: right; font-variant-numeric: tabular-nums }
+.group { display: flex; flex-wrap: wrap; gap: .6rem; padding: .6rem; margin: .6rem 0; background: #f3f5f8 }
+.across { background: #fdeaea } figure { margin: 0; width: 9rem } img { width: 9rem; image-rendering: auto }
+figcaption { font-size: 12px; overflow-wrap: anywhere } .warn { color: #b3261e; font-weight: 600 }
+</style>"""
+
+
+def page(found: Audit) -> str:
+    """Write the page."""
+    return "\n".join(
+        [
+            _HEAD,
+            f"<h1>{html.escape(found.root.resolve().name)}</h1>",
+            f"<p>{len(found.scans)} scans with {sum(scan.frames for scan in found.scans)} frames, "
+            f"{len(found.masks)} masks, {len(found.broken)} unreadable files.</p>",
+            *_classes(found),
+            *_leaks(found),
+            *_duplicates(found),
+            *_broken(found),
+            "</html>",
+        ]
+    )
+
+
+def _classes(found: Audit) -> list[str]:
+    rows = []
+    for name, count in found.classes.items():
+        sizes = {scan.size for scan in found.scans if scan.group == name}
+        heights, widths = zip(*sizes, strict=True)
+        extent = f"{min(heights)} to {max(heights)} x {min(widths)} to {max(widths)}"
+        rows.append((html.escape(name or "(top folder)"), count, len(sizes), extent))
+    return ["<h2>Classes</h2>", *_table(("class", "scans", "sizes", "height x width"), rows)]
+
+
+def _leaks(found: Audit) -> list[str]:
+    if not found.leaks:
+        return []
+    rows = [
+        (
+            leak.feature,
+            f"{leak.accuracy:.2f}",
+            f"{leak.chance:.2f}",
+            '<span class="warn">gives the class away</span>' if leak.marked else "",
+        )
+        for leak in found.leaks
+    ]
+    return [
+        "<h2>What gives the class away</h2>",
+        "<p>Balanced accuracy of guessing a scan's class from the scans nearest in one property alone. Resize all "
+        "scans alike, and beware of a network that reads it off borders and bars.</p>",
+        *_table(("property", "accuracy", "by chance", ""), rows),
+    ]
+
+
+def _duplicates(found: Audit) -> list[str]:
+    lines = [f"<h2>Near duplicates: {len(found.duplicates)} groups</h2>"]
+    if found.duplicates:
+        lines.append("<p>Keep a group on one side of a split. Groups across classes are red.</p>")
+    for group in found.duplicates[:_GROUPS]:
+        across = " across" if len({scan.group for scan in group}) > 1 else ""
+        lines.append(f'<div class="group{across}">{"".join(_figure(scan) for scan in group)}</div>')
+    if len(found.duplicates) > _GROUPS:
+        lines.append(f"<p>and {len(found.duplicates) - _GROUPS} more groups.</p>")
+    return lines
+
+
+def _broken(found: Audit) -> list[str]:
+    rows = [(html.escape(name), html.escape(reason)) for name, reason in found.broken.items()]
+    return ["<h2>Unreadable files</h2>", *_table(("file", "reason"), rows)] if rows else []
+
+
+def _figure(scan: Scan) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray((scan.thumbnail[0] * 255).round().byte().numpy()).save(buffer, "PNG")
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    name = html.escape(scan.name)
+    return f'<figure><img alt="{name}" src="data:image/png;base64,{picture}"><figcaption>{name}</figcaption></figure>'
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> list[str]:
+    def cell(value: object) -> str:
+        return f'<td class="n">{value}</td>' if isinstance(value, int) else f"<td>{value}</td>"
+
+    lines = [f"<tr>{''.join(map(cell, row))}</tr>" for row in rows]
+    return ["<table>", f"<tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>", *lines, "</table>"]
