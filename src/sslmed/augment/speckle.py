@@ -55,8 +55,8 @@ class Speckle(Intensity):
         >>> import torch
         >>> x = torch.tensor([0.0, 30.0, 60.0]).repeat(1, 1, 256, 86)[..., :256]  # in decibels
         >>> added = Speckle(strength=(0.5, 0.5), mode="add")(x)[..., 1::3] - 30
-        >>> print(f"{added.std():.1f}")  # 0.5 * 5.57
-        2.8
+        >>> abs(float(added.std()) - 0.5 * 5.57) < 0.15
+        True
     """
 
     names = ("strength", "axial_px", "lateral_px", "seed")
@@ -64,10 +64,10 @@ class Speckle(Intensity):
     def __init__(
         self,
         *,
-        strength: tuple[float, float] = (0.2, 0.6),
+        strength: tuple[float, float] = (0.1, 0.4),
         mode: str = "both",
-        axial_px: tuple[float, float] = (0.5, 1.0),
-        lateral_px: tuple[float, float] = (0.7, 2.0),
+        axial_px: tuple[float, float] = (0.6, 1.2),
+        lateral_px: tuple[float, float] = (0.8, 2.0),
         dynamic_range_db: float = 60.0,
         p: float = 1.0,
         same_on_batch: bool = False,

@@ -69,8 +69,8 @@ class AcousticShadow(Intensity):
     def __init__(
         self,
         *,
-        strength_db: tuple[float, float] = (6.0, 24.0),
-        width: tuple[float, float] = (0.08, 0.3),
+        strength_db: tuple[float, float] = (5.0, 20.0),
+        width: tuple[float, float] = (0.1, 0.4),
         depth: tuple[float, float] = (0.1, 0.6),
         apex: tuple[float, float] | None = None,
         dynamic_range_db: float = 60.0,
@@ -122,8 +122,8 @@ class DepthAttenuation(Intensity):
     What grows brighter than white keeps its value, where a display would show white.
 
     Args:
-        error_db_per_cm_mhz: (least, greatest) e, drawn uniformly. Soft tissue lies between about 0.3 (fluid-rich) and 1
-            (muscle) dB / (cm MHz); scanners assume 0.5 to 0.7.
+        error_db_per_cm_mhz: (least, greatest) e, drawn uniformly. Soft tissues differ, as liver 0.5, breast 0.75 and
+            muscle 1 dB / (cm MHz).
         frequency_mhz: f, the centre frequency of the echoes.
         depth_cm: depth of the lower border, straight below the apex in a sector.
         apex: None for beams straight down, as of a linear array. For a sector the point where its beams meet, (x, y)
@@ -143,8 +143,9 @@ class DepthAttenuation(Intensity):
 
     Reference:
         Szabo, "Diagnostic ultrasound imaging: Inside out", 2nd ed., 2014, chapter 4 (attenuation linear in frequency
-        and depth). As an augmentation: Østvik et al., "Myocardial function imaging in echocardiography using deep
-        learning", IEEE TMI 40, 2021 (radial attenuation); Singla et al., MIDL 2022 (time-gain compensation).
+        and depth); Culjat et al., "A review of tissue substitutes for ultrasound imaging", Ultrasound in Medicine and
+        Biology 36, 2010 (tissues). As an augmentation: Østvik et al., "Myocardial function imaging in echocardiography
+        using deep learning", IEEE TMI 40, 2021 (radial attenuation of varying degree).
 
     Example:
         >>> import torch
@@ -159,7 +160,7 @@ class DepthAttenuation(Intensity):
     def __init__(
         self,
         *,
-        error_db_per_cm_mhz: tuple[float, float] = (-0.1, 0.2),
+        error_db_per_cm_mhz: tuple[float, float] = (-0.1, 0.1),
         frequency_mhz: float = 8.0,
         depth_cm: float = 4.0,
         apex: tuple[float, float] | None = None,
