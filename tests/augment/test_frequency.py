@@ -84,22 +84,28 @@ def test_real_lengths_equal_the_loop(
         assert torch.equal(full(keep[0, 0], width), expected)
 
 
-def test_lookup_equals_comparison_over_the_default_range() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for size in ((224, 224), (96, 120), (63, 64)):
-        radii = torch.randint(0, 160, (64, 2), generator=generator).sort(dim=1).values
-        cross = torch.randint(0, 32, (64,), generator=generator)
-        assert spectrum.has_planes(size, *radii.T, cross)
-        looked_up = band_stop_mask(size, *radii.T, cross)
-        assert torch.equal(looked_up, band_stop_mask(size, *radii.T.double(), cross.double()))
+@pytest.mark.parametrize("size", [(254, 254), (256, 256), (90, 400), (1, 7), (97, 64)])
+@pytest.mark.parametrize("compiling", [False, True])
+def test_bits_equal_plain_comparisons_at_every_extreme(
+    size: tuple[int, int], compiling: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """254 is the largest square whose planes fit in 16 bits; 90 x 400 has a long common unit."""
+    lengths = torch.cartesian_prod(*[torch.tensor([0, 1, 8.5, 45, 179.6, 181.02, 1e3, 1e9])] * 3).double()
+    inner, outer, cross = lengths[lengths[:, 0] <= lengths[:, 1]].T
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    bounds = spectrum.limits(size, inner, outer, cross, 5)
+    r2, arm = (plane.long() for plane in spectrum._planes(*size, bounds.device))
+    lowest, highest, reach = bounds.long()[:, :, None, None]
+    expected = (r2 < lowest) | ((r2 > highest) & (arm > reach))
+    stays = spectrum.bits(size, bounds)
+    assert torch.equal(stays, -expected.to(stays.dtype).unsqueeze(1))
 
 
-def test_stored_planes_are_bounded() -> None:
-    lengths = torch.tensor([10]), torch.tensor([20]), torch.tensor([3])
-    assert not spectrum.has_planes((1024, 1024), *lengths)
+def test_stored_planes_are_few() -> None:
+    lengths = torch.tensor([2]), torch.tensor([3]), torch.tensor([3])
     for side in range(8, 20):
         band_stop_mask((side, side), *lengths)
-    assert spectrum._cached_bank.cache_info().currsize <= 4
+    assert spectrum._cached_planes.cache_info().currsize <= 4
 
 
 @pytest.mark.parametrize("size", [(224, 224), (30, 44), (31, 45)])
@@ -171,12 +177,16 @@ def test_constants_pass_and_waves_are_stopped_by_their_radius() -> None:
         torch.testing.assert_close(apply_spectral_mask(wave, keep), expected, rtol=0, atol=1e-13)
 
 
-def test_blocks_equal_single_images_and_the_differentiable_path() -> None:
-    x = torch.rand(9, 3, 160, 160)
-    keep = band_stop_mask((160, 160), torch.arange(9) + 10, torch.arange(9) + 30, torch.arange(9))
+@pytest.mark.parametrize("size", [(160, 160), (150, 171), (151, 160)])
+def test_blocks_equal_single_images_and_the_differentiable_path(size: tuple[int, int]) -> None:
+    x = torch.rand(10, 3, *size)
+    keep = band_stop_mask(size, torch.arange(10) + 10, torch.arange(10) + 30, torch.arange(10))
     y = apply_spectral_mask(x, keep)
-    for i in range(9):
+    for i in range(10):
         assert torch.equal(apply_spectral_mask(x[i : i + 1], keep[i : i + 1])[0], y[i])
+    assert torch.equal(apply_spectral_mask(x, keep.contiguous()), y)
+    assert torch.equal(apply_spectral_mask(x.mT.contiguous().mT, keep), y)
+    torch.testing.assert_close(apply_spectral_mask(x.double(), keep).float(), y, rtol=0, atol=1e-6)
     torch.testing.assert_close(apply_spectral_mask(x.requires_grad_(), keep), y, rtol=0, atol=1e-6)
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
-from sslmed.augment import CrossPatchJigsaw, PatchJigsaw
+from sslmed.augment import CrossPatchJigsaw, PatchJigsaw, jigsaw
+from sslmed.augment import _patches as patches
 from sslmed.augment.functional import join_patches, permute_patches, split_patches
 
 
@@ -63,6 +64,38 @@ def test_pure_functions_take_any_dtype(dtype: torch.dtype) -> None:
     y = permute_patches(x, order.int(), (3, 3))
     assert y.dtype == dtype
     assert torch.equal(permute_patches(y, order.argsort(1), (3, 3)), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32, torch.float64])
+@pytest.mark.parametrize("block_bytes", [1, 400, 1 << 20])
+def test_batches_beyond_the_cache_are_moved_alike(
+    dtype: torch.dtype, block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = (torch.rand(7, 2, 9, 14) * 255).to(dtype)[..., 1:, 1:13]
+    order, flip = torch.rand(7, 8).argsort(1), torch.randint(0, 4, (7, 8))
+    moved = permute_patches(x, order, (2, 4))
+    flipped = patches.gather_patches(x, order, (2, 4), flip)
+    monkeypatch.setattr(patches, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(patches, "_BLOCK_BYTES", block_bytes)
+    assert torch.equal(permute_patches(x, order, (2, 4)), moved)
+    assert torch.equal(patches.gather_patches(x, order, (2, 4), flip), flipped)
+    assert permute_patches(x[:0], order[:0], (2, 4)).shape == (0, 2, 8, 12)
+    if dtype.is_floating_point:
+        leaf = x.clone().requires_grad_()
+        permute_patches(leaf, order, (2, 4)).square().sum().backward()
+        torch.testing.assert_close(leaf.grad, 2 * x)
+
+
+def test_looked_up_crosses_equal_computed_ones() -> None:
+    crossing = torch.arange(15).flip(0)
+    for mirror in (False, True):
+        found = jigsaw._crosses(crossing, (3, 5), mirror=mirror)
+        expected = jigsaw._cross(crossing, (3, 5), mirror=mirror)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    large = CrossPatchJigsaw(grid=(20, 20)).forward_parameters((3, 1, 40, 40))
+    assert torch.equal(large["order"].sort(1).values, torch.arange(400).expand(3, 400))
+    assert (large["focal"].sum(1) == 39).all()
+    assert jigsaw._every_cross.cache_info().currsize <= 8
 
 
 def test_gradcheck() -> None:

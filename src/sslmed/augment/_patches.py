@@ -9,6 +9,8 @@ from torch import Tensor
 from .._checks import integer, shaped
 
 Grid = tuple[int, int]
+_CACHE_BYTES = 10 << 20  # batches up to this size stay in the processor's cache as a whole
+_BLOCK_BYTES = 5 << 18  # so much of a larger batch stays near a core
 
 
 def split_patches(x: Tensor, grid: Grid) -> Tensor:
@@ -98,20 +100,38 @@ def gather_patches(x: Tensor, order: Tensor, grid: Grid, flip: Tensor | None = N
     batch, channels, height, width = x.shape
     rows, columns = grid
     tall, wide = height // rows, width // columns
-    line = torch.arange(tall, device=x.device)[:, None]  # (h, 1)
-    source = order.view(batch, rows, 1, columns).long()
+    size = x.numel() * x.element_size()
+    tracked = torch.compiler.is_compiling() or (torch.is_grad_enabled() and x.requires_grad)
+    whole = tracked or x.device.type != "cpu" or size <= _CACHE_BYTES
+    step = batch if whole else max(1, _BLOCK_BYTES * torch.get_num_threads() // (size // batch))
+
+    source = order.reshape(batch, 1, rows, 1, columns).long()
+    line = torch.arange(0, tall * columns, columns, device=x.device)[:, None]  # (h, 1)
     if flip is not None:
-        flip = flip.view(batch, rows, 1, columns)
-        line = torch.where(flip >= 2, tall - 1 - line, line)
-    runs = (
-        source // columns * tall + line
-    ) * columns + source % columns  # (B, R, h, S), runs within one channel
-    plane = torch.arange(batch * channels, device=x.device).view(batch, channels, 1) * (height * columns)
-    index = plane + runs.view(batch, 1, height * columns)
-    out = x.reshape(-1, wide).index_select(0, index.view(-1)).view(batch, channels, rows, tall, columns, wide)
+        flip = flip.reshape(batch, 1, rows, 1, columns)
+        line = torch.where(flip >= 2, (tall - 1) * columns - line, line)
+    place = torch.arange(batch, device=x.device)[:, None] % max(1, step)
+    plane = (place * channels + torch.arange(channels, device=x.device)) * (height * columns)
+    first = plane.view(batch, channels, 1, 1, 1) + source // columns * (tall * columns) + source % columns
+    runs = (first + line).view(batch, channels * height * columns)  # counted within a block of `step` images
+
+    out = x.reshape(-1, wide).index_select(0, runs.view(-1)) if whole else _in_blocks(x, runs, wide, step)
     if flip is not None:
-        out = torch.where((flip % 2 == 1)[:, None, ..., None], out.flip(-1), out)
+        out = out.view(batch, channels, rows, tall, columns, wide)
+        out = torch.where((flip % 2 == 1)[..., None], out.flip(-1), out)
     return out.view(x.shape)
+
+
+def _in_blocks(x: Tensor, runs: Tensor, wide: int, step: int) -> Tensor:
+    """Bring `step` images near in their own order, then gather: runs fetched from far memory wait for it."""
+    out = x.new_empty(runs.numel(), wide)
+    near = x.new_empty(step, *x.shape[1:])
+    rows = step * runs.shape[1]
+    blocks = zip(torch.split(x, step), torch.split(runs, step), torch.split(out, rows), strict=True)
+    for images, index, place in blocks:
+        near[: len(images)].copy_(images)
+        torch.index_select(near.view(-1, wide), 0, index.view(-1), out=place)
+    return out
 
 
 def checked_grid(grid: Grid) -> Grid:

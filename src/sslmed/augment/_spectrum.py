@@ -1,4 +1,4 @@
-"""Which bins of a half spectrum a ring and an X stop: exact integer geometry, compared or looked up."""
+"""Which bins of a half spectrum a ring and an X stop: exact integer geometry."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-
-_BANK_BYTES = 16 << 20  # planes kept for one image size; larger images compare instead
-_BANK_CROSS = 32  # thicknesses that have a plane: 0..31
 
 
 def _planes(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -54,46 +51,26 @@ def limits(size: tuple[int, int], inner: Tensor, outer: Tensor, cross: Tensor, c
     return bounds.clamp(max=torch.iinfo(dtype).max).to(dtype)
 
 
-def compare(size: tuple[int, int], bounds: Tensor) -> Tensor:
-    """Build keep (B, 1, H, W // 2 + 1) by comparing the planes with `bounds` (3, B), on their device."""
+def bits(size: tuple[int, int], bounds: Tensor) -> Tensor:
+    """Compare the planes with `bounds` (3, B), on their device.
+
+    Returns:
+        (B, 1, H, W // 2 + 1) integers, all ones in binary (-1) where a bin stays and 0 where it is stopped.
+    """
     planes = _planes if torch.compiler.is_compiling() else _cached_planes
     r2, arm = planes(*size, bounds.device)
     lowest, highest, reach = bounds[:, :, None, None]
-    keep: Tensor = (r2 < lowest) | ((r2 > highest) & (arm > reach))
-    return keep.unsqueeze(1)
+    # r2 < lowest or (highest < r2 and reach < arm), by the differences' signs: integer arithmetic is vectorised on
+    # CPUs, comparisons that give bool are not. All values lie in -1..max, so nothing overflows.
+    sign = (highest - r2).bitwise_and_(reach - arm).bitwise_or_(r2 - lowest)
+    stays: Tensor = sign.bitwise_right_shift_(8 * sign.itemsize - 1)
+    return stays.unsqueeze(1)
 
 
-def has_planes(size: tuple[int, int], inner: Tensor, outer: Tensor, cross: Tensor) -> bool:
-    """Whether the mask can be looked up: whole lengths, on the CPU, of a size whose planes fit the bound."""
-    if torch.compiler.is_compiling():
-        return False
-    if any(value.is_floating_point() or value.device.type != "cpu" for value in (inner, outer, cross)):
-        return False
-    count = 2 * (math.isqrt(corner2(size)) + 2) + _BANK_CROSS
-    fits = count * size[0] * (size[1] // 2 + 1) <= _BANK_BYTES
-    return fits and cross.numel() > 0 and bool((cross < _BANK_CROSS).all())
-
-
-def _bank(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Planes inside and outside each whole radius, and off the X of each whole thickness."""
+@lru_cache(maxsize=4)
+def _cached_planes(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     with torch.inference_mode(False):
-        r2, arm = (plane.long() for plane in _planes(height, width, torch.device("cpu")))
-        step = max(height, width) // math.gcd(height, width)
-        radii = torch.arange(math.isqrt(corner2((height, width))) + 2, device="cpu")[:, None, None]
-        reach = torch.arange(_BANK_CROSS, device="cpu")[:, None, None] * step
-        reach[0] = -1  # thickness 0 is no X at all
-        return r2 < radii**2, r2 > radii**2, arm > reach
-
-
-_cached_planes = lru_cache(maxsize=16)(_planes)
-_cached_bank = lru_cache(maxsize=4)(_bank)
-
-
-def look_up(size: tuple[int, int], inner: Tensor, outer: Tensor, cross: Tensor, cross_from: float) -> Tensor:
-    """Build the same mask from stored planes, eight times faster; for whole lengths on the CPU."""
-    inside, outside, off_cross = _cached_bank(*size)
-    last = len(inside) - 1  # beyond every bin, so larger radii give the same planes
-    keep = outside.index_select(0, outer.clamp(0, last))
-    keep &= off_cross.index_select(0, torch.where(outer > cross_from, cross, 0).clamp(min=0))
-    keep |= inside.index_select(0, inner.clamp(0, last))
-    return keep.unsqueeze(1)
+        r2, arm = _planes(height, width, device)
+        if device.type == "cpu":  # the memory order of torch.fft.fft(dim=-2), so that masks match it
+            r2, arm = (plane.mT.contiguous().mT for plane in (r2, arm))
+        return r2, arm

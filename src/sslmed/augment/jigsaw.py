@@ -11,6 +11,8 @@ random.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -187,18 +189,9 @@ class CrossPatchJigsaw(PatchJigsaw):
 
     def parameters_from(self, u: Tensor, size: tuple[int, int]) -> Params:
         """Map uniforms (B, K) to the cross and the permutation of the rest."""
-        rows, columns = self.grid
         others = self._others()
-        crossing = (u[:, :1] * (rows * columns)).long()
-        i, j = crossing // columns, crossing % columns
-        slot = torch.arange(rows * columns, device=u.device)
-        r, s = slot // columns, slot % columns
-        focal = (r == i) | (s == j)
-        order = slot.expand(len(u), -1)
-        if self.focal == "mirror":
-            order = torch.where(r == i, r * columns + _mirrored(s, j, columns), order)
-            order = torch.where((s == j) & (r != i), _mirrored(r, i, rows) * columns + s, order)
-        rest = focal.long().argsort(dim=1, stable=True)[:, :others]  # the slots off the cross, in order
+        crossing = (u[:, 0] * (self.grid[0] * self.grid[1])).long()
+        order, rest, focal = _crosses(crossing, self.grid, mirror=self.focal == "mirror")
         ranks = u[:, 1 : 1 + others].argsort(dim=1, stable=True)
         params = {"order": order.scatter(1, rest, rest.gather(1, ranks)), "focal": focal}
         if self.focal == "random":
@@ -212,6 +205,39 @@ class CrossPatchJigsaw(PatchJigsaw):
         return gather_patches(
             x, params["order"].to(x.device), divided(x, self.grid), params["flip"].to(x.device)
         )
+
+
+def _cross(crossing: Tensor, grid: Grid, *, mirror: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """What the crossing patch (N,) settles.
+
+    Returns:
+        The order with the rest in place (N, R * S), the slots off the cross (N, (R - 1) * (S - 1)) in order, and
+        the focal slots (N, R * S) bool.
+    """
+    rows, columns = grid
+    i, j = crossing[:, None] // columns, crossing[:, None] % columns
+    slot = torch.arange(rows * columns, device=crossing.device)
+    r, s = slot // columns, slot % columns
+    focal = (r == i) | (s == j)
+    order = slot.expand(len(crossing), -1)
+    if mirror:
+        order = torch.where(r == i, r * columns + _mirrored(s, j, columns), order)
+        order = torch.where((s == j) & (r != i), _mirrored(r, i, rows) * columns + s, order)
+    return order, focal.long().argsort(dim=1, stable=True)[:, : (rows - 1) * (columns - 1)], focal
+
+
+@lru_cache(maxsize=8)
+def _every_cross(grid: Grid, mirror: bool) -> tuple[Tensor, Tensor, Tensor]:
+    with torch.inference_mode(False):
+        return _cross(torch.arange(grid[0] * grid[1], device="cpu"), grid, mirror=mirror)
+
+
+def _crosses(crossing: Tensor, grid: Grid, *, mirror: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """`_cross`, looked up where the table is small: a megabyte at most."""
+    if grid[0] * grid[1] > 256 or torch.compiler.is_compiling():
+        return _cross(crossing, grid, mirror=mirror)
+    order, rest, focal = _every_cross(grid, mirror)
+    return order.index_select(0, crossing), rest.index_select(0, crossing), focal.index_select(0, crossing)
 
 
 def _mirrored(position: Tensor, centre: Tensor, count: int) -> Tensor:
