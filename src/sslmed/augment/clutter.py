@@ -29,8 +29,8 @@ _GRAIN = (
 class Haze(Intensity):
     """Lay a veil of clutter over the near field, as multiple reflections in the body wall do.
 
-    The veil's mean power is `level_db` relative to white at the probe's face and falls exponentially with depth. Half of
-    it is even, half is a speckle of its own, so it is grainy but has no black nulls.
+    The veil's mean power is `level_db` relative to white at the probe's face and falls exponentially with depth. Half
+    of it is even, half is a speckle of its own, so it is grainy but has no black nulls.
 
     Args:
         level_db: (least, greatest) mean level at the probe's face in decibels relative to the image's greatest value,

@@ -114,13 +114,17 @@ class Speckle(Intensity):
             return torch.where(
                 adds.to(x.device).view(-1, 1, 1, 1), self._added(x, params), self._reduced(x, params)
             )
-        y = x
-        for rows, change in ((adds.nonzero(), self._added), ((~adds).nonzero(), self._reduced)):
-            rows = rows.flatten()
-            chosen = {name: params[name].index_select(0, rows.to(params[name].device)) for name in self.names}
-            rows = rows.to(x.device)
-            y = y.index_copy(0, rows, change(x.index_select(0, rows), chosen))
-        return y
+        order, count = (~adds).to(torch.uint8).argsort(stable=True), int(adds.sum())
+        sorted_params = {
+            name: params[name].index_select(0, order.to(params[name].device)) for name in self.names
+        }
+        rows = order.to(x.device)
+        images = x.index_select(0, rows)
+        done = [
+            change(images[part], {name: value[part] for name, value in sorted_params.items()})
+            for change, part in ((self._added, slice(count)), (self._reduced, slice(count, None)))
+        ]
+        return torch.cat(done).index_select(0, rows.argsort())
 
     def _added(self, x: Tensor, params: Params) -> Tensor:
         strength, axial, lateral, seed = (params[name].to(x.device) for name in self.names)
