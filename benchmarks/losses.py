@@ -51,6 +51,7 @@ def nt_xent_job(device: str, n: int) -> Contenders:
         "floor: two products": lambda: (z @ z.T) @ z,
         "sslmed": backward(nt_xent, z0, z1),
         "sslmed, block_size = 128": backward(lambda a, b: nt_xent(a, b, block_size=128), z0, z1),
+        "sslmed, block_size = 640": backward(lambda a, b: nt_xent(a, b, block_size=640), z0, z1),
         "torch: cross_entropy": backward(usual, z0, z1),
     }
     if HAS_LIGHTLY:

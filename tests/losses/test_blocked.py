@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sslmed.losses import _blocked, info_nce, nt_xent
+from sslmed.losses import _blocked, _paired, info_nce, nt_xent
+from sslmed.losses._paired import paired_logsumexp
+from sslmed.losses._rows import unit_rows
 
 
 def rows(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -58,10 +60,21 @@ def test_the_automatic_choice_equals_the_plain_expression(
     gradients = torch.autograd.grad(expected, x)
     monkeypatch.setattr(_blocked, "PLAIN_ELEMENTS", 0)
     for kept_bytes in (2**30, 0):
-        monkeypatch.setattr(_blocked, "KEPT_BYTES", kept_bytes)
+        monkeypatch.setattr(_paired, "KEPT_BYTES", kept_bytes)
         got = loss(*x)
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
         for a, b in zip(torch.autograd.grad(got, x), gradients, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("side", [1, 2, 5, 7, 9])
+def test_tiles_of_any_side_meet_every_pair_once(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_paired, "SIDE_ON_CPU", side)
+    for temperature in (0.001, 0.5):
+        loss, x = losses("nt_xent", temperature), inputs("nt_xent")
+        expected, got = loss(*x), loss(*x, block_size=30)
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+        for a, b in zip(torch.autograd.grad(got, x), torch.autograd.grad(expected, x), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
@@ -94,6 +107,32 @@ def test_first_and_second_derivatives_of_the_kernels(kind: str) -> None:
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own use of it, in jvp
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_transforms_of_torch_func(kind: str) -> None:
+    loss, x = losses(kind, 0.3), [v.detach() for v in inputs(kind)]
+    batch = torch.stack([x[0], x[0].flip(0)])
+    wanted = [torch.autograd.functional.jacobian(lambda v: loss(v, *x[1:]), v) for v in batch]
+
+    def blocked(v: torch.Tensor) -> torch.Tensor:
+        return loss(v, *x[1:], block_size=4)
+
+    torch.testing.assert_close(torch.func.vmap(blocked)(batch), torch.stack([loss(v, *x[1:]) for v in batch]))
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(blocked))(batch), torch.stack(wanted))
+    _, slope = torch.func.jvp(blocked, (batch[0],), (batch[1],))
+    torch.testing.assert_close(slope, (wanted[0] * batch[1]).sum())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_incoming_gradients_at_once(kind: str) -> None:
+    loss, x = losses(kind, 0.3), inputs(kind)
+    value, incoming = loss(*x, block_size=4), rows(3)
+    expected = torch.autograd.grad(loss(*x), x)
+    got = torch.func.vmap(lambda v: torch.autograd.grad(value, x, v, retain_graph=True))(incoming)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, incoming[:, None, None] * b)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -156,6 +195,16 @@ def test_memory_grows_with_n_times_block(kind: str, temperature: float) -> None:
     with Largest() as mode:
         losses(kind, temperature)(*x, block_size=block_size).backward()
     assert mode.elements <= 2 * n * block_size
+
+
+@pytest.mark.parametrize("block_size", [8, 30, 10**6])
+def test_block_size_bounds_what_is_kept_until_backward(block_size: int) -> None:
+    z = unit_rows(rows(800, 4)).requires_grad_()
+    result = paired_logsumexp(z, 0.5, block_size)
+    kept = [tile.numel() for *_, tile in result.grad_fn.kept]
+    assert 0 < sum(kept) <= min(800 * block_size, 800 * 1200)
+    result.sum().backward()
+    assert result.grad_fn.kept == []
 
 
 def test_a_queue_is_never_copied_whole() -> None:

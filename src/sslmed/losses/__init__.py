@@ -2,7 +2,7 @@
 
 from . import functional
 from .bootstrap import BYOL, NegativeCosine
-from .contrastive import NCE, InfoNCE, NTXent
+from .contrastive import InfoNCE, NTXent
 from .functional import (
     byol,
     info_nce,
@@ -16,6 +16,7 @@ from .functional import (
 )
 from .local import LocalContrastive
 from .masked import MaskedL1
+from .nce import NCE
 from .perceptual import Perceptual
 from .relation import RelationContrastive, RelationHead
 

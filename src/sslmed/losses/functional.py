@@ -1,9 +1,10 @@
 """The losses as pure functions of tensors."""
 
 from .bootstrap import byol, negative_cosine
-from .contrastive import info_nce, nce, nt_xent
+from .contrastive import info_nce, nt_xent
 from .local import local_contrastive
 from .masked import masked_l1
+from .nce import nce
 from .perceptual import perceptual
 from .relation import relation_contrastive
 
