@@ -37,8 +37,7 @@ class Speckle(Intensity):
         generator: CPU generator of the draws; None for torch's global one.
 
     Parameters (of `forward_parameters`):
-        strength: (B,) in [-1, 1]; positive adds, negative reduces. A strength that `mode` does not allow changes
-            nothing.
+        strength: (B,) in [-1, 1]; positive adds, negative reduces, and what `mode` does not allow changes nothing.
         axial_px, lateral_px: (B,).
         seed: (B, 2) int32, of the field.
 
