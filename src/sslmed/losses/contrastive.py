@@ -88,8 +88,8 @@ def info_nce(
         negatives: (K, D), shared by all queries, as a queue; or (N, K, D), each query's own, as from a memory
             bank; or None: for query i, the rows of `positive` other than i.
         temperature: T, above 0.
-        block_size: shared negatives held at a time, for memory O(N x block); None: 1024 on a CPU, else 8192. Negatives of
-            shape (N, K, D) are not cut into blocks: they are larger than their similarities.
+        block_size: shared negatives held at a time, for memory O(N x block); None: 1024 on a CPU, else 8192.
+            Negatives of shape (N, K, D) are not cut into blocks: they are larger than their similarities.
         ids: (N,) integers, the patient or image of each query: negatives with its id are left out. A query
             that loses all its negatives counts as a loss of 0.
         negative_ids: (K,) or (N, K) integers, the ids of `negatives`; None if `negatives` is None.
