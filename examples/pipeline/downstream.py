@@ -115,18 +115,13 @@ def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Pat
     ]
     write_csv(folder / "metrics.csv", rows, columns=COLUMNS)
     _keep_cases(folder / "cases.npz", images, target, pred, values["dice"], [data.ids[i] for i in index])
-    both, total = int((pred & target).sum()), int(pred.sum()) + int(target.sum())
-    pooled = 2 * both / total if total else 1.0
+    summary = metrics.summarize(values, counts=metrics.pixel_counts(pred, target))
     return {
-        "mean": {name: float(values[name].mean()) for name in METRICS},
-        "sd": {name: float(values[name].std(ddof=1)) if len(index) > 1 else 0.0 for name in METRICS},
-        "pooled": {"dice": pooled, "jaccard": pooled / (2 - pooled)},
+        "mean": {row.metric: row.mean for row in summary.rows},
+        "sd": {row.metric: row.sd or 0.0 for row in summary.rows},  # None for one case
+        "pooled": {name: summary[name].pooled for name in ("dice", "jaccard")},
         "cases": len(index),
-        "empty": {
-            "target": int(target_empty.sum()),
-            "pred": int(pred_empty.sum()),
-            "both": int((target_empty & pred_empty).sum()),
-        },
+        "empty": summary.empty,
     }
 
 
