@@ -110,11 +110,12 @@ def gather_patches(x: Tensor, order: Tensor, grid: Grid, flip: Tensor | None = N
     if flip is not None:
         flip = flip.reshape(batch, 1, rows, 1, columns)
         line = torch.where(flip >= 2, (tall - 1) * columns - line, line)
-    place = torch.arange(batch, device=x.device)[:, None] % max(1, step)
-    plane = (place * channels + torch.arange(channels, device=x.device)) * (height * columns)
-    first = plane.view(batch, channels, 1, 1, 1) + source // columns * (tall * columns) + source % columns
-    runs = (first + line).view(batch, channels * height * columns)  # counted within a block of `step` images
-
+    lines = height * columns  # of a plane
+    plane = torch.arange(0, batch * channels * lines, lines, device=x.device)
+    if not whole:
+        plane = plane % (step * channels * lines)  # counted within a block
+    first = source.add(source // columns, alpha=(tall - 1) * columns) + plane.view(batch, channels, 1, 1, 1)
+    runs = (first + line).view(batch, channels * lines)
     out = x.reshape(-1, wide).index_select(0, runs.view(-1)) if whole else _in_blocks(x, runs, wide, step)
     if flip is not None:
         out = out.view(batch, channels, rows, tall, columns, wide)

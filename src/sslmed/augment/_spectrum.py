@@ -42,13 +42,17 @@ def corner2(size: tuple[int, int]) -> int:
 
 def limits(size: tuple[int, int], inner: Tensor, outer: Tensor, cross: Tensor, cross_from: float) -> Tensor:
     """Turn lengths in bins into bounds (3, B) on `_planes`: r >= inner is r^2 >= ceil(inner^2), and so on."""
-    inner, outer, cross = (value.to(torch.float64) for value in (inner, outer, cross))
-    arm = torch.floor(cross * (max(size) // _shared(size)))
-    arm = torch.where((outer > cross_from) & (cross > 0), arm, -1.0)
+    lengths = torch.stack([inner, outer, cross])
+    if lengths.is_floating_point():
+        lengths = lengths.to(torch.float64)
+    inner, outer, cross = lengths.clamp(0, 2**24).unbind()  # beyond all bins, and its square is exact
+    arm = torch.where((outer > cross_from) & (cross > 0), cross * (max(size) // _shared(size)), -1)
+    bounds = inner * inner, outer * outer, arm
+    if lengths.is_floating_point():
+        bounds = bounds[0].ceil(), bounds[1].floor(), arm.floor()
     dtype = _plane_dtype(size)
-    bounds = torch.stack([torch.ceil(inner.clamp(min=0) ** 2), torch.floor(outer**2), arm])
-    # The clamp stays above every plane's values, so it changes no comparison.
-    return bounds.clamp(max=torch.iinfo(dtype).max).to(dtype)
+    # This clamp stays above every plane's values, so it changes no comparison.
+    return torch.stack(bounds).clamp(max=torch.iinfo(dtype).max).to(dtype)
 
 
 def bits(size: tuple[int, int], bounds: Tensor) -> Tensor:
