@@ -174,6 +174,15 @@ def test_areas(metric: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], dev
         )
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int32])
+def test_labels_of_any_integer_type(dtype: torch.dtype) -> None:
+    target, scores = torch.tensor([0, 1, 2, 1]), torch.rand(4, 3)
+    labels = target.to(dtype)
+    assert float(mcc(labels, labels, classes=3)) == 1
+    assert torch.equal(roc_auc(scores, labels), roc_auc(scores, target))
+    assert torch.equal(average_precision(scores, labels), average_precision(scores, target))
+
+
 def test_areas_of_many_cases_stay_exact() -> None:
     # every score is shared by 1000 positive and 1000 negative cases: chance, whatever the order
     scores = torch.arange(1000.0).repeat(2000)

@@ -109,7 +109,7 @@ def test_integers_count_as_masks_and_strides_do_not_matter(metric):
     pred, target = (torch.rand(4, 6, 5, generator=generator) < 0.5 for _ in range(2))
     expected = metric(pred, target)
     assert expected.dtype == torch.float32
-    for dtype in (torch.uint8, torch.int64):
+    for dtype in (torch.uint8, torch.uint16, torch.int64):
         assert torch.equal(metric(pred.to(dtype), target.to(dtype)), expected)
     assert torch.equal(metric(pred.mT, target.mT), expected)
     assert metric(pred[:0], target[:0]).shape == (0,)

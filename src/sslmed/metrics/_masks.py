@@ -21,6 +21,7 @@ def masks(pred: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch
                 f"{name} must be a bool mask, got {mask.dtype};"
                 " threshold first, e.g. logits > 0 or probability > 0.5"
             )
+        mask = comparable(mask)
         # A label map, or a mask stored as 0 and 255, would otherwise count every label as foreground.
         if mask.dtype != torch.bool and mask.numel() and not 0 <= int(mask.min()) <= int(mask.max()) <= 1:
             low, high = int(mask.min()), int(mask.max())
@@ -32,3 +33,8 @@ def masks(pred: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch
     _checks.same_shape("pred", pred, "target", target)
     _checks.same_device(pred=pred, target=target)
     return both[0], both[1]
+
+
+def comparable(labels: torch.Tensor) -> torch.Tensor:
+    """Return labels in a type that torch can compare: 16-bit files give uint16, for which it has no minimum."""
+    return labels.long() if labels.dtype in (torch.uint16, torch.uint32, torch.uint64) else labels

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ._masks import comparable
 
 
 def confusion_matrix(pred: Tensor, target: Tensor, *, classes: int) -> Tensor:
@@ -254,8 +255,8 @@ def _one_vs_rest(scores: Tensor, target: Tensor) -> list[tuple[int, Tensor, Tens
     if bool(scores.isnan().any()):
         raise ValueError("scores must be numbers, got NaN")
     if scores.ndim == 1:
-        return [(1, scores, target == 1)]
-    return [(k, scores[:, k], target == k) for k in range(classes)]
+        return [(1, scores, target.long() == 1)]
+    return [(k, scores[:, k], target.long() == k) for k in range(classes)]
 
 
 def _class_labels(name: str, labels: Tensor, classes: int) -> None:
@@ -264,6 +265,7 @@ def _class_labels(name: str, labels: Tensor, classes: int) -> None:
         raise TypeError(f"{name} must be a tensor of integers, got {labels.dtype}")
     if not len(labels):
         raise ValueError(f"{name} must hold at least one case, got none")
-    low, high = int(labels.min()), int(labels.max())
+    known = comparable(labels)
+    low, high = int(known.min()), int(known.max())
     if low < 0 or high >= classes:
         raise ValueError(f"{name} must hold classes 0..{classes - 1}, got values from {low} to {high}")
