@@ -1,106 +1,111 @@
-"""Augmentations beside their floors and the usual code, interleaved in one run.
+"""Augmentations beside their floors, their peers and the usual code, interleaved in one run.
 
-    python benchmarks/augment.py [--rounds 30] [--device cpu] [--threads 1]
+    python benchmarks/augment.py [--rounds 15] [--device cpu] [--threads 1] [--jobs gray ...]
 
-The figures are medians with quartiles in milliseconds; `measure.py` says how they come about. Results go to
-benchmarks/results/augment-<device>.json.
+The figures are medians with quartiles in milliseconds for a batch; `measure.py` says how they come about, and
+`augment_peers.py` whose code stands beside ours. A floor is the work that cannot be left out: a Fourier transform there
+and back, or a copy. Results go to benchmarks/results/augment-<device>.json and .png.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
+import kornia.augmentation as K
 import torch
-from kornia.augmentation import RandomJigsaw
-from torch import Tensor
+from torch import Tensor, nn
 
-from measure import Contenders, interleaved, report, settle, write
-from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, GrayJitter
+import sslmed.augment
+from augment_peers import PEERS, monai, numpy_band_stop, torchio, usual_band_stop, usual_jigsaw
+from measure import RESULTS, Contenders, bars, interleaved, report, settle, write
+from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, PatchJigsaw
 
 
-def band_stop(shape: tuple[int, ...], device: str) -> Contenders:
-    x = torch.rand(shape, device=device)
-    half, whole = FrequencyBandStop(p=0.5), FrequencyBandStop()
-    real = FrequencyBandStop(unit="nyquist")
-
-    def usual() -> Tensor:
-        height, width = shape[-2:]
-        params = whole.forward_parameters(shape)
-        inner, outer, cross = (params[k].to(device).view(-1, 1, 1, 1) for k in ("inner", "outer", "cross"))
-        u = torch.arange(height, device=device)[:, None] - height // 2
-        v = torch.arange(width, device=device) - width // 2
-        r2 = u**2 + v**2
-        ring = (r2 >= inner**2) & (r2 <= outer**2)
-        arm = (r2 > outer**2) & (2 * (u.abs() - v.abs()).abs() <= cross) & (cross > 0) & (outer > 20)
-        spectrum = torch.fft.fftshift(torch.fft.fft2(x), dim=(-2, -1)) * ~(ring | arm)
-        return torch.fft.ifft2(torch.fft.ifftshift(spectrum, dim=(-2, -1))).real
-
+def band_stop(x: Tensor) -> Contenders:
+    """The filter, whole and half of the batch, by integer and by real radii."""
+    whole, real, half = FrequencyBandStop(), FrequencyBandStop(unit="nyquist"), FrequencyBandStop(p=0.5)
     return {
-        "floor: rfft2 + irfft2": lambda: torch.fft.irfft2(torch.fft.rfft2(x), s=shape[-2:]),
+        "floor: rfft2 + irfft2": lambda: torch.fft.irfft2(torch.fft.rfft2(x), s=x.shape[-2:]),
         "sslmed": lambda: whole(x),
-        "sslmed, p = 0.5": lambda: half(x),
         "sslmed, unit = nyquist": lambda: real(x),
-        "torch: fft2 + shift": usual,
+        "sslmed, p = 0.5": lambda: half(x),
+        "torch: fft2 + shift": usual_band_stop(x),
+        "NumPy: image by image": numpy_band_stop(x),
+        **monai("RandGibbsNoise", x),
+        **torchio("RandomSpike", x),
     }
 
 
-def jigsaw(shape: tuple[int, ...], device: str) -> Contenders:
-    x = torch.rand(shape, device=device)
-    ours, theirs = CrossPatchJigsaw(), RandomJigsaw((6, 6), p=1.0)
-
-    def loop() -> Tensor:
-        out, tall, wide = torch.empty_like(x), shape[2] // 6, shape[3] // 6
-        for i in range(shape[0]):
-            for slot, source in enumerate(torch.randperm(36).tolist()):
-                (r, s), (j, k) = divmod(slot, 6), divmod(source, 6)
-                out[i, :, r * tall : (r + 1) * tall, s * wide : (s + 1) * wide] = x[
-                    i, :, j * tall : (j + 1) * tall, k * wide : (k + 1) * wide
-                ]
-        return out
-
+def jigsaw(x: Tensor) -> Contenders:
+    """The cross-patch and the plain jigsaw on one grid."""
+    cross, plain, half = CrossPatchJigsaw(), PatchJigsaw(grid=(6, 6)), CrossPatchJigsaw(p=0.5)
+    theirs = K.RandomJigsaw((6, 6), p=1.0)
     return {
         "floor: clone": x.clone,
-        "sslmed": lambda: ours(x),
+        "sslmed": lambda: cross(x),
+        "sslmed, PatchJigsaw": lambda: plain(x),
+        "sslmed, p = 0.5": lambda: half(x),
         "kornia: RandomJigsaw": lambda: theirs(x),
-        "torch: loop over patches": loop,
+        "torch: loop over patches": usual_jigsaw(x),
     }
 
 
-def jitter(shape: tuple[int, ...], device: str) -> Contenders:
-    x, ours = torch.rand(shape, device=device), GrayJitter(p=1.0)
+def intensity(x: Tensor) -> Contenders:
+    """Every augmentation that changes values only, at its defaults, and what is like it elsewhere."""
+    left_out = ("MultiView", "PatchWise", "CrossPatchJigsaw", "PatchJigsaw")
+    kinds = {name: getattr(sslmed.augment, name) for name in sslmed.augment.__all__ if name not in left_out}
+    ours = {f"sslmed: {name}": kind(p=1.0) for name, kind in kinds.items() if isinstance(kind, type)}
+    jitter = nn.Sequential(K.RandomBrightness((0.6, 1.4), p=1.0), K.RandomContrast((0.6, 1.4), p=1.0))
+    erase = K.RandomErasing(p=1.0)
     return {
-        "floor: mean, multiply, add": lambda: (x * 1.1).add_(x.mean((1, 2, 3), keepdim=True)),
-        "sslmed": lambda: ours(x),
+        "floor: clone": x.clone,
+        **{name: (lambda call=call: call(x)) for name, call in ours.items()},
+        "kornia: brightness and contrast": lambda: jitter(x),
+        "kornia: RandomErasing": lambda: erase(x),
+        **monai("RandBiasField", x),
+        **monai("RandGibbsNoise", x),
+        **monai("RandKSpaceSpikeNoise", x),
+        **torchio("RandomBiasField", x),
+        **torchio("RandomGhosting", x),
     }
 
 
-JOBS = {
-    "band-stop 32x1x224x224": (band_stop, (32, 1, 224, 224)),
-    "band-stop 32x3x224x224": (band_stop, (32, 3, 224, 224)),
-    "band-stop 256x1x64x64": (band_stop, (256, 1, 64, 64)),
-    "cross-patch jigsaw 32x1x216x216": (jigsaw, (32, 1, 216, 216)),
-    "cross-patch jigsaw 32x3x216x216": (jigsaw, (32, 3, 216, 216)),
-    "gray jitter 32x1x224x224": (jitter, (32, 1, 224, 224)),
+JOBS: dict[str, tuple[str, Callable[[Tensor], Contenders], tuple[int, ...]]] = {
+    "gray": ("band-stop 32x1x224x224", band_stop, (32, 1, 224, 224)),
+    "colour": ("band-stop 32x3x224x224", band_stop, (32, 3, 224, 224)),
+    "small": ("band-stop 256x1x64x64", band_stop, (256, 1, 64, 64)),
+    "jigsaw": ("cross-patch jigsaw 32x1x216x216", jigsaw, (32, 1, 216, 216)),
+    "jigsaw-colour": ("cross-patch jigsaw 32x3x216x216", jigsaw, (32, 3, 216, 216)),
+    "intensity": ("every change of intensity 32x1x224x224", intensity, (32, 1, 224, 224)),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
     args = parser.parse_args()
     settle(args.threads)
-    content = report(args.device, args.threads, args.rounds, "kornia")
-    for title, (job, shape) in JOBS.items():
+    content = report(args.device, args.threads, args.rounds, "kornia", *PEERS)
+    for job in args.jobs:
+        title, build, shape = JOBS[job]
         with torch.no_grad():
-            figures = interleaved(job(shape, args.device), args.rounds, args.device)
-        content["jobs"][title] = figures
+            rows = interleaved(build(torch.rand(shape, device=args.device)), args.rounds, args.device)
+        content["jobs"][title] = rows
         print(title)
-        for name, figure in figures.items():
-            spread = f"{figure['q1_ms']:8.2f} to {figure['q3_ms']:8.2f}"
-            print(f"  {name:28s} {figure['median_ms']:8.2f} ms   {spread}")
+        for name, row in rows.items():
+            row["images_per_s"] = shape[0] * 1e3 / row["median_ms"]
+            row["ns_per_pixel"] = row["median_ms"] * 1e6 / torch.Size(shape).numel()
+            spread = f"{row['q1_ms']:8.2f} to {row['q3_ms']:8.2f}"
+            print(
+                f"  {name:36s} {row['median_ms']:8.2f} ms   {spread}   {row['images_per_s']:9.0f} images/s"
+                f"   {row['ns_per_pixel']:7.2f} ns/pixel"
+            )
     write(f"augment-{args.device}", content)
+    bars(content, RESULTS / f"augment-{args.device}.png")
 
 
 if __name__ == "__main__":

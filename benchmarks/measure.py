@@ -86,3 +86,37 @@ def write(name: str, content: dict[str, Any]) -> Path:
     path.write_text(json.dumps(content, indent=2) + "\n")
     print(path.relative_to(Path(__file__).parent.parent))
     return path
+
+
+def bars(content: dict[str, Any], path: Path) -> None:
+    """Draw each job's times as bars over its floor's; a floor is a contender whose name says so."""
+    from matplotlib.figure import Figure
+
+    jobs = content["jobs"]
+    heights = [len(rows) for rows in jobs.values()]
+    figure = Figure(figsize=(9, 0.3 * sum(heights) + 0.7 * len(jobs)), layout="constrained")
+    grid = figure.subplots(len(jobs), squeeze=False, height_ratios=heights)
+    for axes, (title, rows) in zip(grid[:, 0], jobs.items(), strict=True):
+        floor = next(row["median_ms"] for name, row in rows.items() if name.startswith("floor"))
+        names = list(rows)[::-1]
+        ratios = [rows[name]["median_ms"] / floor for name in names]
+        colours = ["#1b6ca8" if name.startswith("sslmed") else "#9aa5b1" for name in names]
+        drawn = axes.barh(names, ratios, color=colours)
+        labels = [
+            f" {r:.2f}x, {rows[n]['median_ms']:.3g} ms"
+            + (f", {rows[n]['peak_mib']:.0f} MiB" if "peak_mib" in rows[n] else "")
+            for n, r in zip(names, ratios, strict=True)
+        ]
+        axes.bar_label(drawn, labels, fontsize=8)
+        axes.set_title(
+            f"{title} ({content['machine']}, threads: {content['threads']})", loc="left", fontsize=10
+        )
+        axes.tick_params(labelsize=8)
+        axes.margins(y=0.02)
+        if max(ratios) > 20:
+            axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        axes.set_xlim(low, high**1.4 if axes.get_xscale() == "log" else high * 1.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("median time over the floor's")
+    figure.savefig(path, dpi=100)
