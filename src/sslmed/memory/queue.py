@@ -8,6 +8,8 @@ patient or image.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -80,7 +82,6 @@ class MomentumQueue(nn.Module):
             raise ValueError("with_ids must be True for a queue that gives out ids, got False")
         return self.key_ids[: len(self)]
 
-    @torch.no_grad()
     def enqueue(self, keys: torch.Tensor, ids: torch.Tensor | None = None) -> None:
         """Add keys, overwriting the oldest ones of a full queue.
 
@@ -92,7 +93,9 @@ class MomentumQueue(nn.Module):
             TypeError: `keys` is not of floating point, or `ids` not of integers.
             ValueError: shapes or devices that do not fit, or ids given to a queue without them or missing.
         """
-        rows, row_ids = self.keys, self.key_ids
+        # As attributes, buffers cost a call through Python each, which together take as long as the copy.
+        buffers: dict[str, Any] = self._buffers
+        rows, row_ids, count = buffers["keys"], buffers["key_ids"], buffers["count"]
         _checks.floating("keys", keys)
         _checks.shaped("keys", keys, "(N, D)", ndim=2)
         if keys.shape[1] != rows.shape[1]:
@@ -110,26 +113,26 @@ class MomentumQueue(nn.Module):
             raise ValueError("ids must be None for a queue made without with_ids=True")
         elif row_ids is not None:
             raise ValueError("ids must be given for a queue made with with_ids=True, got None")
-        self._write(rows, keys)
-        self._count += len(keys)
-        self.count.fill_(self._count)
+        self._write(rows, keys.detach())
+        self._count += keys.shape[0]
+        count.fill_(self._count)
 
     def extra_repr(self) -> str:
         """Show the settings."""
         return f"size={self.size}, dim={self.keys.shape[1]}, with_ids={self.key_ids is not None}"
 
     def _write(self, ring: torch.Tensor, values: torch.Tensor) -> None:
-        start = self._count
-        if len(values) > self.size:
-            start += len(values) - self.size
-            values = values[-self.size :]
-        start %= self.size
-        room = self.size - start
-        if len(values) <= room:
-            ring[start : start + len(values)] = values
+        # `shape` and not `len`: on tensors that is a call through Python, and there are four here.
+        start, count, size = self._count, values.shape[0], self.size
+        if count > size:
+            start, values, count = start + count - size, values[-size:], size
+        start %= size
+        room = size - start
+        if count <= room:
+            ring[start : start + count] = values
         else:
             ring[start:] = values[:room]
-            ring[: len(values) - room] = values[room:]
+            ring[: count - room] = values[room:]
 
 
 def _recount(queue: nn.Module, _: object) -> None:
