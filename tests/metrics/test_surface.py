@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sslmed.metrics import hausdorff
+from sslmed.metrics import average_surface_distance, dice, hausdorff, surface_dice
 from sslmed.metrics._distance import boundary_points, nearest
 
 
@@ -51,16 +51,18 @@ def slow_boundary(mask: np.ndarray) -> list[tuple[int, ...]]:
     return found
 
 
-def slow_hausdorff(pred: torch.Tensor, target: torch.Tensor, spacing, percentile: float) -> float:
+def slow_distances(pred: torch.Tensor, target: torch.Tensor, spacing) -> tuple[list[float], list[float]]:
+    """Of each boundary point the distance to the other boundary, point by point."""
     a, b = slow_boundary(pred.numpy()), slow_boundary(target.numpy())
 
     def distance(p, q):
         return math.sqrt(sum(((x - y) * s) ** 2 for x, y, s in zip(p, q, spacing, strict=True)))
 
-    directed = []
-    for one, other in ((a, b), (b, a)):
-        directed.append(np.percentile([min(distance(p, q) for q in other) for p in one], percentile))
-    return max(directed)
+    return [min(distance(p, q) for q in b) for p in a], [min(distance(p, q) for q in a) for p in b]
+
+
+def slow_hausdorff(pred: torch.Tensor, target: torch.Tensor, spacing, percentile: float) -> float:
+    return max(float(np.percentile(d, percentile)) for d in slow_distances(pred, target, spacing))
 
 
 @pytest.mark.parametrize(
@@ -234,6 +236,104 @@ def test_bad_input():
             hausdorff(mask, mask, spacing_mm=(1.0, bad))
 
 
+@pytest.mark.parametrize("spacing", [None, (0.3, 1.7)])
+@pytest.mark.parametrize("size", [(18, 21), (6, 8, 9)], ids=["image", "volume"])
+def test_averages_and_shares_equal_the_literal_loops(spacing, size):
+    spacing = None if spacing is None else (2.5, *spacing)[-len(size) :]
+    pred, target = blobs(5, *size, seed=20), blobs(5, *size, seed=21)
+    pred[4], target[4] = noise(0.1, *size, seed=22), noise(0.1, *size, seed=23)
+    loops = (slow_distances(p, t, spacing or (1,) * len(size)) for p, t in zip(pred, target, strict=True))
+    cases = [[*there, *back] for there, back in loops]
+    expected = torch.tensor([np.mean(case) for case in cases])
+    result = average_surface_distance(pred, target, spacing_mm=spacing)
+    torch.testing.assert_close(result.double(), expected, rtol=1e-6, atol=1e-6)
+    for tolerance in (0, 1.0, 1.5, 4):
+        expected = torch.tensor([np.mean(np.array(case) <= tolerance) for case in cases])
+        result = surface_dice(pred, target, tolerance_mm=tolerance, spacing_mm=spacing)
+        torch.testing.assert_close(result.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_two_pixels_by_hand(device):
+    # Distances to the target: 0 and 3 rows of 2 mm; back: 0 and 4 columns of 0.5 mm.
+    pred, target = dots((5, 5), (8, 5)).to(device), dots((5, 5), (5, 9)).to(device)
+    settings = {"spacing_mm": (2.0, 0.5)}
+    result = average_surface_distance(pred, target, **settings)
+    assert (result.item(), result.device, result.dtype) == ((6 + 2) / 4, pred.device, torch.float32)
+    shares = {1.9: 0.5, 2: 0.75, 5.9: 0.75, 6: 1.0}
+    for tolerance, share in shares.items():
+        assert surface_dice(pred, target, tolerance_mm=tolerance, **settings).item() == share
+    assert hausdorff(pred, target, **settings).item() == 6
+
+
+def test_both_directions_are_pooled():
+    pred, target = dots((0, 0)), dots((0, 0), (0, 3), (0, 6))
+    assert average_surface_distance(pred, target).item() == (0 + 0 + 3 + 6) / 4  # not (0 + 3) / 2
+
+
+@given(masks_, masks_)
+@settings(deadline=None, max_examples=60)
+def test_averages_and_shares_are_ordered(a, b):
+    mean, worst = average_surface_distance(a, b).item(), hausdorff(a, b).item()
+    assert mean == average_surface_distance(b, a).item()
+    assert 0 <= mean <= worst + 1e-6
+    assert (mean == 0) == (worst == 0)
+    assert average_surface_distance(a, b, spacing_mm=(3, 3)).item() == pytest.approx(3 * mean)
+    shares = [surface_dice(a, b, tolerance_mm=k).item() for k in (0, 0.5, 1, 1.5, 2, 3, 6)]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert shares[0] == surface_dice(b, a, tolerance_mm=0).item()
+    assert surface_dice(a, b, tolerance_mm=worst + 1e-6).item() == 1
+    assert (
+        surface_dice(a, b, tolerance_mm=1.5).item()
+        == surface_dice(a, b, tolerance_mm=0.75, spacing_mm=(0.5, 0.5)).item()
+    )
+    thin = all(len(boundary_points(mask[0].numpy())) == mask.sum() for mask in (a, b))
+    if thin:  # all boundary: without tolerance it is the Dice of the masks
+        assert shares[0] == pytest.approx(dice(a, b).item())
+
+
+def test_empty_masks_of_averages_and_shares():
+    empty, full = torch.zeros(1, 6, 8, dtype=torch.bool), dots((2, 3), size=(6, 8))
+    pred, target = torch.cat([empty, empty, full, full]), torch.cat([empty, full, empty, full])
+    assert average_surface_distance(pred, target, spacing_mm=(2, 2)).tolist() == [0, 20, 20, 0]
+    assert average_surface_distance(pred, target, empty="inf").tolist() == [0, math.inf, math.inf, 0]
+    values = average_surface_distance(pred, target, empty="nan").tolist()
+    assert [math.isnan(v) for v in values] == [True, True, True, False]
+    for word in ("worst", "inf"):
+        assert surface_dice(pred, target, tolerance_mm=1, empty=word).tolist() == [1, 0, 0, 1]
+    values = surface_dice(pred, target, tolerance_mm=1, empty="nan").tolist()
+    assert [math.isnan(v) for v in values] == [True, False, True, False]
+    assert [math.isnan(v) for v in dice(pred, target, empty="nan").tolist()] == [True, False, True, False]
+    assert values[1:4:2] == [0, 1]
+
+
+def test_speckle_costs_what_its_points_cost():
+    pred, target = noise(0.01, 1, 512, 512, seed=24), blobs(1, 512, 512, seed=25)
+    there, back = hausdorff(pred, target).item(), average_surface_distance(pred, target).item()
+    assert 0 < back < there
+    assert 0 < surface_dice(pred, target, tolerance_mm=2).item() < 0.5
+
+
+def test_bad_input_of_averages_and_shares():
+    mask = dots((1, 1))
+    for measure in (average_surface_distance, lambda *m, **k: surface_dice(*m, tolerance_mm=1, **k)):
+        with pytest.raises(TypeError, match="threshold first"):
+            measure(mask.float(), mask)
+        with pytest.raises(ValueError, match="must have no channel"):
+            measure(mask[None], mask[None])
+        with pytest.raises(ValueError, match="same shape"):
+            measure(mask, mask[:, :-1])
+        with pytest.raises(ValueError, match="empty must be one of"):
+            measure(mask, mask, empty="zero")
+        with pytest.raises(ValueError, match="spacing_mm must be positive"):
+            measure(mask, mask, spacing_mm=(1, 0))
+    for bad in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="tolerance_mm must be"):
+            surface_dice(mask, mask, tolerance_mm=bad)
+    with pytest.raises(TypeError, match="tolerance_mm must be a number"):
+        surface_dice(mask, mask, tolerance_mm="2")
+
+
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore:monai.metrics.utils:FutureWarning")  # a keyword it deprecates itself
 @pytest.mark.parametrize("percentile", [None, 95, 50])
@@ -258,3 +358,26 @@ def test_equals_monai(percentile, size, scaled):
     )[:, 0]
     ours = hausdorff(pred, target, percentile=percentile or 100, spacing_mm=spacing)
     torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:monai.metrics.utils:FutureWarning")
+@pytest.mark.parametrize("size", [(40, 52), (12, 18, 15)], ids=["image", "volume"])
+@pytest.mark.parametrize("scaled", [False, True], ids=["pixels", "mm"])
+def test_averages_and_shares_equal_monai(size, scaled):
+    from monai.metrics import compute_average_surface_distance, compute_surface_dice
+
+    full = torch.ones(1, *size, dtype=torch.bool)
+    speckle = noise(0.02, 2, *size, seed=26)
+    pred = torch.cat([blobs(6, *size, seed=27), speckle[:1], speckle[1:], full])
+    target = torch.cat([blobs(6, *size, seed=28), speckle[1:], blobs(1, *size, seed=29), full])
+    spacing = (0.7, 1.3, 0.4)[: len(size)] if scaled else None
+    channels = pred[:, None], target[:, None]
+    settings = {"include_background": True, "spacing": spacing}
+    theirs = compute_average_surface_distance(*channels, symmetric=True, **settings)[:, 0]
+    ours = average_surface_distance(pred, target, spacing_mm=spacing)
+    torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-5)
+    for tolerance in (0.0, 1.0, 2.5):
+        theirs = compute_surface_dice(*channels, class_thresholds=[tolerance], **settings)[:, 0]
+        ours = surface_dice(pred, target, tolerance_mm=tolerance, spacing_mm=spacing)
+        torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-5)

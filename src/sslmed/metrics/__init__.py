@@ -30,10 +30,11 @@ from .classification import (
 )
 from .overlap import balanced_pixel_accuracy, dice, jaccard, pixel_accuracy, pixel_counts, precision, recall
 from .summary import summarize
-from .surface import hausdorff
+from .surface import average_surface_distance, hausdorff, surface_dice
 
 __all__ = [
     "average_precision",
+    "average_surface_distance",
     "balanced_accuracy",
     "balanced_pixel_accuracy",
     "compare",
@@ -50,5 +51,6 @@ __all__ = [
     "sensitivity",
     "specificity",
     "summarize",
+    "surface_dice",
     "weighted_f1",
 ]
