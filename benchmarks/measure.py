@@ -88,8 +88,8 @@ def write(name: str, content: dict[str, Any]) -> Path:
     return path
 
 
-def bars(content: dict[str, Any], path: Path) -> None:
-    """Draw each job's times as bars over its floor's; a floor is a contender whose name says so."""
+def bars(content: dict[str, Any], path: Path, *, reference: str = "floor") -> None:
+    """Draw each job's times as bars over those of the contender whose name starts with `reference`."""
     from matplotlib.figure import Figure
 
     jobs = content["jobs"]
@@ -97,7 +97,7 @@ def bars(content: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(9, 0.3 * sum(heights) + 0.7 * len(jobs)), layout="constrained")
     grid = figure.subplots(len(jobs), squeeze=False, height_ratios=heights)
     for axes, (title, rows) in zip(grid[:, 0], jobs.items(), strict=True):
-        floor = next(row["median_ms"] for name, row in rows.items() if name.startswith("floor"))
+        floor = next(row["median_ms"] for name, row in rows.items() if name.startswith(reference))
         names = list(rows)[::-1]
         ratios = [rows[name]["median_ms"] / floor for name in names]
         colours = ["#1b6ca8" if name.startswith("sslmed") else "#9aa5b1" for name in names]
@@ -118,5 +118,5 @@ def bars(content: dict[str, Any], path: Path) -> None:
         low, high = axes.get_xlim()
         axes.set_xlim(low, high**1.4 if axes.get_xscale() == "log" else high * 1.25)
         axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel("median time over the floor's")
+    axes.set_xlabel(f"median time over the {reference}'s")
     figure.savefig(path, dpi=100)

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sslmed.metrics import average_surface_distance, dice, hausdorff, surface_dice
-from sslmed.metrics._distance import boundary_points, nearest
+from sslmed.metrics import _distance, average_surface_distance, dice, hausdorff, surface_dice
+from sslmed.metrics._distance import boundary_points, farthest, nearest
 
 
 def dots(*points: tuple[int, ...], size: tuple[int, ...] = (32, 32)) -> torch.Tensor:
@@ -135,16 +135,27 @@ def test_volumes_equal_the_literal_loops():
     torch.testing.assert_close(result, torch.tensor(expected, dtype=torch.float32), rtol=1e-6, atol=1e-6)
 
 
-def test_the_dense_and_the_tree_path_agree():
+def test_all_paths_agree(monkeypatch):
     # the boxes' corners make the largest squares that the dense path still takes
     generator = np.random.default_rng(0)
     a, b = generator.integers(0, 1448, (2, 500, 2))
     a[0], b[0] = (1447, 1447), (0, 0)
-    for dense, tree in zip(nearest(a, b, None), nearest(a, b, np.ones(2)), strict=True):
-        np.testing.assert_array_equal(dense, tree)
     far = a + 10_000
-    for large, tree in zip(nearest(a, far, None), nearest(a, far, np.ones(2)), strict=True):
-        np.testing.assert_array_equal(large, tree)
+    spacings = (None, np.ones(2), np.full(2, 0.3), np.array([0.3, 1.7]))
+    dense = [nearest(a, x, spacing) for spacing in spacings for x in (b, far)]
+    largest = [farthest(a, x, spacing) for spacing in spacings for x in (b, far)]
+    monkeypatch.setattr(_distance, "_DENSE_PAIRS", 0)
+    tree = [nearest(a, x, spacing) for spacing in spacings for x in (b, far)]
+    early = [farthest(a, x, spacing) for spacing in spacings for x in (b, far)]
+    monkeypatch.setattr(_distance, "_EARLY_PAIRS", 0)
+    plain = [farthest(a, x, spacing) for spacing in spacings for x in (b, far)]
+    for left, right, maximum in zip(dense, tree, largest, strict=True):
+        for x, y in zip(left, right, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-12, atol=0)
+        assert maximum == pytest.approx(max(x.max() for x in right), rel=1e-12)
+    assert np.array_equal(dense[0], tree[0])  # whole numbers under the root
+    assert largest == pytest.approx(early, rel=1e-12)
+    assert largest == pytest.approx(plain, rel=1e-12)
 
 
 def test_equals_scipys_directed_hausdorff():

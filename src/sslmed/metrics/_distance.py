@@ -10,9 +10,11 @@ import numpy.typing as npt
 Points = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.float64]
 
-# Beyond this many pairs a tree is faster than all distances at once, and its memory does not grow with the
-# product.
-_DENSE_PAIRS = 400_000
+# Up to this many pairs all distances at once are the fastest, and take 8 MB; beyond it a tree, whose memory does not
+# grow with the product.
+_DENSE_PAIRS = 2_000_000
+# Up to this many pairs the search for the one farthest point that gives up on a point early is faster than a tree.
+_EARLY_PAIRS = 30_000_000
 # Squared distances between points of a smaller box, and all terms of their sum, are integers that float32
 # holds exactly.
 _EXACT_SQUARE = 2**22
@@ -54,18 +56,39 @@ def nearest(a: Points, b: Points, spacing: Distances | None) -> tuple[Distances,
     Returns:
         Distances (n,) and (m,), Euclidean, in the unit of the spacing.
     """
-    if spacing is None and len(a) * len(b) <= _DENSE_PAIRS:
+    if _dense_is_exact(a, b, spacing):
         low = np.minimum(a.min(axis=0), b.min(axis=0))
-        box = np.maximum(a.max(axis=0), b.max(axis=0)) - low
-        if int((box**2).sum()) < _EXACT_SQUARE:
-            return _nearest_dense(a - low, b - low)
+        to_b, to_a = _nearest_dense(a - low, b - low)
+        return (to_b, to_a) if spacing is None else (to_b * spacing[0], to_a * spacing[0])
     from scipy.spatial import cKDTree
 
-    scale = np.ones(a.shape[1]) if spacing is None else spacing
-    x, y = a * scale, b * scale
-    to_b: Any = cKDTree(y).query(x)[0]
-    to_a: Any = cKDTree(x).query(y)[0]
-    return to_b, to_a
+    x, y = _scaled(a, spacing), _scaled(b, spacing)
+    # Boundaries are spread evenly: a balanced tree takes longer to build than it saves.
+    trees: Any = [cKDTree(points, balanced_tree=False, compact_nodes=False, leafsize=32) for points in (x, y)]
+    return trees[1].query(x)[0], trees[0].query(y)[0]
+
+
+def farthest(a: Points, b: Points, spacing: Distances | None) -> float:
+    """Measure the largest of all distances of `nearest`, without the others where that is faster."""
+    if _dense_is_exact(a, b, spacing) or len(a) * len(b) > _EARLY_PAIRS:
+        return float(max(distances.max() for distances in nearest(a, b, spacing)))
+    from scipy.spatial.distance import directed_hausdorff
+
+    x, y = _scaled(a, spacing), _scaled(b, spacing)
+    return float(max(directed_hausdorff(x, y)[0], directed_hausdorff(y, x)[0]))
+
+
+def _dense_is_exact(a: Points, b: Points, spacing: Distances | None) -> bool:
+    """Whether all pairs fit, and their squared distances are whole numbers, up to one factor, that float32 holds."""
+    if len(a) * len(b) > _DENSE_PAIRS or not (spacing is None or (spacing == spacing[0]).all()):
+        return False
+    low = np.minimum(a.min(axis=0), b.min(axis=0))
+    box = np.maximum(a.max(axis=0), b.max(axis=0)) - low
+    return int((box**2).sum()) < _EXACT_SQUARE
+
+
+def _scaled(points: Points, spacing: Distances | None) -> Distances:
+    return points.astype(np.float64) if spacing is None else points * spacing
 
 
 def _nearest_dense(a: Points, b: Points) -> tuple[Distances, Distances]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ._distance import Distances, Points, boundary_points, nearest
+from ._distance import Distances, Points, boundary_points, farthest, nearest
 from ._masks import masks
 
 
@@ -32,6 +32,10 @@ class Surfaces:
     def distances(self) -> tuple[Distances, Distances]:
         """Distances (n,) from the prediction's boundary to the target's, and (m,) back; neither may be empty."""
         return nearest(self.pred, self.target, self.spacing)
+
+    def farthest(self) -> float:
+        """The largest of all `distances`."""
+        return farthest(self.pred, self.target, self.spacing)
 
     def of_empty(self, empty: str) -> float | None:
         """The distance by the policy for empty masks, or None where it does not apply."""

@@ -64,6 +64,8 @@ def hausdorff(
     _checks.number("percentile", percentile, low=0.0, high=100.0, low_open=True)
 
     def value(case: Surfaces) -> float:
+        if percentile == 100:
+            return case.farthest()
         return max(_percentile(d, percentile) for d in case.distances())
 
     return _each(pred, target, spacing_mm, empty, value)
