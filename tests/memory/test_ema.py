@@ -94,6 +94,78 @@ def test_shared_weights_move_once() -> None:
     torch.testing.assert_close(target[2].weight, (before + new) / 2)
 
 
+class Ordered(nn.Module):
+    """Two weights of one shape and a block used twice, registered in the order of `names`; a bias is left out."""
+
+    def __init__(self, names: str, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        values = {"a": torch.randn(3), "b": torch.randn(3)}
+        block = nn.Sequential(nn.Linear(2, 2, bias=False))
+        for name in names:
+            self.register_parameter(name, nn.Parameter(values[name]))
+        self.first, self.second, self.gap = block, block, None
+        self.register_module("none", None)
+
+
+def test_tensors_are_paired_by_name_whatever_the_order() -> None:
+    target, online = Ordered("ab", 0), Ordered("ba", 1)
+    before = copy.deepcopy(target)
+    update_ema(target, online, decay=0.5)
+    for name, value in target.named_parameters():
+        expected = (before.get_parameter(name) + online.get_parameter(name)) / 2
+        torch.testing.assert_close(value, expected)
+
+
+def test_modules_without_tensors_may_differ() -> None:
+    target, online = nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+    update_ema(target, online, decay=0.0)
+    assert torch.equal(target[0].weight, online[0].weight)
+
+
+def test_a_module_that_holds_itself_does_not_hang() -> None:
+    target, online = network(0), network(1)
+    for net in (target, online):
+        net._modules["itself"] = net
+    update_ema(target, online, decay=0.0)
+    assert torch.equal(target[0].weight, online[0].weight)
+
+
+def test_errors_come_before_any_change() -> None:
+    for change, message in (
+        (
+            lambda net: net[1].register_buffer("more", torch.zeros(1)),
+            r"buffer 1\.more of online is not in target",
+        ),
+        (
+            lambda net: net[1].register_buffer("running_var", torch.zeros(6)),
+            r"buffer 1\.running_var is \(5,\)",
+        ),
+        (lambda net: setattr(net[1], "bias", None), r"parameter 1\.bias of target is not in online"),
+        (
+            lambda net: net[1].register_buffer("running_var", torch.zeros(5, dtype=torch.int64)),
+            r"dtypes of one kind, but buffer 1\.running_var is torch\.float64 in target and torch\.int64 in online",
+        ),
+        (
+            lambda net: setattr(net[0], "weight", nn.Parameter(net[0].weight.detach().cfloat())),
+            r"parameter 0\.weight is torch\.float64 in target and torch\.c",
+        ),
+    ):
+        target, online = network(0), network(1)
+        before = copy.deepcopy(target.state_dict())
+        change(online)
+        with pytest.raises(ValueError, match=message):
+            update_ema(target, online, decay=0.5)
+        assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
+
+
+def test_integers_cannot_be_averaged() -> None:
+    target = nn.Sequential(nn.Linear(2, 2), nn.Module())
+    target[1].codes = nn.Parameter(torch.zeros(2, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(ValueError, match=r"parameters of floating point, but 1\.codes is torch\.int8"):
+        update_ema(target, copy.deepcopy(target), decay=0.5)
+
+
 def test_networks_that_do_not_match() -> None:
     target = network(0)
     with pytest.raises(ValueError, match=r"parameter 1\.bias of target is not in online"):
