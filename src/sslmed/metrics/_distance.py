@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,7 @@ Distances = npt.NDArray[np.float64]
 _DENSE_PAIRS = 2_000_000
 # Up to this many pairs the search for the one farthest point that gives up on a point early is faster than a tree.
 _EARLY_PAIRS = 30_000_000
-# Squared distances between points of a smaller box, and all terms of their sum, are integers that float32
-# holds exactly.
+# Squared lengths of points below it, and all terms of their squared distances, are integers that float32 holds exactly.
 _EXACT_SQUARE = 2**22
 
 
@@ -57,9 +57,9 @@ def nearest(a: Points, b: Points, spacing: Distances | None) -> tuple[Distances,
         Distances (n,) and (m,), Euclidean, in the unit of the spacing.
     """
     if _dense_is_exact(a, b, spacing):
-        low = np.minimum(a.min(axis=0), b.min(axis=0))
-        to_b, to_a = _nearest_dense(a - low, b - low)
-        return (to_b, to_a) if spacing is None else (to_b * spacing[0], to_a * spacing[0])
+        unit = 1.0 if spacing is None else float(spacing[0])
+        to_b, to_a = _nearest_dense(a, b)
+        return np.sqrt(to_b, dtype=np.float64) * unit, np.sqrt(to_a, dtype=np.float64) * unit
     from scipy.spatial import cKDTree
 
     x, y = _scaled(a, spacing), _scaled(b, spacing)
@@ -70,7 +70,10 @@ def nearest(a: Points, b: Points, spacing: Distances | None) -> tuple[Distances,
 
 def farthest(a: Points, b: Points, spacing: Distances | None) -> float:
     """Measure the largest of all distances of `nearest`, without the others where that is faster."""
-    if _dense_is_exact(a, b, spacing) or len(a) * len(b) > _EARLY_PAIRS:
+    if _dense_is_exact(a, b, spacing):
+        unit = 1.0 if spacing is None else float(spacing[0])
+        return math.sqrt(max(square.max() for square in _nearest_dense(a, b))) * unit
+    if len(a) * len(b) > _EARLY_PAIRS:
         return float(max(distances.max() for distances in nearest(a, b, spacing)))
     from scipy.spatial.distance import directed_hausdorff
 
@@ -82,20 +85,18 @@ def _dense_is_exact(a: Points, b: Points, spacing: Distances | None) -> bool:
     """Whether all pairs fit, and their squared distances are whole numbers, up to one factor, that float32 holds."""
     if len(a) * len(b) > _DENSE_PAIRS or not (spacing is None or (spacing == spacing[0]).all()):
         return False
-    low = np.minimum(a.min(axis=0), b.min(axis=0))
-    box = np.maximum(a.max(axis=0), b.max(axis=0)) - low
-    return int((box**2).sum()) < _EXACT_SQUARE
+    return bool(int(max(a.max(), b.max())) ** 2 * a.shape[1] < _EXACT_SQUARE)
 
 
 def _scaled(points: Points, spacing: Distances | None) -> Distances:
     return points.astype(np.float64) if spacing is None else points * spacing
 
 
-def _nearest_dense(a: Points, b: Points) -> tuple[Distances, Distances]:
-    """All pairs at once: |a|^2 - 2 a.b + |b|^2 as one matrix product of integers in float32."""
+def _nearest_dense(a: Points, b: Points) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Squared distances of all pairs at once: |a|^2 - 2 a.b + |b|^2 as one matrix product of integers in float32."""
     x, y = a.astype(np.float32), b.astype(np.float32)
     ones_x, ones_y = np.ones((len(a), 1), np.float32), np.ones((len(b), 1), np.float32)
     left = np.concatenate([x, (x**2).sum(1, keepdims=True), ones_x], axis=1)
     right = np.concatenate([-2 * y, ones_y, (y**2).sum(1, keepdims=True)], axis=1)
     square = left @ right.T
-    return np.sqrt(square.min(axis=1), dtype=np.float64), np.sqrt(square.min(axis=0), dtype=np.float64)
+    return square.min(axis=1), square.min(axis=0)
