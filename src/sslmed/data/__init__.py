@@ -8,6 +8,7 @@ and `groups` tell the same without decoding an image; `labels` or `groups` is No
 |------------------|----------------------------|---------------------------|---------------------------|
 | BUSI             | breast ultrasound, 780     | benign, malignant, normal | from a `groups.csv`       |
 | BUSBRA           | breast ultrasound, 1875    | benign, malignant         | patient                   |
+| CAMUS            | echocardiograms, 2000      | three structures outlined | patient                   |
 | Phantom          | synthetic breast ultrasound| benign, malignant, normal | each image its own        |
 | UnlabelledImages | any folder of images       | none                      | none                      |
 """
@@ -18,6 +19,7 @@ from . import splits
 from .busbra import BUSBRA
 from .busi import BUSI
 from .cache import DiskCache
+from .camus import CAMUS
 from .decathlon import Decathlon
 from .dicom import read_dicom
 from .images import read_image, read_mask
@@ -28,6 +30,7 @@ from .unlabelled import UnlabelledImages
 __all__ = [
     "BUSBRA",
     "BUSI",
+    "CAMUS",
     "Decathlon",
     "DiskCache",
     "Phantom",
