@@ -75,11 +75,43 @@ def test_one_graph(mask: torch.Tensor) -> None:
     torch.testing.assert_close(compiled(images(), images(1), mask), masked_l1(images(), images(1), mask))
 
 
+def test_an_empty_mask_is_an_error_on_every_device(device: torch.device) -> None:
+    x = images().to(device)
+    mask = torch.zeros(2, 1, 4, 5, dtype=torch.bool, device=device)
+    with pytest.raises(ValueError, match="mask must hide at least one pixel, got a mask without any"):
+        MaskedL1()(x, x, mask)
+    for reduction in ("sum", "mean_all"):
+        assert masked_l1(x, x + 1, mask, reduction=reduction) == 0
+    mask[0, 0, 0, 0] = True
+    assert masked_l1(x, x + 1, mask) == 1
+
+
+def test_a_graph_cannot_look_and_says_nan() -> None:
+    compiled = torch.compile(masked_l1, fullgraph=True, backend="aot_eager")
+    x = images().requires_grad_()
+    loss = compiled(x, images(1), torch.zeros(2, 1, 4, 5, dtype=torch.bool))
+    loss.backward()
+    assert loss.isnan()
+    assert (x.grad == 0).all()
+    assert masked_l1(
+        *(y.to("meta") for y in (x, x)), torch.ones(2, 1, 4, 5, dtype=torch.bool, device="meta")
+    ).is_meta
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_cuda_graph_records_the_loss() -> None:
+    p, x, mask = images().cuda(), images(1).cuda(), torch.ones(2, 1, 4, 5, dtype=torch.bool, device="cuda")
+    expected = masked_l1(p, x, mask)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = masked_l1(p, x, mask)
+    graph.replay()
+    torch.testing.assert_close(loss, expected)
+
+
 def test_bad_input(mask: torch.Tensor) -> None:
     x = images()
-    with pytest.raises(ValueError, match="mask must hide at least one pixel"):
-        masked_l1(x, x, torch.zeros_like(mask))
-    assert masked_l1(x, x, torch.zeros_like(mask), reduction="sum") == 0
     with pytest.raises(ValueError, match=r"mask must have shape \(2, 1, 4, 5\), got \(2, 3, 4, 5\)"):
         masked_l1(x, x, mask.expand_as(x))
     with pytest.raises(ValueError, match=r"mask must have shape \(2, 1, 4, 5\), got \(1, 1, 4, 5\)"):

@@ -90,6 +90,19 @@ def test_no_gradient_is_kept() -> None:
     assert not queue.negatives().requires_grad
 
 
+def test_keys_made_in_inference_mode() -> None:
+    queue = MomentumQueue(8, 3)
+    with torch.inference_mode():
+        keys = torch.rand(5, 3)
+        queue.enqueue(keys)
+    queue.enqueue(keys)
+    assert len(queue) == 8
+    assert torch.equal(queue.negatives()[5:], keys[:3])
+    query = torch.rand(2, 3, requires_grad=True)
+    info_nce(query, torch.rand(2, 3), queue.negatives()).backward()
+    assert query.grad is not None
+
+
 @pytest.mark.parametrize("k", [20, 20000])
 def test_enqueue_may_come_between_info_nce_and_its_backward(k: int) -> None:
     queue = MomentumQueue(k, 3, with_ids=True)

@@ -32,13 +32,17 @@ def masked_l1(
             over all B C H W values.
 
     Returns:
-        The loss, a scalar of at least float32. With a mask that hides nothing on an accelerator, where
-        looking at its values would stall, "masked" is nan.
+        The loss, a scalar of at least float32.
 
     Raises:
         TypeError: an image is not of floating point, or the mask not bool.
-        ValueError: shapes or devices that do not fit, an empty tensor, an unknown reduction, or, on the CPU
-            with reduction "masked", a mask that hides nothing.
+        ValueError: shapes or devices that do not fit, an empty tensor, an unknown reduction, or, with reduction
+            "masked", a mask that hides nothing.
+
+    Note:
+        To see whether a mask hides anything, reduction "masked" waits for an accelerator once a call. Graphs of
+        torch.compile and of CUDA cannot look at values: there the mean over nothing is nan, with a gradient of 0. The other
+        reductions never wait; with them an empty mask costs 0.
 
     Example:
         >>> import torch
@@ -61,8 +65,7 @@ def masked_l1(
     if not prediction.numel():
         raise ValueError(f"prediction must not be empty, got shape {tuple(prediction.shape)}")
     _checks.same_device(prediction=prediction, target=target, mask=mask)
-    at_hand = mask.device.type == "cpu" and not torch.compiler.is_compiling()
-    if reduction == "masked" and at_hand and not mask.any():
+    if reduction == "masked" and _can_be_looked_at(mask) and not mask.any():
         raise ValueError("mask must hide at least one pixel, got a mask without any")
     dtype = widest(prediction, target)
     # The difference is chosen before the absolute value, so that nan outside the mask reaches no gradient.
@@ -70,6 +73,12 @@ def masked_l1(
     if reduction == "sum":
         return total
     return total / (prediction.numel() if reduction == "mean_all" else mask.sum() * prediction.shape[1])
+
+
+def _can_be_looked_at(x: torch.Tensor) -> bool:
+    """Whether the values of `x` may decide what to do: not in graphs, where there are none yet."""
+    recorded = torch.compiler.is_compiling() or (x.is_cuda and torch.cuda.is_current_stream_capturing())
+    return not recorded and not x.is_meta
 
 
 class MaskedL1(nn.Module):
