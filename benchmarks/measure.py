@@ -118,5 +118,5 @@ def bars(content: dict[str, Any], path: Path, *, reference: str = "floor") -> No
         low, high = axes.get_xlim()
         axes.set_xlim(low, high**1.4 if axes.get_xscale() == "log" else high * 1.25)
         axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel(f"median time over the {reference}'s")
+    axes.set_xlabel(f"median time over that of {reference}")
     figure.savefig(path, dpi=100)
