@@ -172,3 +172,33 @@ def local_contrastive(f0, f1, others, temperature, region):
             rest = sum(torch.exp(cosine(anchor, n) / temperature) for n in negatives)
             losses.append(-torch.log(top / (top + rest)))
     return sum(losses) / len(losses)
+
+
+# metrics
+
+
+def feature_std(z):
+    n, d = z.shape
+    unit = [[z[i, j] / z[i].norm() for j in range(d)] for i in range(n)]
+    total = 0.0
+    for j in range(d):
+        mean = sum(unit[i][j] for i in range(n)) / n
+        total = total + math.sqrt(sum((unit[i][j] - mean) ** 2 for i in range(n)) / (n - 1))
+    return total / d
+
+
+def alignment(z0, z1, alpha):
+    return sum((a / a.norm() - b / b.norm()).norm() ** alpha for a, b in zip(z0, z1, strict=True)) / len(z0)
+
+
+def uniformity(z, t):
+    pairs = list(itertools.combinations(range(len(z)), 2))
+    total = sum(torch.exp(-t * (z[i] / z[i].norm() - z[j] / z[j].norm()).norm() ** 2) for i, j in pairs)
+    return torch.log(total / len(pairs))
+
+
+def effective_rank(z):
+    """With the published 1e-7; the singular values are the roots of the Gram matrix's eigenvalues."""
+    values = [math.sqrt(max(v, 0.0)) for v in torch.linalg.eigvalsh(z.T @ z).tolist()]
+    shares = [v / sum(values) + 1e-7 for v in values]
+    return math.exp(-sum(p * math.log(p) for p in shares))

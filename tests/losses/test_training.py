@@ -33,6 +33,7 @@ from sslmed.losses import (
     perceptual,
 )
 from sslmed.memory import MemoryBank, MomentumQueue, update_ema
+from sslmed.metrics import alignment, feature_std, uniformity
 
 COUNT, SIZE, STEPS, BATCH = 512, 32, 60, 96
 pytestmark = pytest.mark.slow
@@ -100,15 +101,13 @@ def local_score(net: nn.Sequential, images: Images) -> float:
     return torch.corrcoef(torch.stack([predicted, share.flatten()[1::2]]))[0, 1].item()
 
 
-@torch.no_grad()
 def monitor(net: nn.Sequential, images: Images) -> dict[str, float]:
     """Spread of unit features (1 if isotropic, 0 if collapsed), alignment of two views, uniformity."""
-    view = views()
-    z, z1 = (F.normalize(features(net, v), dim=1) for v in (images.x, view(images.x)))
+    z0, z1 = features(net, images.x), features(net, views()(images.x))
     return {
-        "std": z.std(dim=0).mean().item() * z.shape[1] ** 0.5,
-        "alignment": (z - z1).square().sum(dim=1).mean().item(),
-        "uniformity": torch.pdist(z).square().mul(-2).exp().mean().log().item(),
+        "std": feature_std(z0).item() * z0.shape[1] ** 0.5,
+        "alignment": alignment(z0, z1).item(),
+        "uniformity": uniformity(z0).item(),
     }
 
 

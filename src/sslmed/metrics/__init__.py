@@ -1,4 +1,4 @@
-"""Metrics: of segmentation, one value per case with one policy for empty masks; and of classification.
+"""Metrics: of segmentation, one value per case with one policy for empty masks; of classification; of embeddings.
 
 Masks are (B, H, W) or (B, D, H, W), boolean or integer zeros and ones; a metric returns (B,) float32 on the
 masks' device.
@@ -29,10 +29,12 @@ from .classification import (
     weighted_f1,
 )
 from .overlap import balanced_pixel_accuracy, dice, jaccard, pixel_accuracy, pixel_counts, precision, recall
+from .representation import alignment, effective_rank, feature_std, uniformity
 from .summary import summarize
 from .surface import average_surface_distance, hausdorff, surface_dice
 
 __all__ = [
+    "alignment",
     "average_precision",
     "average_surface_distance",
     "balanced_accuracy",
@@ -40,6 +42,8 @@ __all__ = [
     "compare",
     "confusion_matrix",
     "dice",
+    "effective_rank",
+    "feature_std",
     "hausdorff",
     "jaccard",
     "mcc",
@@ -52,5 +56,6 @@ __all__ = [
     "specificity",
     "summarize",
     "surface_dice",
+    "uniformity",
     "weighted_f1",
 ]
