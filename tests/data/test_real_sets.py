@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslmed.data import BUSBRA, BUSI, splits
+from sslmed.data import BUSBRA, BUSI, CovidLUS, splits
 
 DATA = os.environ.get("SSLMED_DATA")
 pytestmark = pytest.mark.skipif(not DATA, reason="SSLMED_DATA is not set (a folder with busi/ and bus_bra/)")
@@ -37,3 +37,11 @@ def test_busbra(root: Path) -> None:
     assert all(item["mask"].any() for item in data)
     parts = splits.group_split(data.groups, (0.7, 0.1, 0.2), labels=data.labels, seed=0)
     splits.assert_disjoint(*([data[i] for i in part] for part in (parts[0], parts[2])))
+
+
+def test_covid_lus(root: Path) -> None:
+    data = CovidLUS(root / "covid_lus", size=64)
+    assert all(item["image"].std() > 0.01 for item in data)
+    assert set(CovidLUS(root / "covid_lus", licences=("CC BY 2.0",)).licences) == {"CC BY 2.0"}
+    parts = splits.group_split(data.groups, (0.8, 0.2), labels=data.labels, seed=0)
+    splits.assert_disjoint(*([data[i] for i in part] for part in parts))

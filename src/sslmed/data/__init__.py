@@ -9,6 +9,7 @@ and `groups` tell the same without decoding an image; `labels` or `groups` is No
 | BUSI             | breast ultrasound, 780     | benign, malignant, normal | from a `groups.csv`       |
 | BUSBRA           | breast ultrasound, 1875    | benign, malignant         | patient                   |
 | CAMUS            | echocardiograms, 2000      | three structures outlined | patient                   |
+| CovidLUS         | lung ultrasound, 241 clips | covid, pneumonia, viral, regular | patient or clip           |
 | Phantom          | synthetic breast ultrasound| benign, malignant, normal | each image its own        |
 | UnlabelledImages | any folder of images       | none                      | none                      |
 """
@@ -20,6 +21,7 @@ from .busbra import BUSBRA
 from .busi import BUSI
 from .cache import DiskCache
 from .camus import CAMUS
+from .covid_lus import CovidLUS
 from .decathlon import Decathlon
 from .dicom import read_dicom
 from .images import read_image, read_mask
@@ -31,6 +33,7 @@ __all__ = [
     "BUSBRA",
     "BUSI",
     "CAMUS",
+    "CovidLUS",
     "Decathlon",
     "DiskCache",
     "Phantom",
