@@ -8,6 +8,11 @@ and `groups` tell the same without decoding an image; `labels` or `groups` is No
 |------------------|----------------------------|---------------------------|---------------------------|
 | BUSI             | breast ultrasound, 780     | benign, malignant, normal | from a `groups.csv`       |
 | BUSBRA           | breast ultrasound, 1875    | benign, malignant         | patient                   |
+| BrEaST           | breast ultrasound, 256     | benign, malignant, normal | patient                   |
+| UDIAT            | breast ultrasound, 163     | benign, malignant         | none                      |
+| QAMEBI           | breast ultrasound, 232     | benign, malignant         | none                      |
+| MBUD             | breast ultrasound, 250     | benign, malignant         | none                      |
+| TBUD             | breast ultrasound, saved   | benign, malignant         | none                      |
 | CAMUS            | echocardiograms, 2000      | three structures outlined | patient                   |
 | CovidLUS         | lung ultrasound, 241 clips | covid, pneumonia, viral, regular | patient or clip           |
 | Phantom          | synthetic breast ultrasound| benign, malignant, normal | each image its own        |
@@ -17,6 +22,7 @@ and `groups` tell the same without decoding an image; `labels` or `groups` is No
 from __future__ import annotations
 
 from . import splits
+from .breast_lesions import BrEaST
 from .busbra import BUSBRA
 from .busi import BUSI
 from .cache import DiskCache
@@ -25,14 +31,23 @@ from .covid_lus import CovidLUS
 from .decathlon import Decathlon
 from .dicom import read_dicom
 from .images import read_image, read_mask
+from .mbud import MBUD
 from .nifti import read_nifti
 from .phantom import Phantom
+from .qamebi import QAMEBI
+from .tbud import TBUD
+from .udiat import UDIAT
 from .unlabelled import UnlabelledImages
 
 __all__ = [
     "BUSBRA",
     "BUSI",
     "CAMUS",
+    "MBUD",
+    "QAMEBI",
+    "TBUD",
+    "UDIAT",
+    "BrEaST",
     "CovidLUS",
     "Decathlon",
     "DiskCache",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from ._cases import Cases, find_root, refuse_partial, shown, visible_files
+from ._cases import Cases, find_root, refuse_partial, shown
+from ._pictures import pictures
+from ._tables import read_csv
 
-_COLUMNS = {"ID", "Case", "Pathology"}
+_COLUMNS = ("ID", "Case", "Pathology")
 
 
 class BUSBRA(Cases):
@@ -42,7 +43,7 @@ class BUSBRA(Cases):
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is no folder.
         ValueError: the layout or the counts differ from the published ones, the table and the files do not name the
-            same images, a mask has another size than its image, or a header is unreadable.
+            same images, a mask has another size than its image, or a header or the table is unreadable.
 
     Example:
         >>> from sslmed.data import BUSBRA
@@ -81,13 +82,7 @@ def _fits(folder: Path) -> bool:
 
 
 def _table(path: Path) -> dict[str, dict[str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not set(reader.fieldnames or ()) >= _COLUMNS:
-            raise ValueError(f"{path}: columns ID, Case and Pathology were expected, got {reader.fieldnames}")
-        rows = list(reader)
-    if not rows:
-        raise ValueError(f"{path}: the table is empty")
+    rows = read_csv(path, _COLUMNS)
     for row in rows:
         if row["Pathology"] not in BUSBRA.classes or not row["Case"]:
             raise ValueError(
@@ -102,10 +97,8 @@ def _table(path: Path) -> dict[str, dict[str, str]]:
 
 def _files(folder: Path, prefix: str, ids: list[str]) -> list[Path]:
     """Return the file of each ID; raise where the folder lacks one or holds one that the table lacks."""
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: the folder is missing")
     wanted = {f"{prefix}{name.removeprefix('bus_')}.png" for name in ids}
-    found = {path.name for path in visible_files(folder) if path.suffix.lower() == ".png"}
+    found = {path.name for path in pictures(folder, (".png",))}
     if missing := sorted(wanted - found):
         raise ValueError(f"{folder}: no file for {shown(missing)}, named in bus_data.csv")
     if unknown := sorted(found - wanted):

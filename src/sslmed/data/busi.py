@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from ._cases import Cases, find_root, refuse_partial, shown, visible_files
+from ._cases import Cases, find_root, refuse_partial, shown
+from ._pictures import by_number, pictures
+from ._tables import read_csv
 
 _MASK = re.compile(r"(?P<id>.+)_mask(_\d+)?")
 
@@ -45,7 +46,8 @@ class BUSI(Cases):
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is no folder.
         ValueError: the layout or the counts differ from the published ones, an image has no mask or a mask no image, a
-            mask has another size than its image, a header is unreadable, or `groups.csv` lacks an image.
+            class folder holds a scan that is no PNG, a mask has another size than its image, a header is unreadable,
+            or `groups.csv` is, or lacks an image.
 
     Example:
         >>> from sslmed.data import BUSI
@@ -92,9 +94,7 @@ def _cases_of(folder: Path) -> list[tuple[Path, list[Path]]]:
     """Pair the images of a class folder with their masks, in the order of their numbers."""
     images: dict[str, Path] = {}
     masks: dict[str, list[Path]] = {}
-    for path in visible_files(folder) if folder.is_dir() else []:
-        if path.suffix.lower() != ".png":
-            continue
+    for path in pictures(folder, (".png",)) if folder.is_dir() else []:
         if match := _MASK.fullmatch(path.stem):
             masks.setdefault(match["id"], []).append(path)
         else:
@@ -105,12 +105,7 @@ def _cases_of(folder: Path) -> list[tuple[Path, list[Path]]]:
     for name, image in images.items():
         if name not in masks and folder.name != "normal":
             raise ValueError(f"{image}: an image without its mask {name}_mask.png")
-    return [(images[name], masks.get(name, [])) for name in sorted(images, key=_number)]
-
-
-def _number(name: str) -> tuple[int, str]:
-    digits = re.search(r"\d+", name)
-    return (int(digits[0]) if digits else 0, name)
+    return [(images[name], masks.get(name, [])) for name in sorted(images, key=by_number)]
 
 
 def _groups(root: Path, ids: Sequence[str]) -> list[str] | None:
@@ -118,11 +113,10 @@ def _groups(root: Path, ids: Sequence[str]) -> list[str] | None:
         path = folder / "groups.csv"
         if not path.is_file():
             continue
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if not {"image", "group"} <= set(rows.fieldnames or ()):
-                raise ValueError(f"{path}: columns image and group were expected, got {rows.fieldnames}")
-            table = {row["image"]: row["group"] for row in rows}
+        rows = read_csv(path, ("image", "group"))
+        table = {row["image"]: row["group"] for row in rows}
+        if len(table) != len(rows):
+            raise ValueError(f"{path}: {len(rows) - len(table)} images occur twice")
         missing = [name for name in ids if not table.get(name)]
         if missing:
             raise ValueError(f"{path}: no group for {shown(missing)}")

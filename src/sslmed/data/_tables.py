@@ -1,0 +1,93 @@
+"""Tables beside the images of public sets: CSV and XLSX as rows of text."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import warnings
+import zlib
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+Rows = list[dict[str, str]]
+
+# What openpyxl raises on a file that is no workbook, or a damaged one, depending on where the damage lies.
+_FAULTS = (BadZipFile, KeyError, ValueError, TypeError, AttributeError, SyntaxError, EOFError, zlib.error)
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> Rows:
+    """Read a CSV table with (at least) these columns; absent cells are "".
+
+    Raises:
+        ValueError: the file is no UTF-8 text or no CSV, lacks a column, has no rows, or a row longer than its header.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.reader(file, strict=True))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: the table is not UTF-8 text ({error.reason} at byte {error.start})"
+        ) from error
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a readable CSV table ({error})") from error
+    return _rows(path, columns, [lines])
+
+
+def read_xlsx(path: Path, columns: Sequence[str]) -> Rows:
+    """Read the first sheet of a workbook that has these columns in its first row; whole numbers lose their ".0".
+
+    Raises:
+        ImportError: openpyxl is not installed.
+        ValueError: the file is no workbook or damaged, no sheet has the columns, or the sheet has no rows.
+    """
+    try:
+        openpyxl: Any = importlib.import_module("openpyxl")
+    except ImportError as error:
+        raise ImportError(f"{path}: XLSX tables need openpyxl: pip install 'sslmed[medical]'") from error
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # about styles and validations that do not matter here
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+            sheets = [[[_text(cell) for cell in row] for row in _values(sheet)] for sheet in book.worksheets]
+    except _FAULTS as error:
+        raise ValueError(f"{path}: not a readable XLSX workbook ({error})") from error
+    return _rows(path, columns, sheets)
+
+
+def _values(sheet: Any) -> Iterable[Sequence[Any]]:
+    sheet.reset_dimensions()  # some programs write wrong ones, which would cut the sheet
+    return sheet.iter_rows(values_only=True)  # type: ignore[no-any-return]
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
+
+
+def _rows(path: Path, columns: Sequence[str], sheets: Sequence[Sequence[Sequence[str]]]) -> Rows:
+    """Turn the first of the sheets that has the columns into rows, without its blank lines."""
+    for lines in sheets:
+        head = list(lines[0]) if lines else []
+        if set(columns) <= set(head):
+            break
+    else:
+        wanted = ", ".join(columns[:-1]) + f" and {columns[-1]}"
+        raise ValueError(f"{path}: columns {wanted} were expected, got {head}")
+    rows: Rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not any(line):
+            continue
+        if any(line[len(head) :]):
+            raise ValueError(f"{path}: row {number} has more cells than the header: {list(line)}")
+        rows.append(dict(zip_longest(head, line[: len(head)], fillvalue="")))
+    if not rows:
+        raise ValueError(f"{path}: the table is empty")
+    return rows
