@@ -16,7 +16,17 @@ from torch import distributed as dist
 from torch import nn
 
 from sslmed.distributed import gather, rank, world_size
-from sslmed.losses import RelationContrastive, info_nce, local_contrastive, nt_xent
+from sslmed.losses import (
+    RelationContrastive,
+    byol,
+    info_nce,
+    local_contrastive,
+    masked_l1,
+    nce,
+    negative_cosine,
+    nt_xent,
+    perceptual,
+)
 from sslmed.memory import MemoryBank, MomentumQueue
 
 SECONDS = 60
@@ -109,8 +119,8 @@ def loss_of(
         return info_nce(z0, z1, queue, block_size=block_size)
     if kind == "info_nce with ids":
         return info_nce(z0, z1, ids=torch.arange(n) // 2, block_size=block_size)
-    others = [[j for j in range(n) if j != i] for i in range(n)]
-    return head(z0, z1, z1[torch.tensor(others)])
+    others = torch.tensor([[j for j in range(n) if j != i] for i in range(n)])
+    return nce(z0, z1, z1[others], population=50) if kind == "nce" else head(z0, z1, z1[others])
 
 
 def loss_and_gradients(
@@ -127,6 +137,34 @@ def loss_and_gradients(
     loss.backward()
     gradients = [p.grad for p in both.parameters() if p.grad is not None]
     return loss.detach(), gradients
+
+
+def share_of_loss(kind: str, z0: torch.Tensor, z1: torch.Tensor, head: nn.Module) -> torch.Tensor:
+    """A loss that does not mix samples, of some of them."""
+    queue = torch.randn(11, 5, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    if kind == "info_nce with a queue":
+        return info_nce(z0, z1, queue)
+    if kind == "relation with a bank":
+        return head(z0, z1, queue)
+    if kind == "perceptual":
+        return perceptual(z0[..., None, None], z1[:, None, :, None, None])
+    if kind == "masked_l1, mean_all":
+        images = z0[:, None, None], z1[:, None, None]
+        return masked_l1(*images, images[1] > 0, reduction="mean_all")
+    return {"byol": byol, "negative_cosine": negative_cosine, "nt_xent": nt_xent}[kind](z0, z1)
+
+
+def loss_and_gradients_without_gathering(
+    kind: str, x0: torch.Tensor, x1: torch.Tensor, counts: list[int] | None
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """A loss of own samples and DDP's gradients; or of all samples in one process."""
+    net, head = network(), relation_head()
+    if counts is not None:
+        x0, x1 = own_rows(x0, counts), own_rows(x1, counts)
+        net = nn.parallel.DistributedDataParallel(net)
+    loss = share_of_loss(kind, *net(torch.cat([x0, x1])).chunk(2), head)
+    loss.backward()
+    return loss.detach(), [p.grad for p in net.parameters() if p.grad is not None]
 
 
 def local_loss_and_gradients(
@@ -197,3 +235,37 @@ def under_no_grad(x: torch.Tensor, counts: list[int]) -> bool:
     own = own_rows(x, counts).clone().requires_grad_()
     with torch.no_grad():
         return gather(own).requires_grad
+
+
+def spoiled(kind: str) -> tuple[str, torch.Tensor]:
+    """What a rank raises for a loss of rows that do not fit, and what it gathers right after."""
+    second = rank() == 1
+    z0, z1, ids = torch.rand(3, 4), torch.rand(3, 4), torch.arange(3)
+    losses: dict[str, Callable[[], torch.Tensor]] = {
+        "rows": lambda: nt_xent(gather(z0), gather(z1[:2] if second else z1)),
+        "ids": lambda: info_nce(gather(z0), gather(z1), ids=gather(ids[:2] if second else ids)),
+        "width": lambda: nt_xent(gather(z0[:, :3] if second else z0), gather(z1)),
+        "integers": lambda: nt_xent(gather(z0.long()), gather(z1.long())),
+        "integers on one": lambda: nt_xent(gather(z0.long() if second else z0), gather(z1)),
+        "temperature": lambda: nt_xent(gather(z0), gather(z1), temperature=0.0),
+        "no rows": lambda: nt_xent(gather(z0[:0]), gather(z1[:0])),
+        "no negatives": lambda: info_nce(gather(z0), gather(z1), gather(z1[:0])),
+        "keys": lambda: MomentumQueue(8, 5).enqueue(gather(z0)),
+    }
+    try:
+        losses[kind]()
+    except (TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}", gather(torch.tensor([rank()]))
+    return "nothing", torch.empty(0)
+
+
+def an_empty_mask_on_one() -> str:
+    """One rank refuses its own data and leaves; the other one waits for it in backward."""
+    net = nn.parallel.DistributedDataParallel(nn.Conv2d(1, 1, 1))
+    x, mask = torch.rand(2, 1, 4, 4), torch.full((2, 1, 4, 4), rank() == 0)
+    loss = masked_l1(net(x), x, mask)
+    try:
+        loss.backward()
+    except RuntimeError as error:
+        return str(error)
+    return "nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +24,7 @@ def rows(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 SHARES = [[4, 4], [1, 7], [3, 3, 2], [5, 0, 3]]
-KINDS = ["nt_xent", "info_nce", "info_nce with a queue", "info_nce with ids", "relation"]
+KINDS = ["nt_xent", "info_nce", "info_nce with a queue", "info_nce with ids", "nce", "relation"]
 
 
 @pytest.mark.ddp
@@ -50,6 +51,40 @@ def test_blocked_losses_equal_one_process(pool: ranks.Ranks, kind: str) -> None:
         torch.testing.assert_close(got, loss, rtol=1e-12, atol=1e-12)
         for a, b in zip(theirs, gradients, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+UNMIXED = [
+    "info_nce with a queue",
+    "relation with a bank",
+    "byol",
+    "negative_cosine",
+    "perceptual",
+    "masked_l1, mean_all",
+]
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("kind", UNMIXED)
+def test_losses_that_do_not_mix_samples_need_no_gathering(pool: ranks.Ranks, kind: str) -> None:
+    x0, x1 = rows(8, 6), rows(8, 6, seed=1)
+    loss, gradients = ranks.loss_and_gradients_without_gathering(kind, x0, x1, None)
+    results = pool.run(2, ranks.loss_and_gradients_without_gathering, kind, x0, x1, [4, 4])
+    torch.testing.assert_close(sum(got for got, _ in results) / 2, loss, rtol=1e-12, atol=1e-12)
+    for _, theirs in results:
+        for a, b in zip(theirs, gradients, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.ddp
+def test_a_loss_of_own_rows_knows_nothing_of_ranks(pool: ranks.Ranks) -> None:
+    x0, x1 = rows(8, 6), rows(8, 6, seed=1)
+    results = pool.run(2, ranks.loss_and_gradients_without_gathering, "nt_xent", x0, x1, [3, 5])
+    for (got, _), a, b in zip(results, x0.split([3, 5]), x1.split([3, 5]), strict=True):
+        expected, _ = ranks.loss_and_gradients("nt_xent", a, b, None)
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    whole = torch.cat([g.flatten() for g in ranks.loss_and_gradients("nt_xent", x0, x1, None)[1]])
+    theirs = torch.cat([g.flatten() for g in results[0][1]])
+    assert (theirs - whole).norm() > 0.1 * whole.norm()  # another objective: why `gather` is there
 
 
 @pytest.mark.ddp
@@ -127,6 +162,35 @@ def test_a_fault_of_one_rank_is_an_error_on_every_rank(pool: ranks.Ranks, kind: 
     for (message, after), expected in zip(results, FAULTS[kind], strict=True):
         assert expected in message
         assert after.tolist() == [0, 1]
+
+
+SPOILED = {
+    "rows": "ValueError: z0 and z1 must have the same shape, got (6, 4) and (5, 4)",
+    "ids": "ValueError: ids must have shape (6,) to label query, got (5,)",
+    "width": "ValueError: x must have the same shape beyond the first dimension on all ranks, got (4,) on rank 0, (3,)",
+    "integers": "TypeError: z0 must be a floating point tensor, got torch.int64",
+    "integers on one": "ValueError: x must have the same dtype on all ranks, got torch.float32 on rank 0, torch.int64",
+    "temperature": "ValueError: temperature must be a finite number in (0, inf], got 0.0",
+    "no rows": "ValueError: z0 must have at least one row and one feature, got shape (0, 4)",
+    "no negatives": "ValueError: negatives must hold at least one row for each anchor, got shape (0, 4)",
+    "keys": "ValueError: keys must have shape (N, 5), got (6, 4)",
+}
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("kind", SPOILED)
+def test_bad_input_is_an_error_on_every_rank(pool: ranks.Ranks, kind: str) -> None:
+    for message, after in pool.run(2, ranks.spoiled, kind):
+        assert SPOILED[kind] in message
+        assert after.tolist() == [0, 1]
+
+
+@pytest.mark.ddp
+def test_a_rank_that_refuses_its_own_data_leaves_none_waiting(pool: ranks.Ranks) -> None:
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="mask must hide at least one pixel"):
+        pool.run(2, ranks.an_empty_mask_on_one)
+    assert time.monotonic() - start < ranks.SECONDS / 4
 
 
 @pytest.mark.ddp

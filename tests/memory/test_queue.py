@@ -90,6 +90,19 @@ def test_no_gradient_is_kept() -> None:
     assert not queue.negatives().requires_grad
 
 
+@pytest.mark.parametrize("block_size", [None, 2])
+def test_own_keys_of_earlier_steps_are_no_negatives(block_size: int | None) -> None:
+    queue = MomentumQueue(6, 3, with_ids=True)
+    queue.enqueue(torch.randn(8, 3), torch.tensor([9, 9, 0, 1, 0, 2, 1, 5]))  # 0 and 1 will come again
+    query, keys, ids = torch.randn(2, 3), torch.randn(2, 3), torch.tensor([0, 1])
+    options = {"ids": ids, "negative_ids": queue.ids(), "block_size": block_size}
+    loss = info_nce(query, keys, queue.negatives(), **options)
+    others = [
+        info_nce(query[i, None], keys[i, None], queue.negatives()[queue.ids() != ids[i]]) for i in range(2)
+    ]
+    torch.testing.assert_close(loss, sum(others) / 2)
+
+
 def test_keys_made_in_inference_mode() -> None:
     queue = MomentumQueue(8, 3)
     with torch.inference_mode():
