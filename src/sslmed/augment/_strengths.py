@@ -32,7 +32,7 @@ class Strengths(NamedTuple):
 # No modality flips top to bottom. Crops of 0.08 to 1 of the area, as for photographs, show less than half of
 # the lesion in 32 % of the views of BUSI (34 % BUS-BRA), of the hippocampus in 43 % of its MR slices.
 MODALITIES = {
-    # Scale: from 0.4 that share falls to 9 % (13 %). Flips: a turned probe mirrors the image left to right, but
+    # Scale: from 0.4 that share falls to 9 % (14 %). Flips: a turned probe mirrors the image left to right, but
     # skin is always at the top, and echoes weaken and shadows fall downwards. Brightness and contrast stand for
     # gain and dynamic range, which the operator sets: Ellis et al.'s strengths. Blur stands for the probe's
     # resolution: Figueiras et al. blur as MoCo v2 does.

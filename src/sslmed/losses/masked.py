@@ -41,8 +41,8 @@ def masked_l1(
 
     Note:
         To see whether a mask hides anything, reduction "masked" waits for an accelerator once a call. Graphs of
-        torch.compile and of CUDA cannot look at values: there the mean over nothing is nan, with a gradient of 0. The other
-        reductions never wait; with them an empty mask costs 0.
+        torch.compile and of CUDA cannot look at values: there the mean over nothing is nan, with a gradient of 0. The
+        other reductions never wait; with them an empty mask costs 0.
 
     Example:
         >>> import torch
