@@ -84,12 +84,21 @@ def test_bad_tables(root: Path) -> None:
     write_table(root, ROWS, head="ID,Patient")
     with pytest.raises(ValueError, match="columns ID, Case and Pathology"):
         BUSBRA(root, allow_partial=True)
+    (root / "bus_data.csv").write_bytes(f"{HEAD}\nbus_0001-l,1,càncer".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"bus_data\.csv: the table is not UTF-8 text"):
+        BUSBRA(root, allow_partial=True)
     write_table(root, {})
     with pytest.raises(ValueError, match="the table is empty"):
         BUSBRA(root, allow_partial=True)
     text = "\n".join([HEAD] + [f'bus_0004-l,{ROWS["bus_0004-l"]},"[9,9,6,6]"'] * 2)
     (root / "bus_data.csv").write_text(text)
     with pytest.raises(ValueError, match="1 IDs occur twice"):
+        BUSBRA(root, allow_partial=True)
+
+
+def test_a_scan_that_is_no_png_is_not_left_out_unseen(root: Path) -> None:
+    Image.new("L", (40, 30)).save(root / "Images" / "bus_0009-l.bmp")
+    with pytest.raises(ValueError, match=r"Images: bus_0009-l\.bmp may hold a scan, but \.png was expected"):
         BUSBRA(root, allow_partial=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,12 @@ def test_groups_come_from_the_csv(root: Path, beside: bool) -> None:
     path.write_text("\n".join(lines[:-2]))
     with pytest.raises(ValueError, match=r"groups\.csv: no group for normal \(1\), normal \(2\)"):
         BUSI(root, allow_partial=True)
+    path.write_text("\n".join([*lines, lines[1]]))
+    with pytest.raises(ValueError, match=r"groups\.csv: 1 images occur twice"):
+        BUSI(root, allow_partial=True)
+    path.write_bytes(b"image,group\nbenign (1),\xe4\n")
+    with pytest.raises(ValueError, match=r"groups\.csv: the table is not UTF-8 text"):
+        BUSI(root, allow_partial=True)
     path.write_text("a,b\n1,2")
     with pytest.raises(ValueError, match=r"groups\.csv: columns image and group"):
         BUSI(root, allow_partial=True)
@@ -168,7 +175,18 @@ def test_a_truncated_image_is_named_when_read(root: Path) -> None:
 def test_hidden_and_foreign_files_do_not_count(root: Path) -> None:
     (root / "benign" / "._benign (1).png").write_bytes(b"mac")
     (root / "benign" / "Thumbs.db").write_bytes(b"windows")
+    (root / "benign" / "notes.txt").write_text("mine")
     assert len(BUSI(root, allow_partial=True)) == 7
+
+
+@pytest.mark.parametrize("name", ["benign (4).jpg", "benign (1)_mask.bmp", "benign (4)", "scan.dcm"])
+def test_a_scan_that_is_no_png_is_not_left_out_unseen(root: Path, name: str) -> None:
+    path = root / "benign" / name
+    path.write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(
+        ValueError, match=rf"benign: {re.escape(name)} may hold a scan, but \.png was expected"
+    ):
+        BUSI(root, allow_partial=True)
 
 
 def test_no_set_at_all(tmp_path: Path) -> None:
