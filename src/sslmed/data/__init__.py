@@ -15,6 +15,7 @@ and `groups` tell the same without decoding an image; `labels` or `groups` is No
 | TBUD             | breast ultrasound, saved   | benign, malignant         | none                      |
 | CAMUS            | echocardiograms, 2000      | three structures outlined | patient                   |
 | CovidLUS         | lung ultrasound, 241 clips | covid, pneumonia, viral, regular | patient or clip           |
+| INbreast         | mammograms, 410            | benign, malignant, normal | patient                   |
 | Phantom          | synthetic breast ultrasound| benign, malignant, normal | each image its own        |
 | UnlabelledImages | any folder of images       | none                      | none                      |
 """
@@ -22,6 +23,7 @@ and `groups` tell the same without decoding an image; `labels` or `groups` is No
 from __future__ import annotations
 
 from . import splits
+from ._birads import birads_class
 from .breast_lesions import BrEaST
 from .busbra import BUSBRA
 from .busi import BUSI
@@ -31,6 +33,7 @@ from .covid_lus import CovidLUS
 from .decathlon import Decathlon
 from .dicom import read_dicom
 from .images import read_image, read_mask
+from .inbreast import INbreast
 from .mbud import MBUD
 from .nifti import read_nifti
 from .phantom import Phantom
@@ -51,8 +54,10 @@ __all__ = [
     "CovidLUS",
     "Decathlon",
     "DiskCache",
+    "INbreast",
     "Phantom",
     "UnlabelledImages",
+    "birads_class",
     "read_dicom",
     "read_image",
     "read_mask",
