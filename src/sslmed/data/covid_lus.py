@@ -65,7 +65,6 @@ class CovidLUS(Cases):
     Attributes:
         licences: licence of each item, "none stated" where the table has none.
         skipped: the reason for each file left out, by its path below `root`.
-        counts: number of clips and still images of each class as found.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is no folder.
