@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src" / "sslmed"
 LEAVES = {"_checks", "_compat"}
-HEAVY = ("torchvision", "matplotlib", "lightning", "pydicom", "nibabel", "sklearn", "scipy.stats")
+HEAVY = ("torchvision", "matplotlib", "lightning", "pydicom", "nibabel", "openpyxl", "sklearn", "scipy.stats")
 MODULES = sorted(SRC.rglob("*.py"))
 
 

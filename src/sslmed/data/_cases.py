@@ -67,8 +67,9 @@ class Cases(Dataset[dict[str, Any]]):
         return list(dict.fromkeys([*self._images, *masks]))
 
     def check(self) -> None:
-        """Raise unless each mask has its image's size, by the files' headers."""
-        for image, files in zip(self._images, self._masks or (), strict=self._masks is not None):
+        """Raise unless each image has a readable header, and each mask its image's size by its own."""
+        masks = self._masks if self._masks is not None else [()] * len(self._images)
+        for image, files in zip(self._images, masks, strict=True):
             _check_sizes(image, files)
 
     def pixels(self, i: int) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from ._cases import Cases, find_root
 from ._pictures import pictures
-from .images import FORMATS, image_size
+from .images import FORMATS
 
 
 class TBUD(Cases):
@@ -69,11 +69,6 @@ class TBUD(Cases):
             if name == f"{before.parent.name}/{before.stem}":
                 raise ValueError(f"{path}: {before.name} has the same name; keep one of them")
         super().__init__(images, None, ids=ids, labels=labels, groups=None, size=size, fit=fit)
-
-    def check(self) -> None:
-        """Raise unless each image has a readable header."""
-        for path in self._images:
-            image_size(path)
 
 
 def _fits(folder: Path) -> bool:
