@@ -192,6 +192,24 @@ def test_it_is_a_metric_and_percentiles_are_ordered(a, b, c):
     assert ab < math.hypot(5, 5)
 
 
+@given(masks_, masks_, st.integers(0, 6), st.integers(0, 9))
+@settings(deadline=None, max_examples=40)
+def test_it_does_not_matter_where_in_the_image_the_masks_lie(a, b, down, right):
+    # also at the border of the image, where the outside counts as background
+    pads = (right, 9 - right, down, 6 - down)
+    moved = [torch.nn.functional.pad(mask, pads) for mask in (a, b)]
+    spacing = {"spacing_mm": (0.7, 1.9)}
+    for percentile in (100, 95):
+        here, there = (hausdorff(*pair, percentile=percentile, **spacing) for pair in ((a, b), moved))
+        torch.testing.assert_close(here, there)
+    torch.testing.assert_close(
+        average_surface_distance(a, b, **spacing), average_surface_distance(*moved, **spacing)
+    )
+    assert torch.equal(
+        surface_dice(a, b, tolerance_mm=2, **spacing), surface_dice(*moved, tolerance_mm=2, **spacing)
+    )
+
+
 def test_each_case_is_measured_alone_and_with_its_own_spacing():
     pred, target = blobs(4, 24, 30, seed=12), blobs(4, 24, 30, seed=13)
     spacing = torch.tensor([[1.0, 1.0], [0.2, 0.2], [0.1, 3.0], [2.0, 0.5]])
@@ -276,6 +294,18 @@ def test_two_pixels_by_hand(device):
     assert hausdorff(pred, target, **settings).item() == 6
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_edge_of_the_tolerance_is_within_wherever_the_points_are(dtype):
+    spacing = torch.tensor(
+        [[0.7, 0.4]], dtype=dtype
+    )  # one row and six columns: the root of 0.49 + 5.76 is 2.5
+    for row, column in itertools.product(range(0, 31, 5), range(0, 26, 5)):
+        corner = (0, 0), (31, 31)
+        pred, target = dots(*corner, (row, column)), dots(*corner, (row + 1, column + 6))
+        assert surface_dice(pred, target, tolerance_mm=2.5, spacing_mm=spacing).item() == 1
+    assert surface_dice(pred, target, tolerance_mm=2.4999, spacing_mm=spacing).item() < 1
+
+
 def test_both_directions_are_pooled():
     pred, target = dots((0, 0)), dots((0, 0), (0, 3), (0, 6))
     assert average_surface_distance(pred, target).item() == (0 + 0 + 3 + 6) / 4  # not (0 + 3) / 2
@@ -345,50 +375,76 @@ def test_bad_input_of_averages_and_shares():
         surface_dice(mask, mask, tolerance_mm="2")
 
 
-@pytest.mark.peers
-@pytest.mark.filterwarnings("ignore:monai.metrics.utils:FutureWarning")  # a keyword it deprecates itself
-@pytest.mark.parametrize("percentile", [None, 95, 50])
-@pytest.mark.parametrize("size", [(40, 52), (12, 18, 15)], ids=["image", "volume"])
-@pytest.mark.parametrize("scaled", [False, True], ids=["pixels", "mm"])
-def test_equals_monai(percentile, size, scaled):
-    from monai.metrics import compute_hausdorff_distance
+def hard_cases(*size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Blobs, some cut by the border; sparse and dense noise; thin lines, also along the border; full images."""
 
     def line(axis: int, at: int) -> torch.Tensor:
         mask = torch.zeros(1, *size, dtype=torch.bool)
         mask.select(axis, at)[..., 3] = True
         return mask
 
-    border = torch.ones(1, *size, dtype=torch.bool)
-    pred = torch.cat([blobs(6, *size, seed=16), noise(0.02, 1, *size, seed=17), line(1, 2), border, border])
-    target = torch.cat(
-        [blobs(6, *size, seed=18), noise(0.3, 1, *size, seed=19), line(1, 9), line(1, 0), border]
-    )
-    spacing = (0.7, 1.3, 0.4)[: len(size)] if scaled else None
-    theirs = compute_hausdorff_distance(
-        pred[:, None], target[:, None], include_background=True, percentile=percentile, spacing=spacing
-    )[:, 0]
-    ours = hausdorff(pred, target, percentile=percentile or 100, spacing_mm=spacing)
-    torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-5)
+    full = torch.ones(1, *size, dtype=torch.bool)
+    sparse, dense = noise(0.02, 2, *size, seed=17), noise(0.3, 1, *size, seed=19)
+    pairs = [
+        (blobs(6, *size, seed=16), blobs(6, *size, seed=18)),
+        (sparse[:1], dense),
+        (sparse[:1], sparse[1:]),
+        (sparse[1:], blobs(1, *size, seed=29)),
+        (line(1, 2), line(1, 9)),
+        (line(1, 9), line(2, 4)),
+        (full, line(1, 0)),
+        (full, blobs(1, *size, seed=30)),
+        (full, full),
+    ]
+    pred, target = zip(*pairs, strict=True)
+    return torch.cat(pred), torch.cat(target)
+
+
+def scales(scaling: str, count: int, dims: int) -> torch.Tensor | tuple[float, ...] | None:
+    """Spacing of pixels, of one grid for all cases, or of each case."""
+    if scaling == "pixels":
+        return None
+    own = 0.2 + 2 * torch.rand(count, dims, generator=torch.Generator().manual_seed(31))
+    return own if scaling == "mm of each case" else (0.7, 1.3, 0.4)[:dims]
 
 
 @pytest.mark.peers
-@pytest.mark.filterwarnings("ignore:monai.metrics.utils:FutureWarning")
+@pytest.mark.filterwarnings("ignore:monai.metrics.utils:FutureWarning")  # a keyword it deprecates itself
 @pytest.mark.parametrize("size", [(40, 52), (12, 18, 15)], ids=["image", "volume"])
-@pytest.mark.parametrize("scaled", [False, True], ids=["pixels", "mm"])
-def test_averages_and_shares_equal_monai(size, scaled):
-    from monai.metrics import compute_average_surface_distance, compute_surface_dice
+@pytest.mark.parametrize("scaling", ["pixels", "mm", "mm of each case"])
+class TestEqualsMonai:
+    @pytest.mark.parametrize("percentile", [None, 95, 50])
+    def test_hausdorff(self, percentile, size, scaling):
+        from monai.metrics import HausdorffDistanceMetric
 
-    full = torch.ones(1, *size, dtype=torch.bool)
-    speckle = noise(0.02, 2, *size, seed=26)
-    pred = torch.cat([blobs(6, *size, seed=27), speckle[:1], speckle[1:], full])
-    target = torch.cat([blobs(6, *size, seed=28), speckle[1:], blobs(1, *size, seed=29), full])
-    spacing = (0.7, 1.3, 0.4)[: len(size)] if scaled else None
-    channels = pred[:, None], target[:, None]
-    settings = {"include_background": True, "spacing": spacing}
-    theirs = compute_average_surface_distance(*channels, symmetric=True, **settings)[:, 0]
-    ours = average_surface_distance(pred, target, spacing_mm=spacing)
-    torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-5)
-    for tolerance in (0.0, 1.0, 2.5):
-        theirs = compute_surface_dice(*channels, class_thresholds=[tolerance], **settings)[:, 0]
+        pred, target = hard_cases(*size)
+        spacing = scales(scaling, len(pred), len(size))
+        metric = HausdorffDistanceMetric(include_background=True, percentile=percentile)
+        theirs = metric(pred[:, None], target[:, None], spacing=listed(spacing))[:, 0]
+        ours = hausdorff(pred, target, percentile=percentile or 100, spacing_mm=spacing)
+        torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-5)
+
+    def test_average_surface_distance(self, size, scaling):
+        from monai.metrics import SurfaceDistanceMetric
+
+        pred, target = hard_cases(*size)
+        spacing = scales(scaling, len(pred), len(size))
+        metric = SurfaceDistanceMetric(include_background=True, symmetric=True)
+        theirs = metric(pred[:, None], target[:, None], spacing=listed(spacing))[:, 0]
+        ours = average_surface_distance(pred, target, spacing_mm=spacing)
+        torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize("tolerance", [0.0, 1.0, 2.5])
+    def test_surface_dice(self, tolerance, size, scaling):
+        from monai.metrics import SurfaceDiceMetric
+
+        pred, target = hard_cases(*size)
+        spacing = scales(scaling, len(pred), len(size))
+        metric = SurfaceDiceMetric([tolerance], include_background=True)
+        theirs = metric(pred[:, None], target[:, None], spacing=listed(spacing))[:, 0]
         ours = surface_dice(pred, target, tolerance_mm=tolerance, spacing_mm=spacing)
         torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-5)
+
+
+def listed(spacing: torch.Tensor | tuple[float, ...] | None) -> list | tuple[float, ...] | None:
+    return spacing.tolist() if isinstance(spacing, torch.Tensor) else spacing

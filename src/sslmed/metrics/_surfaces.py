@@ -77,11 +77,14 @@ def _of_one(
 
 def _box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
     """Find the smallest box around the foreground; empty where there is none."""
-    box = []
+    box: tuple[slice, ...] = ()
     for axis in range(mask.ndim):
         hit = np.flatnonzero(mask.any(axis=tuple(k for k in range(mask.ndim) if k != axis)))
-        box.append(slice(hit[0], hit[-1] + 1) if len(hit) else slice(0, 0))
-    return tuple(box)
+        if not len(hit):
+            return (slice(0, 0),) * mask.ndim
+        box += (slice(hit[0], hit[-1] + 1),)
+        mask = mask[(..., box[-1], *[slice(None)] * (mask.ndim - axis - 1))]  # the other axes look at less
+    return box
 
 
 def _spacings(
