@@ -16,6 +16,7 @@ and `groups` tell the same without decoding an image; `labels` or `groups` is No
 | CAMUS            | echocardiograms, 2000      | three structures outlined | patient                   |
 | CovidLUS         | lung ultrasound, 241 clips | covid, pneumonia, viral, regular | patient or clip           |
 | INbreast         | mammograms, 410            | benign, malignant, normal | patient                   |
+| CBISDDSM         | mammograms, 3103           | benign, malignant         | patient                   |
 | Phantom          | synthetic breast ultrasound| benign, malignant, normal | each image its own        |
 | UnlabelledImages | any folder of images       | none                      | none                      |
 """
@@ -29,6 +30,7 @@ from .busbra import BUSBRA
 from .busi import BUSI
 from .cache import DiskCache
 from .camus import CAMUS
+from .cbis_ddsm import CBISDDSM
 from .covid_lus import CovidLUS
 from .decathlon import Decathlon
 from .dicom import read_dicom
@@ -46,6 +48,7 @@ __all__ = [
     "BUSBRA",
     "BUSI",
     "CAMUS",
+    "CBISDDSM",
     "MBUD",
     "QAMEBI",
     "TBUD",
