@@ -19,6 +19,15 @@ ROWS = [
     ("pocus_images/convex", "Pneu_Avi_über lung", "CC BY-NC -SA 4.0", "Yes", "convex", "nd"),
     ("data/pocus_videos/Linear", "Vir_prospective_file1", "CC BY 2.0", "Yes", "linear", ""),
     ("pocus_images/convex", "Cov_blines", "CC BY 4.0", "Yes", "convex", "36"),
+    (
+        "pocus_videos/linear/label_uncertain",
+        "Vir_or_Pneu_prospective_file4",
+        "CC BY 2.0",
+        "Yes",
+        "linear",
+        "116",
+    ),
+    ("data/data_with_artifacts", "Reg_Avi_mass", "CC BY-NC 4.0", "Yes", "convex", "154"),
     ("butterfly", "Cov-Butterfly-Skip Lesion", "None", "No", "convex", "15"),
 ]
 RAMP = np.arange(120, dtype=np.uint8).reshape(10, 12)
@@ -63,12 +72,12 @@ def frames(tmp_path: Path) -> Path:
         still(folder / f"convex/covid/Cov_light_mov6_frame{k:04}.png", k)
     still(folder / "convex/regular/Reg_pat1Image_132943_frame0000.png")
     still(folder / "convex/regular/Reg_pat1Image_133043_frame0000.png")
-    still(folder / "linear/pneumonia/Vir_or_Pneu_file4.png")
+    still(folder / "linear/pneumonia/Pneu_file4.png")
     rows = [
         ("Cov_light_mov6", "convex", "CC BY 4.0", "2"),
         ("Reg_pat1Image_132943", "convex", "CC BY 4.0", "1"),
         ("Reg_pat1Image_133043", "convex", "CC BY 4.0", "1"),
-        ("Vir_or_Pneu_file4", "linear", "CC BY 2.0", "1"),
+        ("Pneu_file4", "linear", "CC BY 2.0", "1"),
     ]
     with (folder / "sources.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("video_or_image", "probe", "licence", "frames"), *rows])
@@ -91,7 +100,7 @@ def test_the_repository(root: Path, up: bool) -> None:
         "convex/Pneu_Avi_über lung",
         "linear/reg_unknown",
         *["patient 36"] * 3,
-        *["linear/Vir_prospective_file1"] * 2,
+        *["patient 114"] * 2,
     ]
     assert data.licences == [
         "CC BY 4.0",
@@ -150,9 +159,9 @@ def test_a_folder_of_frames(frames: Path) -> None:
     assert data.groups == [
         "convex/Cov_light_mov6",
         "convex/Cov_light_mov6",
-        "Reg_pat1",
-        "Reg_pat1",
-        "linear/Vir_or_Pneu_file4",
+        "patient 4",
+        "patient 4",
+        "linear/Pneu_file4",
     ]
     assert data.counts == {"covid": 1, "pneumonia": 1, "viral": 0, "regular": 2}
     assert data.licences[-1] == "CC BY 2.0"

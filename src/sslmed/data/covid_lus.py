@@ -24,7 +24,20 @@ _PROBES = ("convex", "linear")
 _VIDEOS = {".gif", ".mp4", ".avi", ".mov", ".mpeg", ".mpg", ".m4v", ".wmv", ".webm"}
 _PREFIXES = {"cov": "covid", "pneu": "pneumonia", "vir": "viral", "reg": "regular"}
 _FRAME = re.compile(r"_frame_?\d+$")
-_VOLUNTEER = re.compile(r".*pat\d+(?=Image)")
+# Patients of several clips by the beginnings of their names, as the repository's table numbers them, for tables without
+# numbers. The last two are one: the table gives them other numbers but notes that they share a video.
+_PATIENTS = {
+    "reg_pat4image": 1,
+    "reg_pat3image": 2,
+    "reg_pat2image": 3,
+    "reg_pat1image": 4,
+    "reg_image_182": 4,
+    "reg_image_181": 10,
+    "cov_convex_volpecelli": 134,
+    "cov_oliviera_2020": 220,
+    "vir_prospective": 114,
+    "vir_or_pneu_prospective": 114,
+}
 
 
 class CovidLUS(Cases):
@@ -43,8 +56,8 @@ class CovidLUS(Cases):
 
     Known defects: labels are the sources', few with a test for the virus; the clips in `label_uncertain` are left out
     and listed in `skipped`. Classes come from different hospitals, scanners and websites, which a network may learn
-    instead of the disease. Several clips may show one patient: cases carry the table's patient number as group where it
-    has one, else the clip, so that `splits.group_split` keeps frames together.
+    instead of the disease. Several clips show one patient, some one video: cases carry the table's patient number as
+    group where it has one, else the clip, so split by group.
 
     Args:
         root: the `data` folder of the repository, or one of frames, or the parent.
@@ -168,9 +181,7 @@ class CovidLUS(Cases):
                 if known is None:
                     raise ValueError(f"{path}: a name beginning with Cov, Pneu, Vir or Reg was expected")
                 row = table.get((probe, clip.lower()), _Row(clip, UNSTATED))
-                volunteer = _VOLUNTEER.match(clip)
-                group = row.patient or (volunteer[0] if volunteer else f"{probe}/{clip}")
-                files.append(_File(path, probe, clip, known, row.licence, group))
+                files.append(_File(path, probe, clip, known, row.licence, _group(probe, clip, row)))
         return files
 
     def _readable(self, files: list[_File], skip: bool) -> list[_File]:
@@ -234,6 +245,12 @@ def _folders(root: Path) -> list[tuple[Path, str, str]]:
     return [entry for entry in folders if entry[0].is_dir()]
 
 
+def _group(probe: str, clip: str, row: _Row) -> str:
+    """Name the patient: by the table, or by the clip's name where several clips are known to show one."""
+    known = next((f"patient {n}" for start, n in _PATIENTS.items() if clip.lower().startswith(start)), "")
+    return known or row.patient or f"{probe}/{clip}"
+
+
 def _clip(path: Path) -> str:
     """Return the clip of `clip.mp4`, `clip.png`, `clip_frame0012.png` or `clip.gif_frame12.jpg`."""
     return _bare(_FRAME.sub("", path.stem))
@@ -271,9 +288,14 @@ def _repository_table(root: Path) -> dict[tuple[str, str], _Row]:
             clip=_bare(row["Filename"]),
             licence=_licence(row["License"]),
             patient=f"patient {number}" if number.isdigit() else "",
-            frames=int(row["InThisRepo"].strip().lower() == "yes" and "pocus_" in row["Current location"]),
+            frames=int(row["InThisRepo"].strip().lower() == "yes" and _used(row["Current location"])),
         )
     return table
+
+
+def _used(location: str) -> bool:
+    # Others are in "not used", "data_with_artifacts" and the like.
+    return "pocus_" in location and "uncertain" not in location
 
 
 def _frames_table(root: Path) -> dict[tuple[str, str], _Row]:
