@@ -201,6 +201,9 @@ def test_damage_is_named(root: Path, frames: Path) -> None:
     write_table(root, columns=["Name", *COLUMNS[1:]])
     with pytest.raises(ValueError, match="columns Current location, Filename"):
         CovidLUS(root)
+    (root / "dataset_metadata.csv").write_bytes(",".join(COLUMNS).encode() + b"\n\xe9")
+    with pytest.raises(ValueError, match=r"dataset_metadata\.csv: not a readable CSV table"):
+        CovidLUS(root)
     (frames / "sources.csv").write_text("video_or_image,probe,licence,frames\na,convex,CC BY 4.0,some\n")
     with pytest.raises(ValueError, match="a has frames 'some'"):
         CovidLUS(frames)

@@ -123,6 +123,8 @@ def spoil(root: Path, how: str) -> None:
         write_table(root, CASES | {"20587054": ("", "4d")})
     elif how == "commas":
         write_table(root, head=HEAD.replace(";", ","))
+    elif how == "latin":
+        (root / "INbreast.csv").write_bytes(HEAD.encode() + b"\n\xe9;;;;;20586934;;1")
     elif how == "no table":
         (root / "INbreast.csv").unlink()
     elif how == "name":
@@ -146,6 +148,7 @@ def spoil(root: Path, how: str) -> None:
         ("row", r"INbreast\.csv: no row for the images 20587054"),
         ("birads", "image 20587054 has Bi-Rads '4d'"),
         ("commas", "columns File Name and Bi-Rads with semicolons"),
+        ("latin", r"INbreast\.csv: not a readable CSV table"),
         ("no table", r"INbreast\.csv: the file is missing"),
         ("name", r"image\.dcm: a name such as"),
         ("twice", "a second file of image 20586934"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,28 +15,12 @@ import torch
 from .. import _checks
 from ._cases import Cases, find_root, shown, visible_files
 from ._gif import gif_frames, gif_shape
+from ._lung_tables import UNSTATED, VIDEOS, Clip, bare_name, frames_table, group_of, repository_table
 from .images import FORMATS, image_size, read_image
 
-UNSTATED = "none stated"
-
 _PROBES = ("convex", "linear")
-_VIDEOS = {".gif", ".mp4", ".avi", ".mov", ".mpeg", ".mpg", ".m4v", ".wmv", ".webm"}
 _PREFIXES = {"cov": "covid", "pneu": "pneumonia", "vir": "viral", "reg": "regular"}
 _FRAME = re.compile(r"_frame_?\d+$")
-# Patients of several clips by the beginnings of their names, as the repository's table numbers them, for tables without
-# numbers. The last two are one: the table gives them other numbers but notes that they share a video.
-_PATIENTS = {
-    "reg_pat4image": 1,
-    "reg_pat3image": 2,
-    "reg_pat2image": 3,
-    "reg_pat1image": 4,
-    "reg_image_182": 4,
-    "reg_image_181": 10,
-    "cov_convex_volpecelli": 134,
-    "cov_oliviera_2020": 220,
-    "vir_prospective": 114,
-    "vir_or_pneu_prospective": 114,
-}
 
 
 class CovidLUS(Cases):
@@ -54,8 +37,8 @@ class CovidLUS(Cases):
     `published` ones by class; part of these it does not hold but downloads by a script. So what is verified is that
     every clip which the table says to be there is there.
 
-    Known defects: labels are the sources', few with a test for the virus; the clips in `label_uncertain` are left out
-    and listed in `skipped`. Classes come from different hospitals, scanners and websites, which a network may learn
+    Known defects: labels are the sources', and the clips in `label_uncertain` are left out and
+    listed in `skipped`. Classes come from different hospitals, scanners and websites, which a network may learn
     instead of the disease. Several clips show one patient, some one video: cases carry the table's patient number as
     group where it has one, else the clip, so split by group.
 
@@ -107,7 +90,7 @@ class CovidLUS(Cases):
     ) -> None:
         skip = _checks.choice("videos", videos, ("error", "skip")) == "skip"
         self.root = find_root(root, "CovidLUS", "dataset_metadata.csv or sources.csv", _fits)
-        table = _repository_table(self.root) or _frames_table(self.root)
+        table = repository_table(self.root) or frames_table(self.root)
         self.skipped: dict[str, str] = {}
         found = self._listed(table)
         if not allow_partial:
@@ -166,12 +149,12 @@ class CovidLUS(Cases):
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
-    def _listed(self, table: Mapping[tuple[str, str], _Row]) -> list[_File]:
+    def _listed(self, table: Mapping[tuple[str, str], Clip]) -> list[_File]:
         """List images and videos with what names and table tell of them."""
         files = []
         for folder, probe, label in _folders(self.root):
             for path in visible_files(folder):
-                if path.suffix.lower() not in FORMATS and path.suffix.lower() not in _VIDEOS:
+                if path.suffix.lower() not in FORMATS and path.suffix.lower() not in VIDEOS:
                     continue
                 if label == "uncertain":
                     self.skipped[self._name(path)] = "label uncertain"
@@ -180,8 +163,8 @@ class CovidLUS(Cases):
                 known = label or next((v for k, v in _PREFIXES.items() if clip.lower().startswith(k)), None)
                 if known is None:
                     raise ValueError(f"{path}: a name beginning with Cov, Pneu, Vir or Reg was expected")
-                row = table.get((probe, clip.lower()), _Row(clip, UNSTATED))
-                files.append(_File(path, probe, clip, known, row.licence, _group(probe, clip, row)))
+                row = table.get((probe, clip.lower()), Clip(clip, UNSTATED))
+                files.append(_File(path, probe, clip, known, row.licence, group_of(probe, clip, row)))
         return files
 
     def _readable(self, files: list[_File], skip: bool) -> list[_File]:
@@ -200,16 +183,6 @@ class CovidLUS(Cases):
 
 
 @dataclass(frozen=True)
-class _Row:
-    """What a table says of a clip; `frames` is how many files it should have, `patient` empty if unknown."""
-
-    clip: str
-    licence: str
-    patient: str = ""
-    frames: int = 0
-
-
-@dataclass(frozen=True)
 class _File:
     path: Path
     probe: str
@@ -224,7 +197,7 @@ class _File:
 
     @property
     def video(self) -> bool:
-        return self.path.suffix.lower() in _VIDEOS
+        return self.path.suffix.lower() in VIDEOS
 
 
 def _fits(folder: Path) -> bool:
@@ -245,75 +218,14 @@ def _folders(root: Path) -> list[tuple[Path, str, str]]:
     return [entry for entry in folders if entry[0].is_dir()]
 
 
-def _group(probe: str, clip: str, row: _Row) -> str:
-    """Name the patient: by the table, or by the clip's name where several clips are known to show one."""
-    known = next((f"patient {n}" for start, n in _PATIENTS.items() if clip.lower().startswith(start)), "")
-    return known or row.patient or f"{probe}/{clip}"
-
-
 def _clip(path: Path) -> str:
     """Return the clip of `clip.mp4`, `clip.png`, `clip_frame0012.png` or `clip.gif_frame12.jpg`."""
-    return _bare(_FRAME.sub("", path.stem))
+    return bare_name(_FRAME.sub("", path.stem))
 
 
-def _bare(name: str) -> str:
-    stem, dot, ending = name.strip().rpartition(".")
-    return stem if f"{dot}{ending}".lower() in _VIDEOS | set(FORMATS) else name.strip()
-
-
-def _rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not set(reader.fieldnames or ()) >= columns:
-            raise ValueError(
-                f"{path}: columns {', '.join(sorted(columns))} were expected, got {reader.fieldnames}"
-            )
-        return [{key: value or "" for key, value in row.items() if isinstance(key, str)} for row in reader]
-
-
-def _licence(text: str) -> str:
-    # The repository's table has "CC BY-NC -SA 4.0".
-    text = " ".join(text.split()).replace(" -", "-")
-    return UNSTATED if text.lower() in ("", "none", "n.a.") else text
-
-
-def _repository_table(root: Path) -> dict[tuple[str, str], _Row]:
-    path = root / "dataset_metadata.csv"
-    if not path.is_file():
-        return {}
-    table = {}
-    for row in _rows(path, {"Filename", "License", "Probe", "InThisRepo", "Current location"}):
-        number = row.get("Patient ID / Name", "").strip()
-        table[row["Probe"].strip().lower(), _bare(row["Filename"]).lower()] = _Row(
-            clip=_bare(row["Filename"]),
-            licence=_licence(row["License"]),
-            patient=f"patient {number}" if number.isdigit() else "",
-            frames=int(row["InThisRepo"].strip().lower() == "yes" and _used(row["Current location"])),
-        )
-    return table
-
-
-def _used(location: str) -> bool:
-    # Others are in "not used", "data_with_artifacts" and the like.
-    return "pocus_" in location and "uncertain" not in location
-
-
-def _frames_table(root: Path) -> dict[tuple[str, str], _Row]:
-    path = root / "sources.csv"
-    table = {}
-    for row in _rows(path, {"video_or_image", "probe", "licence", "frames"}):
-        if not row["frames"].isdigit():
-            raise ValueError(
-                f"{path}: {row['video_or_image']} has frames {row['frames']!r}, a number was expected"
-            )
-        clip = row["video_or_image"]
-        table[row["probe"], clip.lower()] = _Row(clip, _licence(row["licence"]), frames=int(row["frames"]))
-    return table
-
-
-def _refuse_missing(root: Path, table: Mapping[tuple[str, str], _Row], files: Sequence[_File]) -> None:
+def _refuse_missing(root: Path, table: Mapping[tuple[str, str], Clip], files: Sequence[_File]) -> None:
     found = [(one.probe, one.clip.lower()) for one in files]
-    missing = [row.clip for key, row in table.items() if found.count(key) < row.frames]
+    missing = [row.name for key, row in table.items() if found.count(key) < row.frames]
     if missing:
         raise ValueError(
             f"{root} lacks {len(missing)} of the clips that its table lists, or frames of them: {shown(missing)}. "

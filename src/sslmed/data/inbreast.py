@@ -187,14 +187,18 @@ def _birads(root: Path) -> dict[str, str]:
         raise ValueError(
             f"{path}: the file is missing; if there is an INbreast.xls, save it as CSV with semicolons"
         )
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, delimiter=";")
-        if not set(reader.fieldnames or ()) >= _COLUMNS:
-            raise ValueError(
-                f"{path}: columns File Name and Bi-Rads with semicolons between were expected, got {reader.fieldnames}"
-            )
-        rows = [((row["File Name"] or "").strip(), (row["Bi-Rads"] or "").strip()) for row in reader]
-    table = {name: assessment for name, assessment in rows if name}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter=";")
+            head, rows = reader.fieldnames, list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a readable CSV table ({error})") from error
+    if not set(head or ()) >= _COLUMNS:
+        raise ValueError(
+            f"{path}: columns File Name and Bi-Rads with semicolons between were expected, got {head}"
+        )
+    cells = [((row["File Name"] or "").strip(), (row["Bi-Rads"] or "").strip()) for row in rows]
+    table = {name: assessment for name, assessment in cells if name}
     for name, assessment in table.items():
         try:
             birads_class(assessment)
