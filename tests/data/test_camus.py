@@ -79,6 +79,7 @@ def test_stills(root: Path, up: bool) -> None:
     assert data.ids[:4] == [f"patient0001_{name}" for name in ("2CH_ED", "2CH_ES", "4CH_ED", "4CH_ES")]
     assert data.groups == ["patient0001"] * 4 + ["patient0002"] * 4
     assert data.labels is None
+    assert data.counts == CAMUS.published
     assert len(data.files) == 16
     images, maps = picture(0, frames=3)
     item = data[1]

@@ -129,6 +129,14 @@ class CAMUS(Cases):
             self.ids = [f"{names[i]}#{k}" for i, k in self._items]
             self.groups = [groups[i] for i, _ in self._items]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of patients of each view as found."""
+        patients = {
+            view: {path.parent for path in self._images if f"_{view}_" in path.name} for view in _VIEWS
+        }
+        return {view: len(found) for view, found in patients.items()}
+
     def check(self) -> None:
         """Count the frames of each file; raise unless outlines have their image's size, by the headers."""
         self._counts = []
