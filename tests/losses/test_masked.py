@@ -98,6 +98,19 @@ def test_a_graph_cannot_look_and_says_nan() -> None:
     ).is_meta
 
 
+def test_transforms_of_torch_func(mask: torch.Tensor) -> None:
+    p, x, masks = images(), images(1), mask.clone()
+    masks[1] = False
+    each = torch.func.vmap(masked_l1)(p[:, None], x[:, None], masks[:, None])
+    torch.testing.assert_close(each[0], masked_l1(p[:1], x[:1], mask[:1]))
+    assert each[1].isnan()
+    shared = torch.func.vmap(masked_l1, in_dims=(0, 0, None))(p[:, None], x[:, None], mask[:1])
+    torch.testing.assert_close(shared[1], masked_l1(p[1:], x[1:], mask[:1]))
+    leaf = p.clone().requires_grad_()
+    masked_l1(leaf, x, mask).backward()
+    torch.testing.assert_close(torch.func.grad(masked_l1)(p, x, mask), leaf.grad)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_cuda_graph_records_the_loss() -> None:
     p, x, mask = images().cuda(), images(1).cuda(), torch.ones(2, 1, 4, 5, dtype=torch.bool, device="cuda")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .. import _checks
+from ._blocked import transformed
 from ._rows import widest
 
 _REDUCTIONS = ("masked", "sum", "mean_all")
@@ -41,8 +42,8 @@ def masked_l1(
 
     Note:
         To see whether a mask hides anything, reduction "masked" waits for an accelerator once a call. Graphs of
-        torch.compile and of CUDA cannot look at values: there the mean over nothing is nan, with a gradient of 0. The
-        other reductions never wait; with them an empty mask costs 0.
+        torch.compile and of CUDA cannot look at values, nor do transforms of torch.func: there the mean over nothing
+        is nan, with a gradient of 0. The other reductions never wait; with them an empty mask costs 0.
 
     Example:
         >>> import torch
@@ -76,9 +77,9 @@ def masked_l1(
 
 
 def _can_be_looked_at(x: torch.Tensor) -> bool:
-    """Whether the values of `x` may decide what to do: not in graphs, where there are none yet."""
+    """Whether the values of `x` may decide what to do: not in graphs, which have none yet, nor under vmap."""
     recorded = torch.compiler.is_compiling() or (x.is_cuda and torch.cuda.is_current_stream_capturing())
-    return not recorded and not x.is_meta
+    return not (recorded or transformed() or x.is_meta)
 
 
 class MaskedL1(nn.Module):
