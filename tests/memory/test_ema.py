@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
-from sslmed.memory import cosine_decay, update_ema
+from sslmed.memory import cosine_decay, ema, update_ema
+from sslmed.models import ResNetEncoder
 
 
 def network(seed: int, dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -129,6 +131,133 @@ def test_a_module_that_holds_itself_does_not_hang() -> None:
         net._modules["itself"] = net
     update_ema(target, online, decay=0.0)
     assert torch.equal(target[0].weight, online[0].weight)
+
+
+def quick_walk_serves(target: nn.Module, online: nn.Module) -> bool:
+    return ema._aligned(target, online) is not None
+
+
+@pytest.mark.parametrize("buffers", ["copy", "ema", "keep"])
+def test_the_quick_walk_equals_the_named_path(buffers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    online, quick = (ResNetEncoder("resnet18", width=8) for _ in range(2))
+    online(torch.randn(4, 1, 32, 32))
+    named = copy.deepcopy(quick)
+    assert quick_walk_serves(quick, online)
+    update_ema(quick, online, decay=0.9, buffers=buffers)
+    with monkeypatch.context() as patch:
+        patch.setattr(ema, "_aligned", lambda *_: None)
+        update_ema(named, online, decay=0.9, buffers=buffers)
+    for name, value in quick.state_dict().items():
+        assert torch.equal(value, named.state_dict()[name]), name
+
+
+class Shared(nn.Module):
+    """A leaf and a block used twice, and a weight with two names, in one order everywhere."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.leaf = self.leaf_again = nn.Linear(3, 3)
+        self.block = self.block_again = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+        self.tied, self.untied = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.tied.weight = self.untied.weight
+
+
+@pytest.mark.parametrize("buffers", ["copy", "ema"])
+def test_what_is_shared_moves_once(buffers: str) -> None:
+    target, online = Shared(0), Shared(1)
+    online.block(torch.randn(8, 2))
+    before, new = copy.deepcopy(target), online.state_dict()
+    update_ema(target, online, decay=0.75, buffers=buffers)
+    averaged = {name for name, _ in target.named_parameters(remove_duplicate=False)}
+    for name, value in target.state_dict().items():
+        old = before.state_dict()[name]
+        weight = 0.75 if name in averaged or (buffers == "ema" and value.is_floating_point()) else 0
+        torch.testing.assert_close(value, (weight * old + (1 - weight) * new[name]).to(value.dtype), msg=name)
+
+
+def test_sharing_on_one_side_is_refused() -> None:
+    shared, own = Shared(0), Shared(1)
+    own.leaf_again = copy.deepcopy(own.leaf)
+    with pytest.raises(ValueError, match=r"parameter leaf_again\.bias of online is not in target"):
+        update_ema(shared, own, decay=0.5)
+    with pytest.raises(ValueError, match=r"parameter leaf_again\.bias of target is not in online"):
+        update_ema(own, shared, decay=0.5)
+
+
+@pytest.mark.parametrize("module", [False, True])
+def test_none_on_both_sides_is_left_out(module: bool) -> None:
+    target, online = (nn.Sequential(nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2)) for _ in range(2))
+    for net in (target, online):
+        net[1].running_mean = None
+        if module:
+            net.register_module("none", None)
+    assert quick_walk_serves(target, online) is not module
+    update_ema(target, online, decay=0.0)
+    assert torch.equal(target[0].weight, online[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("empty", "named"),
+    [
+        (lambda net: setattr(net[0], "bias", None), r"parameter 0\.bias"),
+        (lambda net: setattr(net[1], "running_mean", None), r"buffer 1\.running_mean"),
+        (lambda net: net._modules.update({"0": None}), r"parameter 0\.bias"),
+    ],
+    ids=["parameter", "buffer", "module"],
+)
+def test_none_on_one_side_is_refused(empty: Callable[[nn.Module], object], named: str) -> None:
+    target, online = network(0), network(1)
+    before = copy.deepcopy(online.state_dict())
+    empty(target)
+    with pytest.raises(ValueError, match=f"{named} of online is not in target"):
+        update_ema(target, online, decay=0.5)
+    with pytest.raises(ValueError, match=f"{named} of target is not in online"):
+        update_ema(online, target, decay=0.5)
+    assert all(torch.equal(value, before[name]) for name, value in online.state_dict().items())
+
+
+def named_like(*names: str) -> nn.Module:
+    return nn.ModuleDict({name: nn.Linear(3, 3) for name in names})
+
+
+@pytest.mark.parametrize("names", [("a", "c"), ("b", "c"), ("a", "b", "c")])
+def test_other_names_of_equal_shapes_are_refused(names: tuple[str, ...]) -> None:
+    target, online = named_like("a", "b"), named_like(*names)
+    with pytest.raises(
+        ValueError, match=r"one architecture, but parameter [abc]\.bias of (target|online) is"
+    ):
+        update_ema(target, online, decay=0.5)
+    target, online = nn.Module(), nn.Module()
+    target.register_parameter("a", nn.Parameter(torch.zeros(3)))
+    online.register_parameter("b", nn.Parameter(torch.ones(3)))
+    with pytest.raises(ValueError, match="parameter a of target is not in online"):
+        update_ema(target, online, decay=0.5)
+    assert torch.equal(target.a, torch.zeros(3))
+
+
+def test_modules_in_another_order_are_paired_by_name() -> None:
+    target, online = named_like("a", "b"), named_like("b", "a")
+    update_ema(target, online, decay=0.0)
+    for name, value in target.state_dict().items():
+        assert torch.equal(value, online.state_dict()[name])
+    assert not torch.equal(target["a"].weight, target["b"].weight)
+
+
+def test_modules_swapped_between_calls_are_found() -> None:
+    target, online = network(0), network(1)
+    update_ema(target, online, decay=0.5)
+    left, kept = target[0], copy.deepcopy(target[0].state_dict())
+    target[0] = nn.Linear(4, 5).double()
+    online[0].bias = nn.Parameter(torch.full((5,), 7.0, dtype=torch.float64))
+    update_ema(target, online, decay=0.0)
+    assert torch.equal(target[0].weight, online[0].weight)
+    assert (target[0].bias == 7).all()
+    assert all(torch.equal(value, kept[name]) for name, value in left.state_dict().items())
+    online[0] = nn.Linear(4, 6).double()
+    with pytest.raises(ValueError, match=r"parameter 0\.weight is \(5, 4\) on cpu in target and \(6, 4\)"):
+        update_ema(target, online, decay=0.5)
 
 
 def test_errors_come_before_any_change() -> None:
