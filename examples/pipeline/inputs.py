@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections import Counter
@@ -81,13 +80,10 @@ def read(data: str, *, size: int, phantoms: int, seed: int, option: str = "--dat
     if not root.is_dir():
         raise NotADirectoryError(f"{option} {data} is a file; a folder was expected")
     source = os.path.relpath(root) if not root.is_absolute() else root.name
-    try:
-        if _holds(root, lambda folder: {"benign", "malignant", "normal"} & set(os.listdir(folder))):
-            return _collect("BUSI", source, BUSI(root, size=size, allow_partial=True))
-        if _holds(root, lambda folder: "bus_data.csv" in os.listdir(folder)):
-            return _collect("BUS-BRA", source, BUSBRA(root, size=size, allow_partial=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{option} {data}: the CSV file in it is no readable table ({error})") from error
+    if _holds(root, lambda folder: {"benign", "malignant", "normal"} & set(os.listdir(folder))):
+        return _collect("BUSI", source, BUSI(root, size=size, allow_partial=True))
+    if _holds(root, lambda folder: "bus_data.csv" in os.listdir(folder)):
+        return _collect("BUS-BRA", source, BUSBRA(root, size=size, allow_partial=True))
     scans = UnlabelledImages(root, size=size)
     masks = [name for name in scans.ids if _MASK.fullmatch(Path(name).stem)]
     if masks:

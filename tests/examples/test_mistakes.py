@@ -121,10 +121,11 @@ def test_the_option_at_fault_is_named(command: Command, arguments: list[str], me
     assert message in command.refuses(*arguments)
 
 
-def test_a_table_that_is_no_text_names_its_folder(command: Command, tmp_path: Path) -> None:
+def test_a_table_that_is_no_text_is_named(command: Command, tmp_path: Path) -> None:
     (tmp_path / "bra").mkdir()
     (tmp_path / "bra" / "bus_data.csv").write_bytes(b"\xff\xfe\x00")
-    assert f"--data {tmp_path / 'bra'}: the CSV file" in command.refuses("--data", tmp_path / "bra")
+    message = command.refuses("--data", tmp_path / "bra")
+    assert f"{tmp_path / 'bra' / 'bus_data.csv'}: the table is not UTF-8 text" in message
 
 
 def test_weights_that_do_not_serve_are_named(command: Command, tmp_path: Path) -> None:
