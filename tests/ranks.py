@@ -120,7 +120,9 @@ def loss_of(
     if kind == "info_nce with ids":
         return info_nce(z0, z1, ids=torch.arange(n) // 2, block_size=block_size)
     others = torch.tensor([[j for j in range(n) if j != i] for i in range(n)])
-    return nce(z0, z1, z1[others], population=50) if kind == "nce" else head(z0, z1, z1[others])
+    if kind == "nce":
+        return nce(z0, z1, z1[others], population=50)
+    return head(z0, z1, z1[others]) if kind == "relation" else share_of_loss(kind, z0, z1, head)
 
 
 def loss_and_gradients(
@@ -148,9 +150,9 @@ def share_of_loss(kind: str, z0: torch.Tensor, z1: torch.Tensor, head: nn.Module
         return head(z0, z1, queue)
     if kind == "perceptual":
         return perceptual(z0[..., None, None], z1[:, None, :, None, None])
-    if kind == "masked_l1, mean_all":
+    if kind.startswith("masked_l1"):
         images = z0[:, None, None], z1[:, None, None]
-        return masked_l1(*images, images[1] > 0, reduction="mean_all")
+        return masked_l1(*images, images[1] > 0, reduction=kind.removeprefix("masked_l1, "))
     return {"byol": byol, "negative_cosine": negative_cosine, "nt_xent": nt_xent}[kind](z0, z1)
 
 
@@ -170,12 +172,15 @@ def loss_and_gradients_without_gathering(
 def local_loss_and_gradients(
     f0: torch.Tensor, f1: torch.Tensor, counts: list[int] | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The local loss does not mix samples: equal shares of the batch only need DDP's mean."""
+    """The local loss does not mix samples: equal shares only need DDP's mean, uneven ones a gather too."""
     torch.manual_seed(0)
     net = nn.Conv2d(3, 4, 1).double()
     if counts is not None:
         f0, f1 = own_rows(f0, counts), own_rows(f1, counts)
-    loss = local_contrastive(net(f0), net(f1), region=1, negatives=f0.shape[2] * f0.shape[3] - 1)
+    maps = net(f0), net(f1)
+    if counts is not None and len(set(counts)) > 1:
+        maps = gather(maps[0]), gather(maps[1])
+    loss = local_contrastive(*maps, region=1, negatives=f0.shape[2] * f0.shape[3] - 1)
     loss.backward()
     both = torch.cat([loss.detach()[None], net.weight.grad.flatten()])
     if counts is not None:

@@ -24,11 +24,23 @@ def rows(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 SHARES = [[4, 4], [1, 7], [3, 3, 2], [5, 0, 3]]
-KINDS = ["nt_xent", "info_nce", "info_nce with a queue", "info_nce with ids", "nce", "relation"]
+KINDS = [
+    "nt_xent",
+    "info_nce",
+    "info_nce with a queue",
+    "info_nce with ids",
+    "nce",
+    "relation",
+    "relation with a bank",
+    "byol",
+    "negative_cosine",
+    "perceptual",
+    "masked_l1, masked",
+]
 
 
 @pytest.mark.ddp
-@pytest.mark.parametrize("counts", [[4, 4], [1, 7], [3, 3, 2]], ids=str)
+@pytest.mark.parametrize("counts", SHARES, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_equal_one_process_in_value_and_gradient(
     pool: ranks.Ranks, kind: str, counts: list[int]
@@ -88,10 +100,11 @@ def test_a_loss_of_own_rows_knows_nothing_of_ranks(pool: ranks.Ranks) -> None:
 
 
 @pytest.mark.ddp
-def test_the_local_loss_needs_no_gathering(pool: ranks.Ranks) -> None:
+@pytest.mark.parametrize("counts", [[2, 2], [1, 3]], ids=str)
+def test_the_local_loss_needs_gathering_for_uneven_shares_only(pool: ranks.Ranks, counts: list[int]) -> None:
     f0, f1 = rows(4, 3, 2, 3), rows(4, 3, 2, 3, seed=1)
     expected = ranks.local_loss_and_gradients(f0, f1, None)
-    for got in pool.run(2, ranks.local_loss_and_gradients, f0, f1, [2, 2]):
+    for got in pool.run(2, ranks.local_loss_and_gradients, f0, f1, counts):
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
 
 
@@ -125,7 +138,7 @@ def test_integers_are_gathered_too(pool: ranks.Ranks, dtype: torch.dtype) -> Non
 
 
 @pytest.mark.ddp
-@pytest.mark.parametrize("counts", [[4, 4], [1, 7], [3, 3, 2]], ids=str)
+@pytest.mark.parametrize("counts", SHARES, ids=str)
 def test_queues_and_banks_stay_identical(pool: ranks.Ranks, counts: list[int]) -> None:
     keys = rows(8, 4).float()
     expected = ranks.memories(keys, None)
@@ -175,6 +188,14 @@ SPOILED = {
     "no negatives": "ValueError: negatives must hold at least one row for each anchor, got shape (0, 4)",
     "keys": "ValueError: keys must have shape (N, 5), got (6, 4)",
 }
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("kind", ["features", "type"])
+def test_a_fault_of_one_rank_of_three_is_an_error_on_every_rank(pool: ranks.Ranks, kind: str) -> None:
+    for r, (message, after) in enumerate(pool.run(3, ranks.faults, kind)):
+        assert FAULTS[kind][r % 2] in message  # of the three, rank 1 is at fault
+        assert after.tolist() == [0, 1, 2]
 
 
 @pytest.mark.ddp

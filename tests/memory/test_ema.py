@@ -218,6 +218,15 @@ def test_none_on_one_side_is_refused(empty: Callable[[nn.Module], object], named
     assert all(torch.equal(value, before[name]) for name, value in online.state_dict().items())
 
 
+def test_none_under_another_name_on_each_side_is_refused() -> None:
+    target, online = nn.Module(), nn.Module()
+    for net, held in ((target, "b"), (online, "a")):
+        for name in "ab":
+            net.register_parameter(name, nn.Parameter(torch.ones(3)) if name == held else None)
+    with pytest.raises(ValueError, match="parameter a of online is not in target"):
+        update_ema(target, online, decay=0.5)
+
+
 def named_like(*names: str) -> nn.Module:
     return nn.ModuleDict({name: nn.Linear(3, 3) for name in names})
 

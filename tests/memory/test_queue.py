@@ -48,6 +48,13 @@ def test_five_five_five_into_eight() -> None:
     assert queue.count % 8 == 7
 
 
+def test_a_batch_across_the_wrap_loses_no_key() -> None:
+    queue = MomentumQueue(10, 3)
+    for start in (0, 7):
+        queue.enqueue(numbered(start, 7))
+    assert queue.negatives()[:, 0].tolist() == [10, 11, 12, 13, 4, 5, 6, 7, 8, 9]
+
+
 def test_an_empty_queue_gives_no_rows() -> None:
     queue = MomentumQueue(8, 3)
     assert len(queue) == 0
