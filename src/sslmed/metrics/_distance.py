@@ -33,16 +33,17 @@ def boundary_points(mask: npt.NDArray[np.bool_]) -> Points:
         (n, len(S)) indices in row-major order.
     """
     padded = np.zeros([n + 2 for n in mask.shape], dtype=bool)
-    centre = (slice(1, -1),) * mask.ndim
-    padded[centre] = mask
-    inside = mask.copy()
-    for axis in range(mask.ndim):
-        for start in (0, 2):
-            window = list(centre)
-            window[axis] = slice(start, start + mask.shape[axis])
-            inside &= padded[tuple(window)]
-    flat = np.flatnonzero(mask ^ inside)
-    return np.stack(np.unravel_index(flat, mask.shape), axis=1)
+    padded[(slice(1, -1),) * mask.ndim] = mask
+    # In one row, the neighbours along an axis are a fixed step away; one from the next line or slice is padding.
+    row, first = padded.ravel(), math.prod(padded.shape[1:])
+    end = len(row) - first
+    inside = row[: end - first] & row[2 * first :]
+    for axis in range(1, mask.ndim):
+        step = math.prod(padded.shape[axis + 1 :])
+        inside &= row[first - step : end - step]
+        inside &= row[first + step : end + step]
+    flat = np.flatnonzero(row[first:end] > inside) + first
+    return np.stack(np.unravel_index(flat, padded.shape), axis=1) - 1
 
 
 def nearest(a: Points, b: Points, spacing: Distances | None) -> tuple[Distances, Distances]:
@@ -94,9 +95,12 @@ def _scaled(points: Points, spacing: Distances | None) -> Distances:
 
 def _nearest_dense(a: Points, b: Points) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Squared distances of all pairs at once: |a|^2 - 2 a.b + |b|^2 as one matrix product of integers in float32."""
-    x, y = a.astype(np.float32), b.astype(np.float32)
-    ones_x, ones_y = np.ones((len(a), 1), np.float32), np.ones((len(b), 1), np.float32)
-    left = np.concatenate([x, (x**2).sum(1, keepdims=True), ones_x], axis=1)
-    right = np.concatenate([-2 * y, ones_y, (y**2).sum(1, keepdims=True)], axis=1)
-    square = left @ right.T
+    dims = a.shape[1]
+    left, right = np.ones((len(a), dims + 2), np.float32), np.ones((dims + 2, len(b)), np.float32)
+    x, y = left[:, :dims], right[:dims]
+    x[:], y[:] = a, b.T
+    np.einsum("nd,nd->n", x, x, out=left[:, dims])
+    np.einsum("dm,dm->m", y, y, out=right[-1])
+    y *= -2
+    square = left @ right
     return square.min(axis=1), square.min(axis=0)

@@ -83,7 +83,7 @@ def _box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
         if not len(hit):
             return (slice(0, 0),) * mask.ndim
         box += (slice(hit[0], hit[-1] + 1),)
-        mask = mask[(..., box[-1], *[slice(None)] * (mask.ndim - axis - 1))]  # the other axes look at less
+        mask = mask[(slice(None),) * axis + box[-1:]]  # the other axes look at less
     return box
 
 
