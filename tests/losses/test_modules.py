@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from collections.abc import Callable
 
@@ -91,3 +92,25 @@ def test_the_learnable_head_takes_any_batch_size_too() -> None:
     for n in (8, 5, 2, 1):
         assert head(*pair(n), rows(7, 6, seed=2)).isfinite()
     assert head.state_dict().keys() == dict(head.named_parameters()).keys()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_integers_and_rows_that_do_not_fit_are_refused_by_name(name: str) -> None:
+    module, function, inputs = CASES[name]
+    x = inputs(4)
+    named = [each for each in inspect.signature(type(module).forward).parameters if each != "self"]
+    for place, argument in enumerate(named[: len(x)]):
+        if x[place].dtype == torch.bool:
+            continue
+        with pytest.raises(TypeError, match=f"^{argument} must be a floating point tensor, got torch.int64"):
+            called(module, (*x[:place], x[place].long(), *x[place + 1 :]))
+    for call in (function, lambda *y: called(module, y)):
+        with pytest.raises(ValueError, match=rf"{named[0]}|{named[1]}"):
+            call(x[0], x[1][:3], *x[2:])
+
+
+def test_noise_contrastive_estimation_needs_negatives() -> None:
+    with pytest.raises(ValueError, match=r"negatives must hold at least one row.*\(4, 0, 6\)"):
+        nce(*pair(4), rows(4, 0, 6), population=50)
+    with pytest.raises(ValueError, match=r"negatives must have shape \(N, K, D\).*\(3, 2, 6\)"):
+        nce(*pair(4), rows(3, 2, 6), population=50)
