@@ -1,0 +1,66 @@
+"""Several processes that run one program together, as torchrun starts them; everything here works with one as well."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from sslmed.distributed import rank, world_size
+
+__all__ = ["agree", "barrier", "rank", "share", "start", "world_size"]
+
+T = TypeVar("T")
+
+
+def start() -> None:
+    """Join the processes that torchrun started, if it did; only the first of them prints from now on.
+
+    Lightning's Trainer finds the group and uses it.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if rank() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def agree(value: T) -> T:
+    """The first process's value, on every process: files may appear between two looks."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def share(count: int | Tensor, *, device: torch.device | str | None = None) -> Tensor:
+    """Weight of a mean over `count` terms of this process, so that the mean over processes is that over all terms.
+
+    DistributedDataParallel averages gradients with equal weights, while a batch need not divide evenly.
+
+    Args:
+        count: terms of this process's mean: cases, or pixels.
+        device: where the result is wanted; that of `count` if it is a tensor.
+
+    Returns:
+        Processes x count / sum of the counts, a scalar; 1 for one process.
+    """
+    own = torch.as_tensor(count, dtype=torch.float64, device=device)
+    if world_size() == 1:
+        return torch.ones((), device=own.device)
+    total = own.clone()
+    dist.all_reduce(total)
+    return (world_size() * own / total).float()
