@@ -23,8 +23,10 @@ PLAIN_ELEMENTS = 2**14  # similarities up to which the plain expression is the f
 
 def plain_is_better(elements: int, block_size: int | None) -> bool:
     """Whether the plain expression serves: few similarities and no block size asked for, or no kernel allowed."""
-    small = block_size is None and elements <= PLAIN_ELEMENTS
-    return small or torch.compiler.is_compiling() or transformed()
+    # Asked in this order, a graph is not specialised to batches on one side of PLAIN_ELEMENTS.
+    if torch.compiler.is_compiling() or transformed():
+        return True
+    return block_size is None and elements <= PLAIN_ELEMENTS
 
 
 def transformed() -> bool:

@@ -80,10 +80,11 @@ def unit_rows(x: torch.Tensor) -> torch.Tensor:
 
     `F.normalize` divides a row of zeros by 1e-12, and so multiplies its gradient by 1e12, and it squares
     entries that may underflow. Here rows are first scaled by their largest entry. The result does not depend
-    on that scale, so no gradient needs to pass through it.
+    on that scale, so no gradient needs to pass through it. The square of the length, unlike the length itself,
+    has finite derivatives of all orders at a row of zeros.
     """
     largest = x.detach().abs().amax(dim=-1, keepdim=True)
     zero = largest == 0
     x = x / largest.masked_fill(zero, 1)
-    length: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x * length.masked_fill(zero, 1).reciprocal()  # its backward takes half the passes of a quotient's
+    squared = x.square().sum(dim=-1, keepdim=True).masked_fill(zero, 1)
+    return x * squared.rsqrt()  # its backward takes half the passes of a quotient's

@@ -89,9 +89,8 @@ class _Shared(Function):
         # or a second derivative.
         queue = negatives, negative_ids
         ctx.queue = None if ctx.needs_input_grad[1] else (*queue, [_version(x) for x in queue])
-        ctx.save_for_backward(
-            query, ids, average, total, top, *(queue if ctx.queue is None else (None, None))
-        )
+        late = queue if ctx.queue is None else (None, None)
+        ctx.save_for_backward(*map(_savable, (query, ids, average, total, top, *late)))
         return result
 
     @staticmethod
@@ -136,6 +135,11 @@ def _plain_gradients(ctx: Any, incoming: torch.Tensor) -> Gradients:
     exact = iter(torch.autograd.grad(plain, inputs, incoming, create_graph=again))
     to_query, to_negatives = (next(exact) if wanted else None for wanted in needed)
     return to_query, to_negatives
+
+
+def _savable(x: torch.Tensor | None) -> torch.Tensor | None:
+    """`x` as autograd can save it: tensors of inference mode are copied."""
+    return x.clone() if x is not None and x.is_inference() else x
 
 
 def _version(x: torch.Tensor | None) -> int | None:
