@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sslmed import augment, plots
+from sslmed import augment, metrics, plots
 from sslmed.plots.galleries import _spectrum
 
 
@@ -282,6 +282,188 @@ def test_metric_strip_draws_every_case_and_the_quartiles():
     assert len(pixels(figure))
     with pytest.raises(ValueError, match=r"values\['m'\] must have shape \(N,\)"):
         plots.metric_strip({"m": []}, xlabel="Dice")
+
+
+CLASSES = ["benign", "malignant", "normal"]
+
+
+@pytest.fixture
+def scored() -> tuple[np.ndarray, np.ndarray]:
+    """Scores with many ties, and classes."""
+    rng = np.random.default_rng(1)
+    target = rng.choice(3, 60, p=[0.5, 0.4, 0.1])
+    return np.round(rng.random((60, 3)) + 0.4 * np.eye(3)[target], 1), target
+
+
+def slow_rates(scores, positive):
+    """(false positive rate, true positive rate, precision) at every threshold, by counting."""
+    points = []
+    for threshold in [np.inf, *sorted(set(scores), reverse=True)]:
+        called = scores >= threshold
+        hits, alarms = int((called & positive).sum()), int((called & ~positive).sum())
+        precision = hits / (hits + alarms) if hits + alarms else np.nan
+        points.append((alarms / (~positive).sum(), hits / positive.sum(), precision))
+    return np.array(points).T
+
+
+def test_roc_and_precision_recall_lines_against_counting(scored):
+    scores, target = scored
+    roc, pr = (f(scores, target, classes=CLASSES) for f in (plots.roc_curves, plots.precision_recall_curves))
+    lines = roc.axes[0].lines[1:], pr.axes[0].lines[1::2]
+    for k in range(3):
+        alarms, hits, precision = slow_rates(scores[:, k], target == k)
+        np.testing.assert_allclose(lines[0][k].get_data(), (alarms, hits))
+        np.testing.assert_allclose(lines[1][k].get_xdata(), hits)
+        np.testing.assert_allclose(lines[1][k].get_ydata()[1:], precision[1:])
+    assert len(pixels(roc))
+    assert len(pixels(pr))
+
+
+def test_areas_under_the_lines_are_those_of_the_metrics(scored):
+    scores, target = scored
+    roc, pr = (f(scores, target, classes=CLASSES) for f in (plots.roc_curves, plots.precision_recall_curves))
+    x, y = torch.tensor(scores), torch.tensor(target)
+    for k, (area, step) in enumerate(
+        zip(metrics.roc_auc(x, y), metrics.average_precision(x, y), strict=True)
+    ):
+        alarms, hits = roc.axes[0].lines[1 + k].get_data()
+        assert (np.diff(alarms) * (hits[1:] + hits[:-1]) / 2).sum() == pytest.approx(float(area))
+        recall, precision = pr.axes[0].lines[1 + 2 * k].get_data()
+        assert (np.diff(recall) * precision[1:]).sum() == pytest.approx(float(step))
+
+
+def test_classes_without_cases_have_no_line_and_say_so(scored):
+    scores, target = scored
+    kept = target < 2
+    for f in (plots.roc_curves, plots.precision_recall_curves):
+        figure = f(scores[kept], target[kept], classes=CLASSES, areas=[0.5, 0.25, None])
+        words = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert words == ["benign, area 0.500", "malignant, area 0.250", "normal: no line"]
+        assert len(figure.legends[0].legend_handles) == 3
+    only = plots.roc_curves(scores[:2], np.array([0, 0]), classes=CLASSES)
+    assert only.legends[0].get_texts()[0].get_text() == "benign: no line"
+
+
+@pytest.mark.parametrize("draw", [plots.roc_curves, plots.precision_recall_curves])
+@pytest.mark.parametrize(
+    ("scores", "target", "words", "error", "match"),
+    [
+        (np.zeros((2, 3), int), [0, 1], {}, TypeError, "scores must be floating point"),
+        (np.zeros((2, 3)), [0.0, 1.0], {}, TypeError, "target must be integers"),
+        (np.zeros((2, 2)), [0, 1], {}, ValueError, r"scores must have shape \(N, 3\)"),
+        (np.zeros((2, 3)), [0, 1, 1], {}, ValueError, "scores has 2, target has 3"),
+        (np.full((2, 3), np.nan), [0, 1], {}, ValueError, "scores must be numbers, got NaN"),
+        (np.zeros((2, 3)), [0, 3], {}, ValueError, r"target must lie in 0\.\.2, got 0 to 3"),
+        (np.zeros((2, 3)), [0, 1], {"areas": [1.0]}, ValueError, "areas must have 3 entries"),
+    ],
+)
+def test_class_curves_refuse(draw, scores, target, words, error, match):
+    with pytest.raises(error, match=match):
+        draw(scores, target, classes=CLASSES, **words)
+
+
+def test_confusion_matrix_shows_counts_and_shares_of_the_rows():
+    counts = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
+    figure = plots.confusion_matrix(counts, classes=CLASSES, title="a $method_")
+    (axes,) = figure.axes
+    words = [text.get_text() for text in axes.texts]
+    assert words == ["6\n75 %", "2\n25 %", "0\n0 %", "1\n25 %", "3\n75 %", "0\n0 %", *["0\n\N{EN DASH}"] * 3]
+    np.testing.assert_allclose(axes.images[0].get_array()[:2], counts[:2] / counts[:2].sum(1, keepdims=True))
+    assert axes.get_title() == "a $method_"
+    assert len(pixels(figure))
+    with pytest.raises(TypeError, match="counts must be integers, got float64"):
+        plots.confusion_matrix(counts / 2, classes=CLASSES)
+    with pytest.raises(ValueError, match=r"counts must be a \(3, 3\) table"):
+        plots.confusion_matrix(counts[:2], classes=CLASSES)
+    with pytest.raises(ValueError, match=r"counts must be a \(3, 3\) table"):
+        plots.confusion_matrix(-counts, classes=CLASSES)
+
+
+def test_embedding_draws_every_point_in_its_labels_colour():
+    xy = np.random.default_rng(0).normal(size=(9, 2))
+    labels = np.array(["b", "a", "", "b", "a", "b", "b", "b", "a"])
+    figure = plots.embedding(torch.tensor(xy), labels)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["no label (1)", "a (3)", "b (5)"]
+    for name, dots in zip(("", "a", "b"), axes.collections, strict=True):
+        np.testing.assert_allclose(dots.get_offsets(), xy[labels == name])
+    colours = {tuple(dots.get_facecolor()[0]) for dots in axes.collections}
+    assert len(colours) == 3
+    assert len(pixels(figure))
+    with pytest.raises(ValueError, match=r"xy must be finite numbers of shape \(N, 2\)"):
+        plots.embedding(xy[:, :1], labels)
+    with pytest.raises(ValueError, match="xy must be finite"):
+        plots.embedding(xy * np.nan, labels)
+    with pytest.raises(ValueError, match="labels has 2"):
+        plots.embedding(xy, ["a", "b"])
+
+
+def test_view_gallery_takes_views_of_another_size():
+    images = torch.rand(2, 1, 12, 16, generator=torch.Generator().manual_seed(0))
+    views = np.random.default_rng(0).random((2, 2, 8, 8), dtype=np.float32)
+    figure = plots.view_gallery(images, *views, heads=("image", "a", "b"), titles=["one", "two"])
+    shown = [axes.images[0].get_array() for axes in figure.axes]
+    np.testing.assert_array_equal(shown[3], images[1, 0])
+    np.testing.assert_array_equal(shown[5], views[1, 1])
+    assert {"image", "a", "b", "one", "two"} == {text.get_text() for text in figure.texts}
+    assert len(pixels(figure))
+    with pytest.raises(ValueError, match="view1 has 1"):
+        plots.view_gallery(images, views[0], views[1, :1])
+    with pytest.raises(ValueError, match="titles must have 2 entries"):
+        plots.view_gallery(images, *views, titles=["one"])
+    with pytest.raises(ValueError, match="heads must have 3 entries"):
+        plots.view_gallery(images, *views, heads=("a", "b"))
+
+
+@pytest.mark.parametrize("log2", [False, True])
+def test_label_curves_draw_means_and_bars(log2):
+    lines = {"a": ([8, 1, 2], [0.8, 0.1, 0.2], [0.08, 0.01, np.nan]), "b": ([4], [0.5], None)}
+    figure = plots.label_curves(lines, xlabel="volumes", ylabel="Dice", log2=log2)
+    (axes,) = figure.axes
+    first, second = axes.containers
+    np.testing.assert_allclose(first.lines[0].get_ydata(), [0.1, 0.2, 0.8])
+    assert (np.abs(np.log2(first.lines[0].get_xdata()) - [0, 1, 3]) < 0.1).all() or not log2
+    spans = [np.ptp(segment[:, 1]) for segment in first.lines[2][0].get_segments()]
+    np.testing.assert_allclose(spans, [0.02, 0, 0.16], atol=1e-12)
+    assert not second.lines[2]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "4", "8"]
+    assert len(pixels(figure))
+
+
+def test_label_curves_refuse():
+    def draw(*line, **words):
+        return plots.label_curves({"a": line}, xlabel="", ylabel="", **words)
+
+    with pytest.raises(ValueError, match="at least one method"):
+        plots.label_curves({}, xlabel="", ylabel="")
+    with pytest.raises(ValueError, match=r"lines\['a'\] must be sequences of one length"):
+        draw([1, 2], [0.1, 0.2], [0.1])
+    with pytest.raises(ValueError, match=r"lines\['a'\] must be sequences of one length"):
+        draw([], [], None)
+    with pytest.raises(ValueError, match="must have amounts above 0 with log2, got 0"):
+        draw([0, 1], [0.1, 0.2], None, log2=True)
+
+
+@pytest.mark.parametrize("sharey", [False, True])
+@pytest.mark.parametrize("count", [1, 4, 17])
+def test_curve_panels_give_each_method_its_own(count, sharey):
+    panels = {
+        f"method {k}": {f"seed {s}": (range(3), [k, k + s, 2 * k]) for s in range(2)} for k in range(count)
+    }
+    figure = plots.curve_panels(panels, ylabel="loss", sharey=sharey)
+    assert [axes.get_title() for axes in figure.axes] == list(panels)
+    np.testing.assert_array_equal(figure.axes[-1].lines[1].get_ydata(), [count - 1, count, 2 * count - 2])
+    assert len({axes.get_ylim() for axes in figure.axes}) == (1 if sharey else count)
+    assert len(pixels(figure))
+
+
+def test_curve_panels_refuse():
+    with pytest.raises(ValueError, match="at least one panel"):
+        plots.curve_panels({})
+    with pytest.raises(ValueError, match="at least one run"):
+        plots.curve_panels({"a": {}})
+    with pytest.raises(ValueError, match=r"panels\['a'\]\['b'\] must be two sequences of one length"):
+        plots.curve_panels({"a": {"b": ([0, 1], [1.0])}})
 
 
 def test_pictures_are_the_same_under_the_callers_settings():

@@ -1,4 +1,4 @@
-"""Pictures for reports: overlays, galleries, curves and per-case strips (extra `plots`).
+"""Pictures for reports: overlays, galleries, curves, classification and per-case strips (extra `plots`).
 
 Every function builds a `matplotlib.figure.Figure` of its own: no pyplot, no display, no figure left open, so
 they run in a training job and in a notebook alike. matplotlib is imported on the first call.
@@ -14,20 +14,33 @@ from __future__ import annotations
 
 from ._style import save
 from .charts import curves, metric_strip
+from .classes import precision_recall_curves, roc_curves
+from .confusion import confusion_matrix
 from .galleries import filter_gallery, jigsaw_gallery
+from .labels import label_curves
+from .multiples import curve_panels
 from .overlays import FN, FP, TP, overlay, overlay_grid
+from .pairs import view_gallery
 from .previews import preview
+from .representation import embedding
 
 __all__ = [
     "FN",
     "FP",
     "TP",
+    "confusion_matrix",
+    "curve_panels",
     "curves",
+    "embedding",
     "filter_gallery",
     "jigsaw_gallery",
+    "label_curves",
     "metric_strip",
     "overlay",
     "overlay_grid",
+    "precision_recall_curves",
     "preview",
+    "roc_curves",
     "save",
+    "view_gallery",
 ]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 INK, MUTED, LINE = "#1d2733", "#5b6776", "#dde2e8"
 # Okabe and Ito's palette without its yellow, which white paper swallows.
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#1d2733")
+# Four dashes against seven colours: 28 lines of which no two are drawn alike.
+DASHES: Any = ("-", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5)))
 
 _STYLE: Any = {
     "font.family": "sans-serif",
@@ -65,6 +67,15 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return run
+
+
+def settle(figure: Figure) -> None:
+    """Make the tick labels now: matplotlib would make them while saving, in whatever style is set then."""
+    import matplotlib
+
+    for axes in figure.axes:
+        axes.tick_params(labelsize=matplotlib.rcParams["xtick.labelsize"])
+    figure.draw_without_rendering()
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, dpi: float = 150.0) -> Path:

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._inputs import Array, array
-from ._style import CYCLE, INK, styled
+from ._style import CYCLE, DASHES, INK, settle, styled
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
-
-_DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5)))
 
 
 @styled
@@ -69,7 +67,7 @@ def curves(
             xs,
             ys,
             color=CYCLE[k % len(CYCLE)],
-            linestyle=_DASHES[k % len(_DASHES)],
+            linestyle=DASHES[k % len(DASHES)],
             linewidth=1.5,
             marker="o" if len(xs) <= 25 else None,
             markersize=2.8,
@@ -83,7 +81,7 @@ def curves(
     figure.legend(
         list(handles.values()), list(handles), loc="outside lower left", ncols=columns, handlelength=2.6
     )
-    _settle(figure)
+    settle(figure)
     return figure
 
 
@@ -147,14 +145,5 @@ def metric_strip(
     axes.set_xlabel(xlabel)
     if xlim is not None:
         axes.set_xlim(*xlim)
-    _settle(figure)
+    settle(figure)
     return figure
-
-
-def _settle(figure: Figure) -> None:
-    """Make the tick labels now: matplotlib would make them while saving, in whatever style is set then."""
-    import matplotlib
-
-    for axes in figure.axes:
-        axes.tick_params(labelsize=matplotlib.rcParams["xtick.labelsize"])
-    figure.draw_without_rendering()
