@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,24 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset, TensorDataset
 
-from pipeline import cli
+from pipeline import cli, study, tables
+from pipeline.experiment import Experiment, Paper, shown_cases
+from pipeline.material import TRAIN, Wanted
 from pipeline.pretext import fill_bank, spread
-from pipeline.segmentation_study import Paper, SegmentationStudy
+from pipeline.runs import read_csv, sha256
+from pipeline.segmentation import Segmentation
+from pipeline.sets import Source
 from pipeline.training import Fit
+from pipeline.tuning import Tuning
 from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, MultiView, views
 from sslmed.augment.functional import band_stop_mask, split_patches
+from sslmed.data import Phantom
 from sslmed.losses import InfoNCE, Perceptual, RelationContrastive
 from sslmed.memory import MemoryBank
-from sslmed.models import ImageHead, PatchHead, ResNetEncoder
+from sslmed.models import ImageHead, PatchHead, ResNetEncoder, ResUNet, load_encoder
 
 JIGSAWS = ("jig", "jig+freq", "cp-jig", "cp-jig+freq")
 LOSSES = ("pirl", "pirl+percep", "rcl", "rcl+percep")
@@ -64,8 +72,12 @@ class Constants:
     lam_pirl: float = 0.75  # Eq. 13, IV-B: NCE against perceptual
     temperature: float = 0.07  # PIRL, which III-D refers to
     patch_head: str = "concat_linear"  # III-B: "features from each patch" concatenated, then linear
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)  # Table I: training, validation, test
     sgd_momentum: float = 0.9  # [ours] PIRL's
     weight_decay: float = 1e-4  # [ours] PIRL's
+
+
+TUNING = Tuning(lr=1e-3, end=1e-6, power=0.9, schedule="poly")  # IV-B
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +93,7 @@ class Preset:
     pretext: Fit
     finetune: Fit
     pretext_lr: dict[str, float]
-    finetune_lr: tuple[float, float] = (1e-3, 1e-6)  # IV-B
-    finetune_power: float = 0.9  # IV-B
+    tuning: Tuning = TUNING
     constants: Constants = Constants()
 
 
@@ -212,15 +223,134 @@ def gallery(images: Tensor, preset: Preset) -> dict[str, np.ndarray]:
     }
 
 
-PAPER = Paper(
-    citation="Ellis et al., A Self-Supervised Framework for Improved Generalisability in Ultrasound B-mode Image "
-    "Segmentation",
-    title="Relation contrastive pretraining for breast ultrasound segmentation",
-    results=Path(__file__).parent / "papers" / "ultrasound_relation.csv",
-    pretext=RelationPretext,
-    gallery=gallery,
-    pick_results=lambda name: "BUSI",  # the paper's largest set; the phantom and BUS-BRA stand beside it
-)
+WORDS = {
+    "jig": ("Jig", "The image is cut into square patches, which are shuffled."),
+    "jig+freq": ("Jig+Freq", "Before cutting, a ring of spatial frequencies is removed (band-stop filter); then the "
+                 "patches are shuffled."),
+    "cp-jig": ("CP-Jig", "Cross-patch jigsaw: one row and one column of patches, a cross, stay where they are as "
+               "context, at most mirrored along their strip; the other patches are shuffled among themselves."),
+    "cp-jig+freq": ("CP-Jig+Freq", "Cross-patch jigsaw after the band-stop filter."),
+    "pirl": ("PIRL", "The network learns to give an image and its shuffled version the same description, and other "
+             "images another one (contrastive loss with a memory of all training images)."),
+    "pirl+percep": ("PIRL+percep", "As PIRL, and features inside the network must agree as well (perceptual loss)."),
+    "rcl": ("RCL", "Relation contrastive loss: a second small network learns to judge whether two descriptions "
+            "belong to the same image."),
+    "rcl+percep": ("RCL+percep", "As RCL, and features inside the network must agree as well (perceptual loss)."),
+}  # fmt: skip
+DISPLAY = {"supervised": "Supervised only"} | {
+    method: " · ".join(WORDS[part][0] for part in method.split("/")) for method in METHODS[1:]
+}
+RESULTS = Path(__file__).parent / "papers" / "ultrasound_relation.csv"
+COLUMNS = {"dice": "dsc", "jaccard": "jc", "hausdorff": "hd", "precision": "ppv", "recall": "rec"}
+POOL = "pretext-data"
+
+
+class UltrasoundRelation(Experiment):
+    """The paper's grid of methods on one set of breast ultrasound."""
+
+    paper = Paper(
+        citation="Ellis et al., A Self-Supervised Framework for Improved Generalisability in Ultrasound B-mode Image "
+        "Segmentation",
+        title="Relation contrastive pretraining for breast ultrasound segmentation",
+        display=DISPLAY,
+        words=WORDS,
+        proposed=METHODS[-1],
+        baselines=("supervised", "jig/pirl"),
+    )
+
+    def check(self) -> None:
+        """Options that need another, and weights that do not serve."""
+        args, preset = self.args, self.preset
+        if args.leave_out_copies and args.pretext_data is None:
+            raise ValueError("--leave-out-copies is about --pretext-data, which was not given")
+        if args.weights is not None:
+            try:
+                load_encoder(ResNetEncoder(preset.encoder, width=preset.width), args.weights)
+            except (ValueError, TypeError) as error:
+                raise ValueError(
+                    f"--weights {args.weights} for a {preset.encoder} of width {preset.width}: {error}"
+                ) from error
+
+    def arguments(self) -> dict[str, Any]:
+        """What was read, and the weights by their hash."""
+        args, material = self.args, self.materials[""]
+        pool = material.pools.get(POOL)
+        return {
+            "data": material.large.source,
+            "pretext_data": pool and pool.source,
+            "leave_out_copies": args.leave_out_copies,
+            "weights": args.weights and args.weights.name,
+            "weights_sha256": args.weights and sha256(args.weights),
+        }
+
+    def wanted(self) -> Sequence[Wanted]:
+        """One set, and perhaps another to learn the pretext from."""
+        args, preset = self.args, self.preset
+        phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
+        pools = {} if args.pretext_data is None else {
+            POOL: Source("--pretext-data", args.pretext_data, phantoms[1])
+        }  # fmt: skip
+        return [
+            Wanted(
+                Source("--data", args.data, phantoms[0]), crop=preset.crop, size=preset.size,
+                fractions=preset.constants.fractions, labels=args.labels, seeds=args.seeds, pools=pools,
+                mixes={"": (POOL,) if pools else (TRAIN,)}, leave_out_copies=args.leave_out_copies,
+            )
+        ]  # fmt: skip
+
+    def method(self, cell: study.Cell, data: TensorDataset) -> RelationPretext:
+        """A cell of the grid."""
+        module = RelationPretext(cell.method, self.preset, data)
+        if self.args.weights is not None:
+            load_encoder(module.encoder, self.args.weights)
+        return module
+
+    def module(self, cell: study.Cell, weights: Path | None) -> Segmentation:
+        """Res-UNet, two-class cross-entropy (IV-B)."""
+        preset = self.preset
+        model = ResUNet(preset.encoder, in_channels=1, classes=2, width=preset.width)
+        if (weights or self.args.weights) is not None:
+            load_encoder(model.encoder, weights or self.args.weights)
+        return Segmentation(model, loss=cross_entropy, tuning=preset.tuning, epochs=preset.finetune.epochs)
+
+    def gallery(self) -> dict[str, np.ndarray]:
+        """The filter and the puzzle on some images."""
+        return gallery(shown_cases(self.materials[""]), self.preset)
+
+    def printed(self) -> Mapping[tuple[str, str, str], tables.Printed]:
+        """Tables III to VI: the paper's largest set, BUSI, beside whatever set ours is."""
+        return {
+            (study.SEGMENTATION, f"{row['labels_percent']} %", row["method"]): tables.Printed(
+                "BUSI",
+                {ours: (row[theirs], row[f"{theirs}_sd"]) for ours, theirs in COLUMNS.items() if row[theirs]},
+            )
+            for row in read_csv(RESULTS)
+            if row["dataset"] == "BUSI"
+        }
+
+    def why(self, target: str) -> str:
+        """What differs from the paper."""
+        p, data = self.preset, self.materials[""].large
+        reasons = [] if data.name == "BUSI" else [f"{data.name} instead of the paper's images"]
+        if data.name == "BUSI" and data.published and len(data) != sum(data.published.values()):
+            reasons.append(
+                f"{len(data)} of {sum(data.published.values())} images, split by near-duplicate group"
+            )
+        if p.size != 224:
+            reasons.append(f"{p.size} px (Hausdorff in these pixels; paper 224)")
+        if (p.encoder, p.width) != ("resnet50", 64):
+            reasons.append(f"{p.encoder} at width {p.width} (paper resnet50 at 64)")
+        if p.pretext.epochs != 2000:
+            reasons.append(f"{p.pretext.epochs} pretext epochs (paper 2000)")
+        if self.args.weights is None:
+            reasons.append("random start (paper ImageNet)")
+        # For any mean over images, mean(D - J) >= (m - m^2 - s^2) / 2, which no row of the paper meets.
+        reasons.append("the paper's Dice and Jaccard cannot both be means over images, as ours are")
+        return "; ".join(reasons)
+
+
+def _phantom(count: int, seed: int, size: int) -> Phantom:
+    return Phantom(count, size=size, seed=seed)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -232,43 +362,21 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                         "images instead of the training part of --data; no labels needed")  # fmt: skip
     parser.add_argument("--leave-out-copies", action="store_true", help="leave out images of --pretext-data that "
                         "copy a validation or test image, instead of refusing the folder")  # fmt: skip
-    parser.add_argument("--methods", nargs="+", metavar="METHOD", default=["supervised", "cp-jig+freq/rcl+percep"],
-                        help=f"`all`, `supervised`, or JIGSAW/LOSS with JIGSAW in {{{', '.join(JIGSAWS)}}} and LOSS "
-                        f"in {{{', '.join(LOSSES)}}} (default: supervised cp-jig+freq/rcl+percep)")  # fmt: skip
-    parser.add_argument("--labels", nargs="+", type=cli.fraction, metavar="FRACTION", help="shares of the training "
-                        "cases whose masks may be used (default: the preset's)")  # fmt: skip
-    parser.add_argument("--preset", choices=PRESETS, default="small", help="smoke: under a minute; small (default): "
-                        "64 px, ResNet-18 of half width, for CPUs; paper: the paper's own numbers")  # fmt: skip
-    parser.add_argument(
-        "--seeds", nargs="+", type=cli.seed, default=[0], metavar="N", help="splits and runs (0)"
-    )
     parser.add_argument("--weights", type=cli.path, metavar="FILE", help="a state dict to start the encoder from, "
                         "for every method: torchvision's resnet50 for --preset paper (the paper starts from ImageNet), "
                         "an encoder.pt of the same preset for the others")  # fmt: skip
-    parser.add_argument("--out", type=cli.path, metavar="FOLDER", default=Path("runs/ultrasound_relation"),
-                        help="the run folder (default: runs/ultrasound_relation)")  # fmt: skip
-    args = parser.parse_args(arguments)
-    if args.methods == ["all"]:
-        args.methods = list(METHODS)
-    if "all" in args.methods:
-        parser.error("argument --methods: `all` stands alone")
-    unknown = [m for m in args.methods if m not in METHODS]
-    if unknown:
-        parser.error(
-            f"argument --methods: unknown {unknown[0]!r}; give all, supervised, or JIGSAW/LOSS as {METHODS[-1]}"
-        )
-    args.labels = args.labels or list(PRESETS[args.preset].labels)
-    return args
+    cli.add_study(parser, PRESETS, methods=METHODS, usual=["supervised", "cp-jig+freq/rcl+percep"],
+                  out="runs/ultrasound_relation", words="JIGSAW/LOSS with JIGSAW in "
+                  f"{{{', '.join(JIGSAWS)}}} and LOSS in {{{', '.join(LOSSES)}}}")  # fmt: skip
+    return cli.parsed(parser, arguments, PRESETS, METHODS)
 
 
 def main() -> None:
     """Run the program."""
     args = parse()
-
-    def prepare() -> Callable[[], int]:
-        return SegmentationStudy(args, PRESETS[args.preset], PAPER).run
-
-    cli.run_as_program(prepare, prog="ultrasound_relation.py")
+    cli.run_as_program(
+        lambda: UltrasoundRelation(args, PRESETS[args.preset]).run, prog="ultrasound_relation.py"
+    )
 
 
 if __name__ == "__main__":

@@ -2,26 +2,68 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import inputs
+import torch
+from torch.utils.data import TensorDataset
+
+from pipeline import splitting
+from pipeline.inputs import read
 from pipeline.runs import read_json
+from pipeline.sets import Source
+
+TRAIN = "train"  # the mix's word for the training part of the labelled set
+ALONE: Mapping[str, tuple[str, ...]] = {"": (TRAIN,)}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a paper asks of a set and of its parts.
+
+    Attributes:
+        labelled: the set that is fine-tuned and tested on, or images for pretext learning only.
+        pools: more images to learn a pretext from, by name.
+        mixes: name -> the pools that it joins, `train` being the training part of `labelled`.
+        crop: pixels a side of pretext images.
+        size: pixels a side of fine-tuning images.
+        fit: how images become square, "stretch" or "pad".
+        fractions: of training, validation and test cases.
+        labels: shares of the training cases, or numbers of volumes.
+        unit: which of the two, "%" or "volumes".
+        seeds: of the splits.
+        parts_seed: a seed of the parts that holds for all seeds, which then draw the labelled cases only.
+        leave_out_copies: leave out pool images that copy a held-out one, instead of refusing them.
+        name: of the domain, where a run has several.
+    """
+
+    labelled: Source
+    crop: int
+    size: int
+    fractions: tuple[float, float, float]
+    labels: Sequence[float]
+    seeds: Sequence[int]
+    pools: Mapping[str, Source] = field(default_factory=dict)
+    mixes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: ALONE)
+    fit: str = "stretch"
+    unit: str = "%"
+    parts_seed: int | None = None
+    leave_out_copies: bool = False
+    name: str = ""
 
 
 class Material:
     """What a run trains and tests on.
 
     Args:
-        args: data, pretext_data, leave_out_copies, labels, seeds.
-        preset: size, crop, phantoms.
+        wanted: the sets and how to divide them.
 
     Attributes:
-        large: the set at the pretext's size.
+        large: the labelled set at the pretext's size.
         small: the same at the fine-tuning's size.
         splits: parts of `large` and `small` by seed; empty for unlabelled images.
-        pretext: for each seed, the set to learn the pretext from and the positions to use.
         notes: what a reader of the results should know of the images.
         checks: what was compared to rule out leaks.
 
@@ -29,80 +71,104 @@ class Material:
         ValueError, OSError: anything in the images that would stop the run later, or make its results worthless.
     """
 
-    def __init__(self, args: argparse.Namespace, preset: Any) -> None:
-        self.args, self.preset = args, preset
-        self.large = self._read(args.data, preset.crop)
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.large = read(wanted.labelled, size=wanted.crop, fit=wanted.fit)
         self.small = self.large
-        if self.large.masks is not None and preset.size != preset.crop:
-            self.small = self._read(args.data, preset.size)
-        self.notes, self.checks = list(self.large.notes), []
-        self.external = (
-            None
-            if args.pretext_data is None
-            else self._read(args.pretext_data, preset.crop, seed=1, option="--pretext-data")
-        )
+        if self.large.masks is not None and wanted.size != wanted.crop:
+            self.small = read(wanted.labelled, size=wanted.size, fit=wanted.fit)
+        self.notes, self.checks = list(self.large.notes), list[str]()
+        self.pools = {name: read(s, size=wanted.crop, fit=wanted.fit) for name, s in wanted.pools.items()}
+        for name, pool in self.pools.items():
+            self.notes += [f"{name}: {note}" for note in pool.notes]
         self._check_use()
-        self.splits: dict[int, inputs.Split] = {}
-        self.pretext: dict[int, tuple[inputs.ImageSet, list[int]]] = {}
-        for seed in args.seeds:
+        self.splits: dict[int, splitting.Split] = {}
+        self._chosen: dict[int, dict[str, list[int]]] = {}
+        for seed in wanted.seeds:
             self._divide(seed)
 
-    def _read(self, data: str, size: int, *, seed: int = 0, option: str = "--data") -> inputs.ImageSet:
-        return inputs.read(data, size=size, phantoms=self.preset.phantoms, seed=seed, option=option)
+    def pretext(self, seed: int, mix: str = "") -> TensorDataset:
+        """Pairs (image, position) of the images that a pretext learns from."""
+        parts = []
+        for name in self.wanted.mixes[mix]:
+            source = self.large if name == TRAIN else self.pools[name]
+            parts.append(source.images[self._chosen[seed][name]])
+        images = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return TensorDataset(images, torch.arange(len(images)))
+
+    def pretext_ids(self, seed: int) -> list[str]:
+        """Ids of all images that any pretext learns from; those of a pool stand behind its name."""
+        used = dict.fromkeys(name for mix in self.wanted.mixes.values() for name in mix)
+        return [
+            self.large.ids[i] if name == TRAIN else f"{name}/{self.pools[name].ids[i]}"
+            for name in used
+            for i in self._chosen[seed][name]
+        ]
 
     def _check_use(self) -> None:
         """Check that the images serve what they were given for."""
-        data, given = self.large, self.args.data
+        data, source = self.large, self.wanted.labelled
         if data.masks is None:
-            if self.external is not None:
+            for pool in self.wanted.pools.values():
                 raise ValueError(
-                    f"--pretext-data {self.args.pretext_data} would not be used, since --data {given} has no masks "
-                    "to fine-tune on; give one of them, as --data"
+                    f"{pool.option} {pool.place} would not be used, since {source.option} {source.place} has no masks "
+                    f"to fine-tune on; give one of them, as {source.option}"
                 )
-            if len(data.ids) < 2:
-                raise ValueError(f"--data {given} holds one image; pretext learning compares two at least")
+            if len(data) < 2:
+                raise ValueError(
+                    f"{source.option} {source.place} holds one image; pretext learning compares two at least"
+                )
         elif not data.masks.any():
-            raise ValueError(f"--data {given} shows no lesion in any of its {len(data.ids)} masks")
+            raise ValueError(
+                f"{source.option} {source.place} shows no lesion in any of its {len(data)} masks"
+            )
 
     def _divide(self, seed: int) -> None:
         """Split for one seed, choose the pretext images, and check that they meet no held-out case."""
-        data = self.large
+        data, wanted = self.large, self.wanted
         if data.masks is None:
-            self.pretext[seed] = (data, list(range(len(data.ids))))
+            self._chosen[seed] = {TRAIN: list(range(len(data)))}
             return
-        split = self.splits[seed] = inputs.split(data, labels=self.args.labels, seed=seed)
+        split = self.splits[seed] = splitting.split(
+            data, fractions=wanted.fractions, labels=wanted.labels, unit=wanted.unit, seed=seed,
+            parts_seed=wanted.parts_seed, option=wanted.labelled.option,
+        )  # fmt: skip
         held_out = split.val + split.test
-        if self.external is None:
-            source, chosen = data, split.train
-        else:
-            source = self.external
-            chosen, copies = inputs.without_copies(source, data.images[held_out])
-            if copies and not self.args.leave_out_copies:
-                raise ValueError(
-                    f"--pretext-data: {len(copies)} images copy a validation or test image, as {copies[0]}; "
-                    "--leave-out-copies trains without them"
-                )
-            if len(chosen) < 2:
-                raise ValueError(
-                    f"--pretext-data leaves {len(chosen)} images after its copies of test images are out"
-                )
-            if copies:
-                self.notes.append(
-                    f"seed {seed}: {len(copies)} copies of held-out images were left out of the pretext"
-                )
-        line = inputs.check_disjoint(source.items(chosen), data.items(held_out), same_set=source is data)
-        self.checks.append(f"seed {seed}: {line}")
-        self.pretext[seed] = (source, chosen)
+        self._chosen[seed] = {TRAIN: split.train}
+        for name in dict.fromkeys(name for mix in wanted.mixes.values() for name in mix):
+            source = data if name == TRAIN else self.pools[name]
+            if name != TRAIN:
+                self._chosen[seed][name] = self._without_copies(name, data.images[held_out], seed)
+            line = splitting.check_disjoint(
+                source.items(self._chosen[seed][name]), data.items(held_out), same_set=source is data
+            )
+            where = f"seed {seed}" + (f", {name}" if name != TRAIN else "")
+            self.checks.append(f"{where}: {line}")
+
+    def _without_copies(self, name: str, held_out: torch.Tensor, seed: int) -> list[int]:
+        source, option = self.pools[name], self.wanted.pools[name].option
+        chosen, copies = splitting.without_copies(source, held_out)
+        if copies and not self.wanted.leave_out_copies:
+            raise ValueError(
+                f"{option}: {len(copies)} images copy a validation or test image, as {copies[0]}; "
+                "--leave-out-copies trains without them"
+            )
+        if len(chosen) < 2:
+            raise ValueError(f"{option} leaves {len(chosen)} images after its copies of test images are out")
+        if copies:
+            self.notes.append(f"seed {seed}: {len(copies)} copies of held-out images were left out of {name}")
+        return chosen
 
     def recorded_splits(self, folder: Path) -> dict[str, Any]:
         """The parts of this run's seeds, added to those of splits.json; raise where the two disagree."""
         file = folder / "splits.json"
         recorded = read_json(file) if file.exists() else {}
-        for seed, (source, index) in self.pretext.items():
-            parts: dict[str, Any] = {"pretext": [source.ids[i] for i in index]}
+        for seed in self._chosen:
+            key = f"{self.wanted.name}/{seed}" if self.wanted.name else str(seed)
+            parts: dict[str, Any] = {"pretext": self.pretext_ids(seed)}
             if seed in self.splits:
                 parts |= self.splits[seed].ids(self.large)
-            before = recorded.get(str(seed), {})
+            before = recorded.get(key, {})
             labelled = before.get("labelled", {}) | parts.get("labelled", {})
             changed = [name for name in before if name != "labelled" and before[name] != parts.get(name)]
             changed += [f for f, ids in before.get("labelled", {}).items() if labelled[f] != ids]
@@ -111,16 +177,17 @@ class Material:
                     f"--out {folder} holds a run whose seed {seed} had other images in its parts "
                     f"({changed[0]}): the images have changed since; choose another folder"
                 )
-            recorded[str(seed)] = parts | ({"labelled": labelled} if labelled else {})
+            recorded[key] = parts | ({"labelled": labelled} if labelled else {})
         return recorded
 
     def description(self) -> dict[str, Any]:
         """The content of data.json."""
         data = self.large
+        counts = data.counts | {f"{name}, for the pretext": len(pool) for name, pool in self.pools.items()}
         return {
             "name": data.name,
             "source": data.source,
-            "counts": data.counts,
+            "counts": counts,
             "published": data.published and dict(data.published),
             "groups": len(set(data.groups)),
             "notes": self.notes,

@@ -10,28 +10,43 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pipeline.processes import agree, barrier
 from pipeline.runs import write_tensors
 from pipeline.training import Fit, fit
 from sslmed.memory import MemoryBank
+from sslmed.models import ResNetEncoder
 
 
 def pretrain(
     module: L.LightningModule, data: Dataset[Any], settings: Fit, *, folder: Path, seed: int, title: str
 ) -> Path:
-    """Train a pretext module that has an `encoder`, and save that encoder's state dict.
+    """Train a pretext module, and save the state of what it was trained for.
+
+    Args:
+        module: with `saved`, the name of that part: "encoder", "backbone.network"; None stands for "encoder".
+        data: what the module's batches are made of.
+        settings: of the fit.
+        folder: for checkpoints, curves and weights.
+        seed: of the fit.
+        title: for the progress.
 
     Returns:
-        Path of encoder.pt, which `sslmed.models.load_encoder` reads. Present already: nothing is trained.
+        Path of encoder.pt, or of network.pt where a whole segmentation network was trained, which
+        `sslmed.models.load_encoder` or `load_state_dict` reads. Present already: nothing is trained.
     """
-    encoder = folder / "encoder.pt"
-    if encoder.exists():
+    part = str(getattr(module, "saved", "encoder"))
+    weights = folder / (
+        "encoder.pt" if isinstance(module.get_submodule(part), ResNetEncoder) else "network.pt"
+    )
+    if agree(weights.exists()):
         print(f"    {title}: done before", flush=True)
-        return encoder
+        return weights
     checkpoint = fit(module, data, settings, folder=folder, seed=seed, title=title)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    prefix = "encoder."
-    write_tensors(encoder, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-    return encoder
+    prefix = part + "."
+    write_tensors(weights, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    barrier()
+    return weights
 
 
 @torch.no_grad()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import hashlib
 import importlib.metadata
 import io
@@ -10,12 +12,14 @@ import json
 import os
 import platform
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from pipeline.processes import rank
 
 PACKAGES = ("sslmed", "torch", "torchvision", "numpy", "scipy", "kornia", "einops", "lightning")
 
@@ -78,7 +82,7 @@ class RunFolder:
                 raise ValueError(f"{file} is no result of a cell; delete it to run that cell again")
             if not file.with_name("metrics.csv").is_file():
                 raise ValueError(f"{file} has no metrics.csv beside it; delete it to run that cell again")
-        for pattern in ("pretext/*/*.ckpt", "pretext/*/encoder.pt", "cells/*/*.ckpt"):
+        for pattern in ("pretext/**/*.ckpt", "pretext/**/*.pt", "cells/*/*.ckpt"):
             for file in sorted(self.path.glob(pattern)):
                 if not zipfile.is_zipfile(file):  # its directory is written last: a cut file has none
                     raise ValueError(f"{file} is damaged; delete it to train that part again")
@@ -145,6 +149,31 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_bytes(path, buffer.getvalue())
+
+
+class Busy(OSError):
+    """Another process works in a folder."""
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep a folder to this process, or to those that run with it, for the length of a `with` block.
+
+    The lock is the system's own on an open file, which ends with the process however that ends: kill -9 leaves none.
+
+    Raises:
+        Busy: another process holds the folder.
+    """
+    if rank() > 0:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"{folder} is in use by another process") from None
+        yield
 
 
 def sha256(path: Path) -> str:

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 import ultrasound_relation
+from pipeline.experiment import Experiment
 from pipeline.material import Material
-from pipeline.segmentation_study import SegmentationStudy
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder
 
@@ -29,7 +29,7 @@ class Command:
 
     def __init__(self, out: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.out, self.capfd, self.monkeypatch = out, capfd, monkeypatch
-        monkeypatch.setattr(SegmentationStudy, "run", lambda study: study._describe() or 0)
+        monkeypatch.setattr(Experiment, "run", lambda study: study._describe() or 0)
 
     def __call__(self, *arguments: object) -> int:
         words = ["x", "--preset", "smoke", "--out", str(self.out), *map(str, arguments)]

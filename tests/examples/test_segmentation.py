@@ -11,9 +11,10 @@ pytest.importorskip("lightning")
 import numpy as np
 import torch
 
-from pipeline.downstream import evaluate, poly_lr, score
 from pipeline.inputs import ImageSet
 from pipeline.runs import read_csv
+from pipeline.segmentation import evaluate, score
+from pipeline.tuning import poly_lr
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_evaluation_writes_every_case_and_keeps_the_tiers(tmp_path: Path) -> Non
     assert result["mean"]["dice"] == pytest.approx(np.mean(dice))
     assert result["sd"]["dice"] == pytest.approx(np.std(dice, ddof=1))
     found = sum(16 - i for i in range(12))
-    assert result["pooled"]["dice"] == pytest.approx(2 * found / (found + 12 * 16))
+    assert result["mean"]["pooled_dice"] == pytest.approx(2 * found / (found + 12 * 16))
     assert result["empty"] == {"target": 4, "pred": 4, "both": 4}
     with np.load(tmp_path / "cases.npz") as kept:
         assert kept["id"].tolist() == [f"case {i}" for i in (*range(4), *range(4, 8), *range(8, 12))]

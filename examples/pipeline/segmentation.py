@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,71 +13,91 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.inputs import ImageSet
+from pipeline.processes import share
 from pipeline.runs import write_csv, write_npz
+from pipeline.tuning import Tuning
 from sslmed import metrics
-from sslmed.models import ResUNet
 
 METRICS = ("dice", "jaccard", "precision", "recall", "hausdorff")
-COLUMNS = ("id", "label", "target_empty", "pred_empty", *METRICS)
+COLUMNS = ("id", "group", "label", "target_empty", "pred_empty", *METRICS)
 
-
-def poly_lr(epoch: int, *, start: float, end: float, epochs: int, power: float) -> float:
-    """Learning rate of an epoch: (start - end) (1 - epoch / epochs)^power + end (Ellis et al., section IV-B)."""
-    return (start - end) * (1 - min(epoch, epochs) / epochs) ** power + end
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Segmentation(L.LightningModule):
-    """Two-class cross-entropy, Adam and the polynomial schedule of Ellis et al., section IV-B.
+    """A segmentation network, its loss and its schedule.
 
     Args:
-        model: (B, 1, H, W) -> logits (B, 2, H, W).
+        model: (B, 1, H, W) -> logits (B, K, H, W): K = 1 for one structure, else K classes with the background.
+        loss: (logits, structures (B, H, W) int64) -> a mean over the cases.
+        tuning: optimiser and schedule.
         epochs: length of the schedule.
-        lr: learning rate at the start and at the end.
-        power: exponent of the schedule.
     """
 
-    def __init__(self, model: ResUNet, *, epochs: int, lr: tuple[float, float], power: float) -> None:
+    def __init__(self, model: torch.nn.Module, *, loss: Loss, tuning: Tuning, epochs: int) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last)
-        self.epochs, self.lr, self.power = epochs, lr, power
+        self.loss, self.tuning, self.epochs = loss, tuning, epochs
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, 2, H, W) in float32."""
+        """Logits (B, K, H, W) in float32."""
         return self.model(images.contiguous(memory_format=torch.channels_last)).float()
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
         """Lightning's hook."""
         images, masks = batch
-        loss = F.cross_entropy(self(images), masks[:, 0].long())
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
+        loss = self.loss(self(images), masks[:, 0].long())
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True, batch_size=1)  # type: ignore[union-attr]
-        return loss
+        return loss * share(len(images), device=loss.device)
 
     def validation_step(self, batch: list[Tensor], index: int) -> None:
         """Lightning's hook."""
         images, masks = batch
-        logits = self(images)
-        self.log("val_loss", F.cross_entropy(logits, masks[:, 0].long()), batch_size=len(images))
-        dice = metrics.dice(logits.argmax(1, keepdim=True)[:, 0].bool(), masks[:, 0])
-        self.log("val_dice", dice.mean(), batch_size=len(images))
+        logits, target = self(images), masks[:, 0].long()
+        self.log("val_loss", self.loss(logits, target), batch_size=len(images), sync_dist=True)
+        dice = metrics.dice(classes_of(logits) > 0, target > 0)
+        self.log("val_dice", dice.mean(), batch_size=len(images), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Lightning's hook."""
-        start, end = self.lr
-        optimizer = torch.optim.Adam(self.parameters(), lr=start)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda epoch: poly_lr(epoch, start=start, end=end, epochs=self.epochs, power=self.power) / start,
-        )
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        return self.tuning.build(self.parameters(), epochs=self.epochs)
+
+
+def classes_of(logits: Tensor) -> Tensor:
+    """The structure (B, H, W) int64 of each pixel of logits (B, K, H, W)."""
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+
+
+def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy plus 1 - soft Dice of one structure: logits (B, 1, H, W), target (B, H, W) of 0 and 1.
+
+    Soft Dice is that of each image, smoothed by one pixel so that an empty mask, well found, costs nothing.
+    """
+    wanted = target[:, None].to(logits.dtype)
+    chance = logits.sigmoid()
+    overlap = (chance * wanted).sum((1, 2, 3))
+    total = chance.sum((1, 2, 3)) + wanted.sum((1, 2, 3))
+    return F.binary_cross_entropy_with_logits(logits, wanted) + (1 - (2 * overlap + 1) / (total + 1)).mean()
+
+
+def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """1 - soft Dice over K classes, background included: logits (B, K, H, W), target (B, H, W) of 0..K - 1.
+
+    The multi-label Dice loss of Chaitanya et al. and of Umapathy et al.: for each image and class, then the mean.
+    """
+    wanted = F.one_hot(target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+    chance = logits.softmax(1)
+    overlap, total = (chance * wanted).sum((2, 3)), (chance + wanted).sum((2, 3))
+    return 1 - ((2 * overlap + 1e-5) / (total + 1e-5)).mean()
 
 
 @torch.no_grad()
 def predict(module: Segmentation, images: Tensor, *, batch_size: int = 32) -> Tensor:
-    """Masks (N, H, W) bool of images (N, 1, H, W), on the CPU; in float32 whatever the training precision."""
+    """Structures (N, H, W) int64 of images (N, 1, H, W), on the CPU; in float32 whatever the training precision."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = module.to(device).eval()
-    return torch.cat([module(part.to(device)).argmax(1).bool().cpu() for part in images.split(batch_size)])
+    return torch.cat([classes_of(module(part.to(device))).cpu() for part in images.split(batch_size)])
 
 
 def score(pred: Tensor, target: Tensor) -> dict[str, np.ndarray]:
@@ -95,17 +116,18 @@ def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Pat
     """Score the test cases; write metrics.csv and cases.npz into `folder`.
 
     Returns:
-        Mean and SD over cases, the pooled overlap, and the counts of empty masks.
+        Mean and SD over cases, the overlap pooled over the set, and the counts of empty masks.
     """
     if data.masks is None:
         raise ValueError(f"{data.name} has no masks to evaluate against")
     images, target = data.images[index], data.masks[index, 0]
-    pred = predict(module, images)
+    pred = predict(module, images) > 0
     values = score(pred, target)
     target_empty, pred_empty = ~target.flatten(1).any(1), ~pred.flatten(1).any(1)
     rows = [
         {
             "id": data.ids[i],
+            "group": data.groups[i],
             "label": "" if data.labels is None else data.labels[i],
             "target_empty": int(target_empty[k]),
             "pred_empty": int(pred_empty[k]),
@@ -114,18 +136,21 @@ def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Pat
         for k, i in enumerate(index)
     ]
     write_csv(folder / "metrics.csv", rows, columns=COLUMNS)
-    _keep_cases(folder / "cases.npz", images, target, pred, values["dice"], [data.ids[i] for i in index])
-    summary = metrics.summarize(values, counts=metrics.pixel_counts(pred, target))
+    keep_cases(folder / "cases.npz", images, target, pred, values["dice"], [data.ids[i] for i in index])
+    counts = metrics.pixel_counts(pred, target)
+    summary = metrics.summarize(values, counts=counts)
+    accuracy = metrics.pixel_accuracy(pred, target).double().mean().item()
     return {
-        "mean": {row.metric: row.mean for row in summary.rows},
-        "sd": {row.metric: row.sd or 0.0 for row in summary.rows},  # None for one case
-        "pooled": {name: summary[name].pooled for name in ("dice", "jaccard")},
+        "mean": {row.metric: row.mean for row in summary.rows}
+        | {f"pooled_{name}": summary[name].pooled for name in ("dice", "jaccard")}
+        | {"pixel_accuracy": accuracy},
+        "sd": {row.metric: row.sd for row in summary.rows},  # None for one case
         "cases": len(index),
         "empty": summary.empty,
     }
 
 
-def _keep_cases(
+def keep_cases(
     path: Path, images: Tensor, target: Tensor, pred: Tensor, dice: np.ndarray, ids: list[str], each: int = 4
 ) -> None:
     """Best, middle and worst cases by Dice, among those that show a lesion (agreement on nothing shows nothing)."""

@@ -1,0 +1,332 @@
+"""The road from images to a report, for any of the papers: read, check, pretrain, fine-tune, test, tabulate."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import TensorDataset
+
+from pipeline import classification, segmentation, study, tables, volumes
+from pipeline.cli import unique
+from pipeline.features import write_features
+from pipeline.material import Material, Wanted
+from pipeline.merge import merge
+from pipeline.pretext import pretrain
+from pipeline.processes import barrier, rank
+from pipeline.report import write_report
+from pipeline.runs import RunFolder, environment, read_csv, write_json, write_npz, write_tensors
+from pipeline.seeding import derived_seed
+from pipeline.training import Fit, fit
+
+GROWING = ("methods", "labels", "seeds")  # lists that a later command may add to
+EVALUATE = {
+    "segmentation": segmentation.evaluate,
+    "classification": classification.evaluate,
+    "volumes": volumes.evaluate,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper:
+    """What a paper's own file says of it once and for all.
+
+    Attributes:
+        citation: as in config.json and the report.
+        title: heading of the report.
+        display: method -> the name to print.
+        words: method, or a part of one -> its name and a plain sentence on it.
+        proposed: the paper's own proposal, if it has one.
+        baselines: methods that others are tested against, supervised training first.
+        unit: of the labels, "%" of the training cases or "volumes".
+        shows_features: whether to draw the features of each pretext, by t-SNE.
+    """
+
+    citation: str
+    title: str
+    display: Mapping[str, str]
+    words: Mapping[str, tuple[str, str]]
+    proposed: str | None = None
+    baselines: tuple[str, ...] = (study.SUPERVISED,)
+    unit: str = "%"
+    shows_features: bool = False
+
+
+class Experiment:
+    """One run, all its input read and checked; `run` does the work. A paper's file overrides what is the paper's.
+
+    Args:
+        args: preset, methods, labels, seeds, out, shard, merge, precision, accumulate, and the paper's own.
+        preset: phantoms, pretext and finetune (`Fit`), and the paper's own.
+
+    Raises:
+        ValueError, OSError: anything in the input that would stop the run later.
+    """
+
+    paper: ClassVar[Paper]
+
+    def __init__(self, args: argparse.Namespace, preset: Any) -> None:
+        self.args, self.preset = args, _adjusted(preset, args)
+        self.began = time.monotonic()
+        self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        for name in GROWING:
+            unique(f"--{name}", getattr(args, name))
+        unique("--labels", [study.amount(labels, self.paper.unit) for labels in args.labels])
+        self.check()
+        self.folder = RunFolder(args.out)
+        self.folder.check()
+        self.materials = {wanted.name: Material(wanted) for wanted in self.wanted()}
+        self.notes: list[str] = []
+        self.methods = self._usable()
+        self.config = self.folder.join(
+            {
+                "paper": self.paper.citation,
+                "title": self.paper.title,
+                "preset": dataclasses.asdict(self.preset),
+                "arguments": {"preset": args.preset, **self.arguments()},
+                "targets": [dataclasses.asdict(t) | {"metrics": list(t.metrics)} for t in self.targets()],
+                "labels_unit": self.paper.unit,
+                "display": dict(self.paper.display),
+                "words": {name: list(words) for name, words in self.paper.words.items()},
+                "proposed": self.paper.proposed,
+                "baselines": list(self.paper.baselines),
+                **{name: list(getattr(args, name)) for name in GROWING},
+            },
+            growing=GROWING,
+        )
+        self.splits_json: dict[str, Any] = {}
+        for material in self.materials.values():
+            self.splits_json |= material.recorded_splits(self.folder.path)
+        write_json(self.folder.path / "config.json", self.config)
+
+    # What a paper's file says.
+
+    def check(self) -> None:
+        """Check arguments that are the paper's own, before anything is read."""
+
+    def arguments(self) -> dict[str, Any]:
+        """The paper's own arguments, for config.json."""
+        raise NotImplementedError
+
+    def wanted(self) -> Sequence[Wanted]:
+        """The sets to read."""
+        raise NotImplementedError
+
+    def targets(self) -> Sequence[study.Target]:
+        """What is tuned to and tested on."""
+        return [
+            study.Target(study.SEGMENTATION, "Segmentation", "segmentation", "dice", SEGMENTATION_METRICS)
+        ]
+
+    def method(self, cell: study.Cell, data: TensorDataset) -> L.LightningModule:
+        """The pretext module of a cell."""
+        raise NotImplementedError
+
+    def module(self, cell: study.Cell, weights: Path | None) -> L.LightningModule:
+        """The fine-tuning module of a cell, started from what the pretext left."""
+        raise NotImplementedError
+
+    def gallery(self) -> dict[str, np.ndarray]:
+        """Arrays of galleries.npz."""
+        raise NotImplementedError
+
+    def printed(self) -> Mapping[tuple[str, str, str], tables.Printed]:
+        """(target, labels, method) -> what the paper prints of it."""
+        return {}
+
+    def why(self, target: str) -> str:
+        """Why ours and the paper's numbers are not comparable."""
+        raise NotImplementedError
+
+    # What a paper's file may say otherwise.
+
+    def domain(self, cell: study.Cell) -> str:
+        """The name of the material that a cell uses."""
+        return ""
+
+    def mix(self, cell: study.Cell) -> str:
+        """The name of the mix of images that a cell's pretext learns from."""
+        return ""
+
+    def pretext(self, cell: study.Cell) -> str | None:
+        """The folder of a cell's pretext; cells with the same share it. None for a baseline."""
+        return None if cell.method == study.SUPERVISED else f"{study.slug(cell.method)}-s{cell.seed}"
+
+    def fit_of(self, cell: study.Cell) -> Fit:
+        """Settings of a cell's pretext."""
+        return self.preset.pretext
+
+    def pretrain(self, cell: study.Cell, folder: Path) -> Path:
+        """Train a cell's pretext and return the file of its weights."""
+        data = self.materials[self.domain(cell)].pretext(cell.seed, self.mix(cell))
+        torch.manual_seed(derived_seed(cell.seed, "pretext model"))
+        return pretrain(
+            self.method(cell, data), data, self.fit_of(cell), folder=folder, seed=cell.seed,
+            title=f"pretext {cell.method}",
+        )  # fmt: skip
+
+    # The road.
+
+    def run(self) -> int:
+        """Do what is not done yet; returns the exit status."""
+        self._describe()
+        if all(material.large.masks is None for material in self.materials.values()):
+            return self._pretext_only()
+        cells = [
+            study.Cell(method, labels, seed, target.name)
+            for seed in self.args.seeds
+            for target in self.targets()
+            for method in self.methods
+            for labels in self.args.labels
+        ]
+        path = self.folder.path
+        if self.args.merge:
+            missing = merge(self.args.merge, path, self.config, cells)
+            failures = [{"cell": name, "error": "not in the merged folders"} for name in missing]
+        else:
+            cells = study.sharded(cells, self.args.shard, self.pretext)
+            failures = study.run_cells(
+                path, cells, unit=self.paper.unit, pretext=self.pretext, pretrain=self.pretrain,
+                finetune=self.finetune,
+            )  # fmt: skip
+        study.write_failures(path, failures, cells)
+        if self.paper.shows_features and rank() == 0:
+            write_features(self, cells)
+        self._tabulate()
+        self._finish()
+        for failure in failures:
+            print(f"failed: {failure['cell']}: {failure['error']}")
+        return 1 if failures else 0
+
+    def finetune(self, cell: study.Cell, folder: Path, weights: Path | None) -> dict[str, Any]:
+        """Train and evaluate one cell."""
+        began = time.monotonic()
+        target = next(t for t in self.targets() if t.name == cell.target)
+        material = self.materials[self.domain(cell)]
+        split, data = material.splits[cell.seed], material.small
+        pairs = data.classified if target.kind == "classification" else data.pairs
+        # One decoder for all methods of a seed.
+        torch.manual_seed(
+            derived_seed(
+                cell.seed, "segmentation model" if target.kind != "classification" else "classification model"
+            )
+        )
+        module = self.module(cell, weights)
+        best = fit(
+            module, pairs(split.labelled[cell.labels]), self.preset.finetune, folder=folder, seed=cell.seed,
+            title="fine-tuning", val=pairs(split.val),
+        )  # fmt: skip
+        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+        scores = EVALUATE[target.kind](module, data, split.test, folder)  # type: ignore[arg-type]
+        write_tensors(folder / "model.pt", module.cpu().model.state_dict())
+        barrier()
+        return {
+            "method": cell.method,
+            "target": cell.target,
+            "labels": cell.labels,
+            "seed": cell.seed,
+            "labelled_cases": len(split.labelled[cell.labels]),
+            "epochs": len(read_csv(folder / "curves.csv")),
+            "seconds": round(time.monotonic() - began, 1),
+            **scores,
+        }
+
+    def _usable(self) -> list[str]:
+        """The methods asked for that these images serve."""
+        if any(material.large.masks is not None for material in self.materials.values()):
+            return list(self.args.methods)
+        methods = [m for m in self.args.methods if m != study.SUPERVISED]
+        if not methods:
+            raise ValueError(
+                f"--data {self.args.data} has no masks, and --methods names no pretext to learn from it"
+            )
+        if methods != self.args.methods:
+            self.notes.append("supervised is left out, since these images have no masks")
+        return methods
+
+    def _pretext_only(self) -> int:
+        for method in self.methods:
+            for seed in self.args.seeds:
+                cell = study.Cell(method, 1.0, seed)
+                print(f"pretext {method}, seed {seed}", flush=True)
+                print(
+                    f"    encoder: {self.pretrain(cell, self.folder.path / 'pretext' / str(self.pretext(cell)))}"
+                )
+        self._finish()
+        return 0
+
+    def _describe(self) -> None:
+        """Write what is known before training: data, splits, galleries."""
+        path, descriptions = self.folder.path, []
+        for name, material in self.materials.items():
+            counts = ", ".join(f"{n} {what}" for what, n in material.description()["counts"].items())
+            print(f"{name + ': ' if name else ''}{material.large.name}: {counts}")
+            for line in (*material.notes, *self.notes, *material.checks):
+                print(f"  {line}")
+            description = material.description()
+            descriptions.append(description | {"domain": name, "notes": [*description["notes"], *self.notes]})
+        alone = len(descriptions) == 1
+        write_json(
+            path / "data.json",
+            descriptions[0] if alone else {"sets": descriptions, "notes": self.notes, "checks": []},
+        )
+        write_json(path / "splits.json", self.splits_json)
+        write_npz(path / "galleries.npz", **self.gallery())
+
+    def _tabulate(self) -> None:
+        path, config = self.folder.path, self.config
+        frame = tables.Frame(self.targets(), config["methods"], self.paper.unit, self.paper.baselines)
+        if rank() == 0:
+            tables.collect_cases(path)
+            why = {target.name: self.why(target.name) for target in self.targets()}
+            rows = tables.write_table(path, frame, self.printed(), why=why)
+            print(tables.show(rows, tables.write_tests(path, frame), frame))
+        barrier()
+
+    def _finish(self) -> None:
+        """Write the environment and the report."""
+        write_json(
+            self.folder.path / "environment.json",
+            {
+                **environment(),
+                "started": self.started,
+                "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - self.began, 1),
+            },
+        )
+        if rank() == 0:
+            print(f"\nreport: {write_report(self.folder.path)}")
+        barrier()
+
+
+SEGMENTATION_METRICS = (
+    "dice", "hausdorff", "jaccard", "precision", "recall", "pooled_dice", "pooled_jaccard", "pixel_accuracy",
+)  # fmt: skip
+
+
+def shown_cases(material: Material, count: int = 4) -> torch.Tensor:
+    """Images (count, 1, S, S) for galleries, spread over the set."""
+    index = np.linspace(0, len(material.large) - 1, count).round().astype(int)
+    return material.large.images[index]
+
+
+def _adjusted(preset: Any, args: argparse.Namespace) -> Any:
+    """The preset with the precision and accumulation of the command line."""
+    changes = {
+        name: value
+        for name, value in (("precision", args.precision), ("accumulate", args.accumulate))
+        if value is not None
+    }
+    return dataclasses.replace(
+        preset,
+        pretext=dataclasses.replace(preset.pretext, **changes),
+        finetune=dataclasses.replace(preset.finetune, **changes),
+    )

@@ -1,0 +1,59 @@
+"""Run folders of several machines, each with a share of a study's cells, put together."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.runs import RunFolder, read_json
+from pipeline.study import Cell
+
+
+def merge(sources: Sequence[Path], into: Path, config: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
+    """Copy finished cells and pretexts of other run folders into one.
+
+    A cell is copied to a temporary name and then renamed, its result included, so a merge that is killed leaves none
+    half copied. What is there already stays.
+
+    Args:
+        sources: run folders of the same configuration, with shares of the cells.
+        into: the run folder to fill.
+        config: its configuration.
+        cells: all cells of the study.
+
+    Returns:
+        Names of the cells that no folder has.
+
+    Raises:
+        ValueError: a folder is no run folder, or one of another configuration or other images.
+    """
+    growing = ("methods", "labels", "seeds")
+    splits = read_json(into / "splits.json")
+    for source in sources:
+        if not (source / "config.json").is_file():
+            raise ValueError(f"--merge {source} is no run folder: it holds no config.json")
+        folder = RunFolder(source)
+        folder.check()
+        folder.join(dict(config), growing=growing)
+        theirs = read_json(source / "splits.json")
+        for seed in splits.keys() & theirs.keys():
+            differing = [
+                name for name in ("train", "val", "test") if splits[seed].get(name) != theirs[seed].get(name)
+            ]
+            if differing:
+                raise ValueError(
+                    f"--merge {source} has other images in the {differing[0]} part of seed {seed}"
+                )
+    for source in sources:
+        done = [file.parent for file in sorted(source.glob("cells/*/result.json"))]
+        learnt = [file.parent for file in sorted(source.glob("pretext/*/*.pt"))]
+        for place in (*done, *learnt):
+            target = into / place.relative_to(source)
+            if not target.exists():
+                partial = target.with_name(f".{target.name}.part")
+                shutil.rmtree(partial, ignore_errors=True)
+                shutil.copytree(place, partial, ignore=shutil.ignore_patterns(".lock"))
+                partial.rename(target)
+    return [cell.name for cell in cells if not (into / "cells" / cell.name / "result.json").exists()]

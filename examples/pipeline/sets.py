@@ -1,0 +1,102 @@
+"""Which data set a folder holds, told by its layout, or the synthetic images where no folder is given."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sslmed import data
+
+PHANTOM = "phantom"
+_MASK = re.compile(r".+_mask(_\d+)?|mask_.+")  # as BUSI and BUS-BRA name them
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images come from.
+
+    Attributes:
+        option: what the user gave `place` to, for messages.
+        place: a folder, or `phantom`.
+        phantom: (size) -> the synthetic set that stands for a folder; None where there is none.
+    """
+
+    option: str
+    place: str
+    phantom: Callable[[int], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """A data set that its folder gives away."""
+
+    name: str
+    fits: Callable[[Path], Any]
+    open: Callable[..., Any]
+
+
+def _bears(*names: str) -> Callable[[Path], bool]:
+    return lambda folder: any((folder / name).exists() for name in names)
+
+
+def _matches(*patterns: str) -> Callable[[Path], bool]:
+    return lambda folder: any(any(folder.glob(pattern)) for pattern in patterns)
+
+
+KNOWN = (
+    Known("BUSI", lambda folder: set(data.BUSI.classes) & set(os.listdir(folder)), data.BUSI),
+    Known("BUS-BRA", _bears("bus_data.csv"), data.BUSBRA),
+    Known("UDIAT", _bears("DatasetB.xlsx"), data.UDIAT),
+    Known("BrEaST", _matches("BrEaST-Lesions-USG-clinical-data*.xlsx"), data.BrEaST),
+    Known("QAMEBI", _matches("Benign/* Benign *.bmp", "Malignant/* Malignant *.bmp"), data.QAMEBI),
+    Known("CAMUS", _matches("patient0*", "training/patient0*"), data.CAMUS),
+    Known("COVID-LUS", _bears("dataset_metadata.csv", "sources.csv"), data.CovidLUS),
+    Known("INbreast", _bears("AllDICOMs"), data.INbreast),
+    Known("CBIS-DDSM", _matches("*_case_description_*_set.csv"), data.CBISDDSM),
+    Known("Decathlon", _bears("dataset.json"), data.Decathlon),
+)
+
+
+def open_set(source: Source, *, size: int, fit: str = "stretch") -> tuple[str, str, Any]:
+    """Find out what a source is and open it, without decoding an image.
+
+    Returns:
+        The set's name, the source as results may print it (no folder of this machine), and the data set.
+
+    Raises:
+        ValueError, OSError: the folder is missing or empty, or holds masks without being a set with masks.
+    """
+    if source.place == PHANTOM and source.phantom is not None:
+        synthetic = source.phantom(size)
+        return type(synthetic).__name__, _described(synthetic), synthetic
+    root = Path(source.place)
+    if not root.exists():
+        other = ", or `phantom` for synthetic images" if source.phantom is not None else ""
+        raise FileNotFoundError(f"{source.option} {source.place}: no such folder (give a folder{other})")
+    if not root.is_dir():
+        raise NotADirectoryError(f"{source.option} {source.place} is a file; a folder was expected")
+    shown = os.path.relpath(root) if not root.is_absolute() else root.name
+    folders = [root, *(entry for entry in sorted(root.iterdir()) if entry.is_dir())]
+    for known in KNOWN:
+        if any(known.fits(folder) for folder in folders):
+            return known.name, shown, known.open(root, size=size, fit=fit, allow_partial=True)
+    scans = data.UnlabelledImages(root, size=size, fit=fit)
+    masks = [name for name in scans.ids if _MASK.fullmatch(Path(name).stem)]
+    if masks:
+        raise ValueError(
+            f"{source.option} {source.place} would be read as unlabelled images, but holds {len(masks)} masks, as "
+            f"{masks[0]}; name the whole folder of a known set, or a folder without masks"
+        )
+    return "unlabelled images", shown, scans
+
+
+def _described(synthetic: Any) -> str:
+    organ = getattr(synthetic, "organ", None)
+    kind = {"MammogramPhantom": "mammograms", "MRPhantom": "MR volumes"}.get(
+        type(synthetic).__name__, "B-mode" + (f" of the {organ}" if organ not in (None, "breast") else "")
+    )
+    return f"synthetic {kind}, seed {synthetic.seed}"

@@ -1,0 +1,137 @@
+"""The parts of a set for one seed, and what proves that nothing leaks between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.inputs import ImageSet
+from pipeline.study import amount
+from sslmed.data import splits
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions of the cases of each part, and of the labelled ones by amount."""
+
+    train: list[int]
+    val: list[int]
+    test: list[int]
+    labelled: dict[float, list[int]]
+
+    def ids(self, data: ImageSet) -> dict[str, Any]:
+        """The same as ids, for splits.json."""
+        name = data.ids.__getitem__
+        return {
+            "train": [name(i) for i in self.train],
+            "val": [name(i) for i in self.val],
+            "test": [name(i) for i in self.test],
+            "labelled": {f"{labels:g}": [name(i) for i in index] for labels, index in self.labelled.items()},
+        }
+
+
+def split(
+    data: ImageSet,
+    *,
+    fractions: tuple[float, float, float],
+    labels: Sequence[float],
+    unit: str,
+    seed: int,
+    parts_seed: int | None = None,
+    option: str = "--data",
+) -> Split:
+    """Split by group, stratified by class; the labelled parts of train are nested.
+
+    Args:
+        data: a set with masks.
+        fractions: of training, validation and test cases.
+        labels: shares of the training cases, or numbers of training volumes.
+        unit: "%" or "volumes": which of these `labels` holds.
+        seed: of the draw of labelled cases.
+        parts_seed: of the parts; None for `seed`.
+        option: what the user gave the set to, for messages.
+
+    Raises:
+        ValueError: a part, or the labelled cases, would be empty, or show no lesion.
+    """
+    if data.masks is None:
+        raise ValueError(f"{data.name} has no masks to split for segmentation")
+    parts_seed = seed if parts_seed is None else parts_seed
+    try:
+        parts = splits.group_split(data.groups, fractions, labels=data.labels, seed=parts_seed)
+    except ValueError as error:
+        shares = "/".join(f"{f * 100:g}" for f in fractions)
+        raise ValueError(
+            f"{option} holds too few images to split {shares} %: {len(data)} in {len(set(data.groups))} groups "
+            f"({error})"
+        ) from error
+    train, val, test = ([int(i) for i in part] for part in parts)
+    labelled = {}
+    for number in labels:
+        chosen = (
+            _volumes(data, train, number, seed=seed)
+            if unit == "volumes"
+            else _share(data, train, number, seed=seed)
+        )
+        if len(chosen) < 2:
+            raise ValueError(f"--labels {number:g} leaves {len(chosen)} labelled case of {len(train)}")
+        if not data.masks[chosen].any():
+            raise ValueError(
+                f"--labels {number:g} leaves {len(chosen)} labelled cases of {len(train)} without any lesion in "
+                f"their masks (seed {seed}): there is nothing to learn to outline"
+            )
+        labelled[number] = chosen
+    return Split(train, val, test, labelled)
+
+
+def _share(data: ImageSet, train: list[int], fraction: float, *, seed: int) -> list[int]:
+    classes = None if data.labels is None else [data.labels[i] for i in train]
+    try:
+        chosen = splits.label_fraction(np.asarray(train), fraction, labels=classes, seed=seed)
+    except ValueError as error:
+        raise ValueError(f"--labels {fraction:g}: {error}") from error
+    return sorted(int(i) for i in chosen)
+
+
+def _volumes(data: ImageSet, train: list[int], number: float, *, seed: int) -> list[int]:
+    volumes = sorted({data.groups[i] for i in train})
+    if number > len(volumes):
+        raise ValueError(f"--labels {amount(number, 'volumes')}: only {len(volumes)} are for training")
+    order = np.random.default_rng([seed, 4]).permutation(len(volumes))
+    chosen = {volumes[k] for k in order[: int(number)]}
+    return [i for i in train if data.groups[i] in chosen]
+
+
+def check_disjoint(pretext: list[dict[str, Any]], held_out: list[dict[str, Any]], *, same_set: bool) -> str:
+    """Raise if pretext learning would see a held-out case; else return one line that says what was compared.
+
+    Names mean nothing across sets (any two may have a patient 1), so there only pixels are compared.
+    """
+    if not same_set:
+        pretext, held_out = ([{"image": item["image"]} for item in part] for part in (pretext, held_out))
+    try:
+        splits.assert_disjoint(pretext, held_out)
+    except ValueError as error:
+        raise ValueError(f"pretext learning would see validation or test images: {error}") from error
+    what = "no id, no group and no identical pixels" if same_set else "no picture, exact or nearly"
+    return (
+        f"the {len(pretext)} pretext images and the {len(held_out)} validation and test images share {what}"
+    )
+
+
+def without_copies(pretext: ImageSet, held_out: torch.Tensor) -> tuple[list[int], list[str]]:
+    """Positions of the pretext images that copy no held-out image, and the ids of those that do.
+
+    A copy is an image whose 64 x 64 thumbnail correlates above 0.95 with a held-out one, so that a saved-again or
+    resized copy is found too.
+    """
+    groups = splits.near_duplicates(torch.cat([held_out, pretext.images]))
+    taken = {int(g) for g in groups[: len(held_out)]}
+    own = [int(g) for g in groups[len(held_out) :]]
+    return [i for i, g in enumerate(own) if g not in taken], [
+        pretext.ids[i] for i, g in enumerate(own) if g in taken
+    ]
