@@ -104,8 +104,8 @@ def shown(value: float, metric: str) -> str:
 def write_tests(folder: Path, frame: Frame) -> list[dict[str, Any]]:
     """Each method against supervised training and against the best of the paper's other baselines; as tests.csv.
 
-    The test is `compare.paired` over cases: a case's value is its mean over the seeds that tested it with both methods, a
-    group's (a patient's) the mean over its cases. Holm's correction is over all comparisons of a target.
+    The test is `compare.paired` over groups (patients): the value of one is the mean over its cases and over the seeds
+    that tested them with both methods. Holm's correction is over all comparisons of a target.
     """
     cells, rows = grouped(folder, frame), []
     for target in frame.targets:
@@ -190,28 +190,27 @@ def show(rows: list[dict[str, Any]], tests: list[dict[str, Any]], frame: Frame) 
         own = [row for row in rows if row["target"] == target.name]
         width = max([len(row["method"]) for row in own], default=6)
         if own:
-            lines += [
-                "",
-                f"{target.title}",
-                f"{'labels':>10}  {'method':<{width}}  {'metric':<18} {'ours':>24}   paper",
-            ]
+            lines += ["", target.title, _columns("labels", "method", "metric", "ours", "paper", width)]
         for row in own:
-            if row["metric"] not in (target.metric, *target.metrics[:2]):
-                continue
-            ours = row["mean"] + (f" ± {row['sd_cases']}" if row["sd_cases"] else "")
-            ours += f" (seeds ± {row['sd_seeds']})" if row["sd_seeds"] else ""
-            paper = (
-                row["paper"] + (f" ± {row['paper_sd']}" if row["paper_sd"] else "") if row["paper"] else "-"
-            )
-            metric = row["metric"].replace("_", " ")
-            lines.append(f"{row['labels']:>10}  {row['method']:<{width}}  {metric:<18} {ours:>24}   {paper}")
-        lines += [
-            f"{'':>10}  {t['labels']}: {t['method']} against {t['against']}: {t['metric']} {float(t['difference']):+.3f} "
-            f"({float(t['ci_low']):+.3f} to {float(t['ci_high']):+.3f}), p = {float(t['p_holm']):.2g} after Holm, "
-            f"{t['cases']} cases"
-            for t in tests
-            if t["target"] == target.name
-        ]
+            if row["metric"] in (target.metric, *target.metrics[:2]):
+                ours = row["mean"] + (f" ± {row['sd_cases']}" if row["sd_cases"] else "")
+                ours += f" (seeds ± {row['sd_seeds']})" if row["sd_seeds"] else ""
+                paper = (row["paper"] or "-") + (f" ± {row['paper_sd']}" if row["paper_sd"] else "")
+                metric = row["metric"].replace("_", " ")
+                lines.append(_columns(row["labels"], row["method"], metric, ours, paper, width))
+        lines += [_line(test) for test in tests if test["target"] == target.name]
     reasons = sorted({row["why_not_comparable"] for row in rows if row["paper"]})
     notes = ["± is the SD over test cases; (seeds ±) that of the seeds' means."]
     return "\n".join([*lines, *notes, *(f"Not comparable: {reason}" for reason in reasons)])
+
+
+def _columns(labels: str, method: str, metric: str, ours: str, paper: str, width: int) -> str:
+    return f"{labels:>10}  {method:<{width}}  {metric:<18} {ours:>24}   {paper}"
+
+
+def _line(test: Mapping[str, Any]) -> str:
+    gap, low, high, p = (float(test[key]) for key in ("difference", "ci_low", "ci_high", "p_holm"))
+    return (
+        f"  {test['labels']}: {test['method']} against {test['against']}: {test['metric']} {gap:+.3f} "
+        f"({low:+.3f} to {high:+.3f}), p = {p:.2g} after Holm, {test['cases']} cases"
+    )

@@ -57,14 +57,47 @@ class UNet(nn.Module):
         Returns:
             Logits (B, classes, H, W).
         """
+        return self.out(self.decoder_maps(x)[-1])  # type: ignore[no-any-return]
+
+    def encoder_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Give the maps of the contracting path.
+
+        Args:
+            x: as in `forward`.
+
+        Returns:
+            Five maps (B, width 2^k, H / 2^k, W / 2^k), rounded down, k = 0 to 4: the finest first, the bottom last.
+        """
         _check_image(x, self.in_channels)
         maps = [self.down[0](x)]
         for block in self.down[1:]:
             maps.append(block(F.max_pool2d(maps[-1], 2)))
-        y = maps.pop()
-        for up in self.up:
-            y = up(y, maps.pop())
-        return self.out(y)  # type: ignore[no-any-return]
+        return maps
+
+    def decoder_maps(self, x: torch.Tensor, *, blocks: int = 4) -> list[torch.Tensor]:
+        """Give the maps of the expanding path, for pretraining on them.
+
+        Args:
+            x: as in `forward`.
+            blocks: how many of its four blocks to compute, from the coarsest.
+
+        Returns:
+            As many maps, block k of 1 to 4 giving (B, width 2^(4 - k), ...) of its skip's size: the finest last.
+
+        Raises:
+            ValueError: blocks outside 1..4, or as in `forward`.
+
+        Example:
+            >>> import torch
+            >>> [tuple(m.shape) for m in UNet(width=4).decoder_maps(torch.rand(2, 1, 32, 48), blocks=2)]
+            [(2, 32, 4, 6), (2, 16, 8, 12)]
+        """
+        _checks.integer("blocks", blocks, low=1, high=len(self.up))
+        skips = self.encoder_maps(x)
+        maps = [skips.pop()]
+        for up in self.up[:blocks]:
+            maps.append(up(maps[-1], skips.pop()))
+        return maps[1:]
 
     def extra_repr(self) -> str:
         """Show the settings."""
@@ -140,14 +173,30 @@ class ResUNet(nn.Module):
         Returns:
             Logits (B, classes, H, W).
         """
+        return self.out(self.decoder_maps(x)[-1])  # type: ignore[no-any-return]
+
+    def decoder_maps(self, x: torch.Tensor, *, blocks: int = 5) -> list[torch.Tensor]:
+        """Give the maps of the expanding path, for pretraining on them.
+
+        Args:
+            x: as in `forward`.
+            blocks: how many of its five blocks to compute, from the coarsest.
+
+        Returns:
+            As many maps, the first (B, 4 width, ...) of layer3's size, the fifth (B, width / 4, H, W).
+
+        Raises:
+            ValueError: blocks outside 1..5, or as in `forward`.
+        """
+        _checks.integer("blocks", blocks, low=1, high=len(self.up))
         _check_image(x, self.encoder.in_channels)
-        maps = self.encoder(x)
-        y = maps.pop()
-        for up in self.up[:-1]:
-            y = up(y, maps.pop())
         # No map of the encoder has the image's own size: the last step has an empty skip that only tells the
         # size.
-        return self.out(self.up[-1](y, x[:, :0]))  # type: ignore[no-any-return]
+        skips = [x[:, :0], *self.encoder(x)]
+        maps = [skips.pop()]
+        for up in self.up[:blocks]:
+            maps.append(up(maps[-1], skips.pop()))
+        return maps[1:]
 
     def extra_repr(self) -> str:
         """Show the settings."""
