@@ -140,5 +140,5 @@ def test_bad_settings() -> None:
         Phantom(4, size=31)
     with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
         Phantom(4, seed=-1)
-    with pytest.raises(ValueError, match="organ must be one of 'breast', got 'liver'"):
+    with pytest.raises(ValueError, match="organ must be one of 'breast', 'heart', 'lung', got 'liver'"):
         Phantom(4, organ="liver")

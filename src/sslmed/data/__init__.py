@@ -17,7 +17,9 @@ and `groups` tell the same without decoding an image; `labels` or `groups` is No
 | CovidLUS         | lung ultrasound, 241 clips | covid, pneumonia, viral, regular | patient or clip           |
 | INbreast         | mammograms, 410            | benign, malignant, normal | patient                   |
 | CBISDDSM         | mammograms, 3103           | benign, malignant         | patient                   |
-| Phantom          | synthetic breast ultrasound| benign, malignant, normal | each image its own        |
+| Decathlon        | any task's volumes, slices | structures outlined       | volume                    |
+| Phantom          | synthetic ultrasound of breast, heart, lung | by organ | each image its own        |
+| MammogramPhantom | synthetic mammograms       | benign, malignant, normal | each image its own        |
 | UnlabelledImages | any folder of images       | none                      | none                      |
 """
 
@@ -36,6 +38,7 @@ from .decathlon import Decathlon
 from .dicom import read_dicom
 from .images import read_image, read_mask
 from .inbreast import INbreast
+from .mammogram_phantom import MammogramPhantom
 from .mbud import MBUD
 from .nifti import read_nifti
 from .phantom import Phantom
@@ -58,6 +61,7 @@ __all__ = [
     "Decathlon",
     "DiskCache",
     "INbreast",
+    "MammogramPhantom",
     "Phantom",
     "UnlabelledImages",
     "birads_class",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
 from ._bmode import Map, Scanner
+from ._fields import axes_mm, basis, bumps, line, step
 
 BENIGN, MALIGNANT, NORMAL = 0, 1, 2
 _ANGLES = 256
@@ -96,52 +95,13 @@ def draw_lesion(label: int, rng: np.random.Generator, scanner: Scanner) -> Lesio
     )
 
 
-@functools.lru_cache(maxsize=32)
-def _basis(steps: int, extent_mm: float, scale_mm: float, margin_mm: float = 0.0) -> torch.Tensor:
-    """Return Gaussian bumps `scale_mm` apart, (steps, bumps), whose sum with unit normals has variance near 1."""
-    centres = np.arange(-margin_mm - 2 * scale_mm, extent_mm + margin_mm + 2 * scale_mm, scale_mm)
-    step = extent_mm / steps
-    extra = round(margin_mm / step)
-    at = (np.arange(-extra, steps + extra) + 0.5) * step
-    bumps = np.exp(-((at[:, None] - centres) ** 2) / (2 * (0.6 * scale_mm) ** 2))
-    return F.normalize(torch.from_numpy(bumps).float(), dim=1)
-
-
-def _bumps(
-    rng: np.random.Generator, steps: int, scanner: Scanner, dz_mm: float, dx_mm: float, margin_mm: float
-) -> Map:
-    """Return a smooth Gaussian field of unit variance whose grain is dz_mm deep and dx_mm wide."""
-    z, x = _basis(steps, scanner.depth_mm, dz_mm, margin_mm), _basis(steps, scanner.width_mm, dx_mm)
-    # torch's products: NumPy's would spin up threads of their own in every worker of a DataLoader.
-    heights = torch.from_numpy(rng.standard_normal((z.shape[1], x.shape[1]), dtype=np.float32))
-    return (z @ heights @ x.T).numpy()
-
-
-def axes_mm(steps: int, scanner: Scanner) -> tuple[Map, Map]:
-    """Return the pixel centres' depth (steps, 1) and place across, from the middle (steps,)."""
-    centres = (np.arange(steps, dtype=np.float32) + np.float32(0.5)) / np.float32(steps)
-    return centres[:, None] * np.float32(scanner.depth_mm), (centres - np.float32(0.5)) * np.float32(
-        scanner.width_mm
-    )
-
-
-def _step(depth_mm: Map, boundary_mm: Map, width_mm: float) -> Map:
-    return np.clip((depth_mm - boundary_mm) / width_mm + 0.5, 0, 1)
-
-
-def _line(distance: Map, width: float) -> Map:
-    """Return a ridge of height 1 where `distance` is 0, gone at `width`."""
-    ridge: Map = np.maximum(1 - np.square(distance / width), 0)
-    return ridge
-
-
 def tissue(rng: np.random.Generator, steps: int, scanner: Scanner) -> tuple[Map, Map, Map]:
     """Draw the layers of a breast as the maps echo_db, specular and attenuation, (steps, steps), of `b_mode_db`."""
     u = rng.uniform
     margin_mm = 6.0
     step_mm = scanner.depth_mm / steps
     z, x = axes_mm(steps, scanner)
-    across = _basis(steps, scanner.width_mm, 8.0)
+    across = basis(steps, scanner.width_mm, 8.0)
     # (steps, 7): the fold of all layers, four boundaries' own waves, the sheen of two of them.
     waves = (across @ torch.from_numpy(rng.standard_normal((across.shape[1], 7), dtype=np.float32))).numpy()
     bend_mm = np.clip(waves[:, 0] * u(0.2, 2.0) + x * u(-0.1, 0.1), -5.5, 5.5)
@@ -153,19 +113,19 @@ def tissue(rng: np.random.Generator, steps: int, scanner: Scanner) -> tuple[Map,
         ((1.0, 1.4, 1.9), (1.4, 2.0, 2.8)),
     )
     chosen_mm = [(deep[int(u(0, len(deep)))], wide[int(u(0, len(wide)))]) for deep, wide in grains_mm]
-    stack = np.stack([_bumps(rng, steps, scanner, deep, wide, margin_mm) for deep, wide in chosen_mm])
+    stack = np.stack([bumps(rng, steps, scanner, deep, wide, margin_mm) for deep, wide in chosen_mm])
     row = np.arange(steps)[:, None] + np.rint((margin_mm - bend_mm) / step_mm).astype(np.int64)
     lobule, streak, grain = stack[:, np.clip(row, 0, stack.shape[1] - 1), np.arange(steps)]
 
     top = u(0.8, 1.8) + waves[:, 1] * 0.1
     fat_end = np.maximum(top + u(1.0, 10.0) + bend_mm + waves[:, 2] * 0.7, top + 0.3)
     gland_end = np.maximum(fat_end + u(10.0, 26.0) + waves[:, 3] * 1.2, fat_end + 4.0)
-    below_top, below_fat, below_gland = _step(z, top, 0.4), _step(z, fat_end, 0.9), _step(z, gland_end, 2.0)
+    below_top, below_fat, below_gland = step(z, top, 0.4), step(z, fat_end, 0.9), step(z, gland_end, 2.0)
     in_fat, in_gland = below_top * (1 - below_fat), below_fat * (1 - below_gland)
 
     patchy = np.clip(grain * 0.5 + lobule * 0.5 + u(0.0, 0.6), 0, 1.5)
-    septum = _line(lobule, u(0.06, 0.16)) * patchy
-    fascicle = _line(streak - u(1.1, 1.7), 0.5)
+    septum = line(lobule, u(0.06, 0.16)) * patchy
+    fascicle = line(streak - u(1.1, 1.7), 0.5)
     fat_db = u(-8, -1) + u(0.8, 2.5) * streak + u(0.3, 1.2) * grain
     gland_db = u(2.0, 5.5) * streak + u(1.0, 4.0) * lobule
     gland_db -= u(1.0, 10.0) * np.clip(grain - u(0.2, 1.0), 0, 1.6)
@@ -177,17 +137,17 @@ def tissue(rng: np.random.Generator, steps: int, scanner: Scanner) -> tuple[Map,
 
     specular = u(0.4, 2.2) * septum * in_fat
     specular += fascicle * (u(0.1, 2.2) * in_gland + u(0.0, 0.9) * below_gland) * patchy
-    specular += u(0.6, 2.0) * _line(z - 0.25, 0.35) + u(0.2, 1.5) * _line(z - top, 0.35)
+    specular += u(0.6, 2.0) * line(z - 0.25, 0.35) + u(0.2, 1.5) * line(z - top, 0.35)
     sheen = np.clip(waves[:, 5:].T + 0.2, 0, 1.5)
-    specular += u(0.2, 1.4) * sheen[0] * _line(z - fat_end, 0.4)
-    specular += u(0.0, 1.6) * sheen[1] * _line(z - gland_end, 0.5)
+    specular += u(0.2, 1.4) * sheen[0] * line(z - fat_end, 0.4)
+    specular += u(0.0, 1.6) * sheen[1] * line(z - gland_end, 0.5)
 
     attenuation = u(0.5, 0.8) + u(0.0, 0.45) * in_gland + u(0.1, 0.7) * below_gland
     near = z < 0.25 * scanner.depth_mm
     # Ligaments, and air between probe and skin: shadows that deepen, then stay.
     for _ in range(int(u(0, 4))):
         attenuation += (
-            near * min(rng.exponential(0.25), 1.0) * _line(x - u(-0.5, 0.5) * scanner.width_mm, u(1.5, 7.0))
+            near * min(rng.exponential(0.25), 1.0) * line(x - u(-0.5, 0.5) * scanner.width_mm, u(1.5, 7.0))
         )
     return echo, specular, attenuation
 
@@ -204,15 +164,15 @@ def place(
     step_mm = scanner.width_mm / steps
     z, x = axes_mm(steps, scanner)
     distance, sideways = lesion.distance(x, z)
-    texture = _bumps(rng, steps, scanner, 1.6, 2.0, 0.0)
-    distance += lesion.rough_mm * _bumps(rng, steps, scanner, 1.3, 1.3, 0.0)
+    texture = bumps(rng, steps, scanner, 1.6, 2.0, 0.0)
+    distance += lesion.rough_mm * bumps(rng, steps, scanner, 1.3, 1.3, 0.0)
     inside = np.clip(0.5 - distance / lesion.edge_mm, 0, 1)
-    echo += lesion.rim_db * _line(distance - lesion.rim_mm / 2, lesion.rim_mm)
+    echo += lesion.rim_db * line(distance - lesion.rim_mm / 2, lesion.rim_mm)
     echo += (lesion.echo_db + lesion.texture_db * texture - echo) * inside
     specular *= 1 - inside
     attenuation += (lesion.attenuation - attenuation) * inside
     # Refraction at a smooth side scatters the beam away: a thin shadow below each edge.
-    attenuation += lesion.edge_shadow * _line(distance, 0.7) * (sideways > 0.8)
+    attenuation += lesion.edge_shadow * line(distance, 0.7) * (sideways > 0.8)
     # Calcifications.
     for _ in range(lesion.specks):
         r, phi = 0.7 * math.sqrt(rng.uniform()), rng.uniform(0, 2 * math.pi)

@@ -1,50 +1,67 @@
-"""Synthetic B-mode ultrasound with lesion masks: no download, as many as wanted, each known exactly."""
+"""Synthetic B-mode ultrasound with masks: no download, as many as wanted, each known exactly."""
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from .. import _checks
-from ._bmode import Map, Scanner, b_mode_db, display
-from ._breast import BENIGN, MALIGNANT, NORMAL, draw_lesion, place, tissue
+from . import _breast_image, _heart, _lung
+from ._shares import BREAST_SHARES, labels_by_share
 
-_GOLDEN = 0.6180339887498949
-_FINEST_MM = 0.32  # the grid of the physics; displayed pixels average over it where they are coarser
+_ORGANS = {
+    "breast": (_breast_image.render, "phantom", BREAST_SHARES),
+    "heart": (_heart.render, "phantom-heart", {"end-diastole": 1 / 2, "end-systole": 1 / 2}),
+    "lung": (_lung.render, "phantom-lung", {"regular": 1 / 3, "b-lines": 1 / 3, "consolidation": 1 / 3}),
+}
 
 
 class Phantom(Dataset[dict[str, Any]]):
-    """Breast ultrasound made by physics: 38 x 38 mm under a 8.5 MHz linear array.
+    """Ultrasound of breast, heart or lung made by physics.
 
-    Layers of skin, fat with septa, gland, and muscle carry random scatterers and smooth reflectors; a lesion differs in
-    backscatter, border and attenuation. The echoes pass the point-spread function (a Gaussian pulse in depth; a
-    Gaussian beam across, widening away from the focus, in eight zones of depth), receive gain that compensates a
-    nominal attenuation only, envelope detection, log compression to 42 to 58 dB, and mild smoothing against speckle.
-    Shadow and enhancement behind a lesion come from its attenuation; they are not painted.
+    Tissue carries random scatterers and smooth reflectors. The echoes pass the point-spread function (a Gaussian pulse
+    in depth; a Gaussian beam across, widening away from the focus, in eight zones of depth), receive gain that
+    compensates a nominal attenuation only, envelope detection, log compression, and mild smoothing against speckle.
+    Shadow and enhancement behind a structure come from its attenuation; they are not painted.
 
-    Benign lesions tend to be smooth ovals, wider than tall, anechoic to hyperechoic, with enhancement or edge shadows;
-    malignant ones irregular or spiculated, as tall as wide, hypoechoic, with indistinct borders and shadows. The
-    classes overlap. Some lesions carry measuring crosses, as in BUSI. Classes come in BUSI's proportions (437 : 210 :
-    133), in every run of successive items.
+    Breast: 38 x 38 mm under a 8.5 MHz linear array; layers of skin, fat with septa, gland, and muscle. Benign lesions
+    tend to be smooth ovals, wider than tall, anechoic to hyperechoic, with enhancement or edge shadows; malignant ones
+    irregular or spiculated, as tall as wide, hypoechoic, with indistinct borders and shadows. The classes overlap. Some
+    lesions carry measuring crosses, as in BUSI. Classes come in BUSI's proportions (437 : 210 : 133).
+
+    Heart: the apical view to 155 mm under a 2.8 MHz phased array, black outside the sector, with four chambers in half
+    of the images and two in the others. At end systole the left ventricle is smaller, its wall thicker, its atrium
+    larger and the valve shut more often; hearts vary so much that the classes overlap. Walls parallel to the beam fade,
+    haze lies over the apex, ribs and lung darken an edge of some sectors. The mask is the left ventricle's cavity,
+    which the valve's plane closes, trabeculae left out. Both classes are as frequent.
+
+    Lung: the pleura to 98 mm under a 4 MHz convex array, between two ribs with their shadows in most images. Below the
+    pleura the chest wall repeats, with A-lines. Regular lungs have at most two thin B-lines; "b-lines" three to seven,
+    which outshine the A-lines; "consolidation" a hypoechoic region below the pleura with a shredded border, in which
+    some air is left, and B-lines behind it. The mask is that region, and empty in the other classes. The three are as
+    frequent.
+
+    In every run of successive items the classes have these shares.
 
     Args:
         count: number of items.
         size: pixels a side, at least 32; the frame in mm is the same at every size, and so is an item's anatomy.
         seed: another seed gives other images.
-        organ: "breast".
+        organ: "breast", "heart" or "lung".
 
     Items:
-        image (1, size, size) float32 in [0, 1] in 256 steps, mask (1, size, size) bool (empty in a normal), label (0
-        benign, 1 malignant, 2 normal), id, group (each image its own). Item i depends on `seed` and i alone.
+        image (1, size, size) float32 in [0, 1] in 256 steps, mask (1, size, size) bool (empty where
+        the class has no structure to outline), label (a place in `classes`), id, group (each image its own). Item i
+        depends on `organ`, `seed` and i alone, and its anatomy not on `size`.
+
+    Attributes:
+        classes: names of the labels, of `organ`; of the class itself, those of the breast.
+        shares: the share of each.
 
     Raises:
         TypeError, ValueError: a setting is out of range.
@@ -56,27 +73,24 @@ class Phantom(Dataset[dict[str, Any]]):
         (torch.Size([1, 64, 64]), torch.bool, 'benign')
         >>> phantom.counts
         {'benign': 437, 'malignant': 210, 'normal': 133}
+        >>> Phantom(300, organ="lung").counts
+        {'regular': 100, 'b-lines': 100, 'consolidation': 100}
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("benign", "malignant", "normal")
-    shares: ClassVar[Mapping[str, float]] = MappingProxyType(
-        {"benign": 437 / 780, "malignant": 210 / 780, "normal": 133 / 780}
-    )
+    classes: tuple[str, ...] = tuple(BREAST_SHARES)
+    shares: Mapping[str, float] = BREAST_SHARES
 
     def __init__(self, count: int, *, size: int = 64, seed: int = 0, organ: str = "breast") -> None:
         self.count = _checks.integer("count", count, low=1)
         self.size = _checks.integer("size", size, low=32)
         self.seed = _checks.integer("seed", seed, low=0)
-        self.organ = _checks.choice("organ", organ, ("breast",))
-        self.ids = [f"phantom-{seed}-{i:06d}" for i in range(count)]
+        self.organ = _checks.choice("organ", organ, tuple(_ORGANS))
+        self._render, name, shares = _ORGANS[organ]
+        self.shares = dict(shares)
+        self.classes = tuple(shares)
+        self.ids = [f"{name}-{seed}-{i:06d}" for i in range(count)]
         self.groups = list(self.ids)
-        self.labels = [self._label(i) for i in range(count)]
-
-    def _label(self, i: int) -> int:
-        # Multiples of the golden ratio fill [0, 1) evenly: every run of items has the classes' shares.
-        place = (0.5 + self.seed * math.sqrt(2) + i * _GOLDEN) % 1.0
-        benign, malignant = self.shares["benign"], self.shares["malignant"]
-        return BENIGN if place < benign else MALIGNANT if place < benign + malignant else NORMAL
+        self.labels = labels_by_share(shares, count, seed)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -88,7 +102,7 @@ class Phantom(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         i = range(self.count)[operator.index(index)]
-        image, mask = _render(self.labels[i], self.size, np.random.default_rng([self.seed, i]))
+        image, mask = self._render(self.labels[i], self.size, np.random.default_rng([self.seed, i]))
         return {
             "image": torch.from_numpy(image)[None],
             "mask": torch.from_numpy(mask)[None],
@@ -96,42 +110,3 @@ class Phantom(Dataset[dict[str, Any]]):
             "id": self.ids[i],
             "group": self.groups[i],
         }
-
-
-def _render(label: int, size: int, rng: np.random.Generator) -> tuple[Map, npt.NDArray[np.bool_]]:
-    """Draw the anatomy first, whose draws do not depend on `size`, then the scatterers."""
-    scanner = Scanner()
-    fine = max(1, math.ceil(scanner.width_mm / size / _FINEST_MM))
-    echo, specular, attenuation = tissue(rng, size * fine, scanner)
-    dynamic_range_db, middle_db = rng.uniform(42, 58), rng.uniform(-6, 4)
-    mask: npt.NDArray[np.bool_] = np.zeros((size, size), dtype=bool)
-    crosses: list[tuple[float, float]] = []
-    if label != NORMAL:
-        lesion = draw_lesion(label, rng, scanner)
-        distance = place(lesion, echo, specular, attenuation, rng, scanner)
-        mask = (F.avg_pool2d(torch.from_numpy(distance)[None], fine)[0] < 0).numpy()
-        if rng.uniform() < 0.12:
-            crosses = _ends(
-                lesion.x_mm + scanner.width_mm / 2, lesion.z_mm, lesion.half_width_mm, lesion.half_height_mm
-            )
-    envelope_db = b_mode_db(echo, specular, attenuation, scanner, rng)
-    image = display(envelope_db, size, scanner, dynamic_range_db=dynamic_range_db, middle_db=middle_db)
-    for x_mm, z_mm in crosses:
-        _cross(image, round(z_mm / scanner.depth_mm * size), round(x_mm / scanner.width_mm * size))
-    return np.rint(image * 255) / np.float32(255), mask
-
-
-def _ends(x_mm: float, z_mm: float, half_width_mm: float, half_height_mm: float) -> list[tuple[float, float]]:
-    return [
-        (x_mm - half_width_mm, z_mm),
-        (x_mm + half_width_mm, z_mm),
-        (x_mm, z_mm - half_height_mm),
-        (x_mm, z_mm + half_height_mm),
-    ]
-
-
-def _cross(image: Map, row: int, column: int) -> None:
-    """Burn a measuring cross of about 1.5 mm into the image, as far as it lies inside."""
-    arm = max(1, len(image) // 50)
-    image[max(row, 0) : row + 1, max(column - arm, 0) : max(column + arm + 1, 0)] = 0.9
-    image[max(row - arm, 0) : max(row + arm + 1, 0), max(column, 0) : column + 1] = 0.9
