@@ -98,6 +98,7 @@ def test_every_echo_is_repeated_in_power() -> None:
     ("make", "match"),
     [
         (lambda: Haze(level_db=(0.0, -10.0)), "level_db must be a pair"),
+        (lambda: Haze(level_db=(0.0, 300.0)), r"level_db\[1\] must be"),
         (lambda: Haze(reach=(0.0, 1.0)), r"reach\[0\] must be"),
         (lambda: Haze(dynamic_range_db=0.0), "dynamic_range_db must be"),
         (lambda: Haze(apex=(0.5, 2.0)), r"apex\[1\] must be"),

@@ -106,6 +106,15 @@ def test_acquired_matrix_by_a_loop(size: tuple[int, int], parts: tuple[float, fl
             assert bool(keep[0, 0, i, v]) == inside
 
 
+@pytest.mark.parametrize("n", [20, 50, 101, 320])
+def test_a_part_that_ends_on_a_bin_acquires_it(n: int) -> None:
+    last = torch.arange(1, n // 2)
+    for part in (last.double() / (n / 2), (last.double() / (n / 2)).float()):
+        keep = acquired_matrix((n, n), part, part)
+        assert torch.equal(keep[:, 0, :, 0].sum(dim=1), 2 * last + 1)
+        assert torch.equal(keep[:, 0, 0].sum(dim=1), last + 1)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_ringing_is_linear_idempotent_and_keeps_mean_and_parseval(size: tuple[int, int]) -> None:
     augment, x = GibbsRinging(axis="both"), images(4, 2, size)

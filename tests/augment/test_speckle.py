@@ -114,6 +114,15 @@ def test_reduction_is_lees_filter() -> None:
     torch.testing.assert_close(y[1, 0], lee(x[1, 0], 0.4), rtol=0, atol=1e-4)  # strength is float32
 
 
+@pytest.mark.parametrize("ripple", [0.0, 1e-20, 1e-16, 1e-12, 1e-8, 1e-4])
+def test_reduction_differentiates_over_places_that_are_all_but_flat(ripple: float) -> None:
+    x = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    x[..., 16:] *= ripple
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(reduce_speckle(x, torch.ones(1)).square().sum(), x)
+    assert gradient.abs().max() < 10
+
+
 def test_reduction_smooths_tissue_and_keeps_edges_and_black() -> None:
     x = 10 * field(4, 0.8, 1.2).log10() + 40
     x[..., 80:] += 25

@@ -184,6 +184,37 @@ def test_path_through_a_ring_about_the_apex_is_its_thickness() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "apex", [(0.0, 0.0), (-0.1, 0.0), (-0.5, -0.2), (1.5, 0.3), (-3.0, 0.0), (4.0, -0.5)]
+)
+def test_path_from_an_apex_at_the_side_by_steps_along_the_beams(apex: tuple[float, float]) -> None:
+    size, steps = (40, 60), 500
+    mask = torch.zeros(size)
+    mask[16:30, 15:40] = 1
+    rows, columns = ((torch.arange(n) + 0.5 - a * n) for n, a in zip(size, apex[::-1], strict=True))
+    rows, columns = rows[:, None].expand(size), columns.expand(size)
+    radius = torch.hypot(rows, columns)
+    expected = torch.zeros(size)
+    for share in (torch.arange(steps) + 0.5) / steps:
+        i, j = (rows * share + apex[1] * 40).floor().long(), (columns * share + apex[0] * 60).floor().long()
+        inside = (i >= 0) & (i < 40) & (j >= 0) & (j < 60) & (radius * share >= max(-apex[1], 0) * 40)
+        expected += torch.where(inside, mask[i.clamp(0, 39), j.clamp(0, 59)], 0) * radius / steps
+    below = rows > 0
+    path = path_length(mask[None, None], apex=apex)[0, 0]
+    assert path.isfinite().all()
+    assert (path - expected)[below].abs().mean() < 0.15
+    assert ((path - expected)[below].abs() < 1.2).float().mean() > 0.98  # but for rays along the mask's sides
+
+
+def test_power_sets_in_from_the_border_of_a_strip() -> None:
+    x = torch.rand(1, 1, 1, 1000) + 1
+    x[..., 0] = 0
+    full = torch.full((1, 1, 1, 1), 1e3)
+    lifted = add_power(x, full) - x
+    expected = 10 / 60 * torch.log1p(1e3 * (-(x / x.max()) * 6 * math.log(10)).exp()) / math.log(10) * x.max()
+    torch.testing.assert_close(lifted[..., 100:], expected[..., 100:], rtol=1e-3, atol=1e-5)
+
+
 def test_a_shadow_is_exact_behind_and_absent_in_front_and_beside() -> None:
     size = (100, 200)
     x = torch.linspace(0, 60, 20000, dtype=torch.float64).view(1, 1, *size)  # in decibels

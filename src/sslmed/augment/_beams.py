@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -77,11 +79,14 @@ def path_length(mask: Tensor, *, apex: Apex = None) -> Tensor:
     if apex is None:
         return mask.cumsum(dim=2)
     height, width = mask.shape[2:]
-    steps = height + width  # one pixel each: enough to reach every corner
+    # One pixel each: enough to reach every corner, also from an apex at the image's side.
+    steps = height + width * math.ceil(max(1.0, apex[0], 1 - apex[0]))
     apex_x, apex_y = apex[0] * width, apex[1] * height
     face = max(-apex[1], 0.0) * height
-    # Beams through the upper corners; all directions below the apex where it lies inside the image.
-    first, last = _angles((height, width), apex, 0.0, mask.device)
+    # Beams through all corners, of which the lower ones are outermost where the apex lies at the image's side; all
+    # directions below the apex where it lies inside the image.
+    upper, lower = (torch.stack(_angles((height, width), apex, level, mask.device)) for level in (0.0, 1.0))
+    first, last = torch.minimum(upper, lower)[0], torch.maximum(upper, lower)[1]
     radius = torch.arange(steps, dtype=mask.dtype, device=mask.device)[:, None] + (face + 0.5)
     share = torch.arange(2 * steps, dtype=mask.dtype, device=mask.device) / (2 * steps - 1)
     angle = first + (last - first) * share

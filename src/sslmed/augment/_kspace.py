@@ -14,7 +14,8 @@ def acquired_matrix(size: tuple[int, int], height: Tensor, width: Tensor) -> Ten
     """Half-spectrum mask of the bins that a smaller matrix acquires.
 
     Bin (u, v) is acquired where |u| <= height * H / 2 and |v| <= width * W / 2: a rectangle about 0, symmetric
-    so that the image stays real, unlike MONAI's GibbsNoise, which keeps a disc about half a bin off.
+    so that the image stays real, unlike MONAI's GibbsNoise, which keeps a disc about half a bin off. A part that its
+    dtype rounds down, as 0.7 in float32, still keeps the bin it ends on.
 
     Args:
         size: (H, W) of the image.
@@ -46,8 +47,8 @@ def acquired_matrix(size: tuple[int, int], height: Tensor, width: Tensor) -> Ten
     u = torch.arange(size[0], device=height.device)
     u = torch.minimum(u, size[0] - u)
     v = torch.arange(size[1] // 2 + 1, device=height.device)
-    rows = u <= height.double()[:, None] * (size[0] / 2)
-    columns = v <= width.double()[:, None] * (size[1] / 2)
+    height, width = (part.double()[:, None] * (1 + torch.finfo(part.dtype).eps) for part in (height, width))
+    rows, columns = u <= height * (size[0] / 2), v <= width * (size[1] / 2)
     return (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)
 
 

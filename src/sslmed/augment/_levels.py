@@ -156,12 +156,13 @@ def _field_of_view(bright: Tensor) -> Tensor:
     rim = (height + width) / _RIM
     bright = bright.to(torch.int32)  # whose products and maxima are several times as fast as bool's
     sides = []
+    away = 2 * (height + width)  # farther than the rim is wide, however narrow the image
     for dim, n in ((2, height), (3, width)):
         place = torch.arange(1, n + 1, device=bright.device, dtype=torch.int32)
         place = place.view(-1, 1) if dim == 2 else place
         after = (bright * place).amax(dim=dim, keepdim=True)  # 0 where none is bright
         before = n + 1 - (bright * (n + 1 - place)).amax(dim=dim, keepdim=True)
-        after, before = torch.where(after == n, 3 * n, after), torch.where(before == 1, -3 * n, before)
+        after, before = torch.where(after == n, away, after), torch.where(before == 1, -away, before)
         sides.append(torch.minimum(after - place, place - before))
     return (torch.minimum(*sides) + 1).clamp(min=0).to(torch.float32).div_(rim).clamp_(max=1)
 

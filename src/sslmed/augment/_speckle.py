@@ -140,7 +140,8 @@ def reduce_speckle(x: Tensor, strength: Tensor) -> Tensor:
     noise = (
         torch.where(sampled > _FLAT, sampled, math.nan).nanmedian(dim=2).values.nan_to_num()[..., None, None]
     )
-    smoothed = (noise / variance.clamp(min=torch.finfo(work.dtype).tiny)).clamp(max=1)
+    # Not a quotient that is clamped afterwards: where the variance is next to nothing, its gradient would overflow.
+    smoothed = noise / torch.maximum(variance, noise.clamp(min=torch.finfo(work.dtype).tiny))
     change = smoothed * (mean - unit) * (extent * strength.to(work).view(-1, 1, 1, 1))
     return (work + change.clamp(-height, height)).to(x.dtype)
 

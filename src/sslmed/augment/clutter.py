@@ -20,10 +20,8 @@ from ._levels import NEPER, add_power, dynamic_range, echo_power
 from ._ranges import interval, spread
 from ._speckle import speckle_intensity
 
-_GRAIN = (
-    0.006,
-    0.02,
-)  # of the image's height and width: the clutter's texture, wider than the tissue's speckle
+# Of the image's height and width: the clutter's texture, wider than the tissue's speckle.
+_GRAIN = (0.006, 0.02)
 
 
 class Haze(Intensity):
@@ -34,7 +32,7 @@ class Haze(Intensity):
 
     Args:
         level_db: (least, greatest) mean level at the probe's face in decibels relative to the image's greatest value,
-            drawn uniformly.
+            drawn uniformly; at most 100.
         reach: (least, greatest) depth over which the clutter's amplitude falls to 1 / e, 8.7 dB, in the image's depth,
             above 0; drawn uniformly.
         apex: None for beams straight down, as of a linear array. For a sector the point where its beams meet, (x, y)
@@ -58,8 +56,7 @@ class Haze(Intensity):
         Ultrasonic Imaging 30, 2008 (clutter in the bladder 0 to -30 dB relative to its wall); Byram and Shu,
         "Pseudononlinear ultrasound simulation approach for reverberation clutter", J. Medical Imaging 3, 2016
         (exponential in depth). As an augmentation: Østvik et al., IEEE TMI 40, 2021 (a band of noise at some radius).
-        The grain, 0.4 % of the height and 0.8 % of the
-        width, is a choice made here.
+        The grain, 0.6 % of the height and 2 % of the width, is a choice made here.
 
     Example:
         >>> import torch
@@ -85,7 +82,7 @@ class Haze(Intensity):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.level_db = interval("level_db", level_db, low=-math.inf)
+        self.level_db = interval("level_db", level_db, low=-math.inf, high=100)
         self.reach = interval("reach", reach, low_open=True)
         self.apex: Apex = apex_or_none(apex)
         self.dynamic_range_db = dynamic_range(dynamic_range_db)
