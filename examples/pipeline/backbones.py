@@ -21,6 +21,24 @@ class PooledEncoder(nn.Module):
         return self.network(images.contiguous(memory_format=torch.channels_last))[-1].mean((2, 3))
 
 
+class FlatUNet(nn.Module):
+    """The contracting path of a U-Net and its bottom map laid out flat: (B, 1, size, size) -> (B, features).
+
+    Flattened as Chaitanya et al. do, the features keep their places, and belong to images of one size.
+    """
+
+    def __init__(self, network: UNet, *, size: int) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.features = network.width * 16 * (size // 16) ** 2
+        for module in (network.out, network.up):  # as in PooledUNet
+            module.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, features)."""
+        return self.network.encoder_maps(images.contiguous(memory_format=torch.channels_last))[-1].flatten(1)
+
+
 class PooledUNet(nn.Module):
     """A whole U-Net, or its contracting path, and the mean of a map: (B, 1, H, W) -> (B, features).
 

@@ -148,6 +148,16 @@ class Experiment:
 
     # What a paper's file may say otherwise.
 
+    def cells(self) -> list[study.Cell]:
+        """The cells of the study, in the order of their runs."""
+        return [
+            study.Cell(method, labels, seed, target.name)
+            for seed in self.args.seeds
+            for target in self.targets()
+            for method in self.methods
+            for labels in self.args.labels
+        ]
+
     def domain(self, cell: study.Cell) -> str:
         """The name of the material that a cell uses."""
         return ""
@@ -180,14 +190,7 @@ class Experiment:
         self._describe()
         if all(material.large.masks is None for material in self.materials.values()):
             return self._pretext_only()
-        cells = [
-            study.Cell(method, labels, seed, target.name)
-            for seed in self.args.seeds
-            for target in self.targets()
-            for method in self.methods
-            for labels in self.args.labels
-        ]
-        path = self.folder.path
+        cells, path = self.cells(), self.folder.path
         if self.args.merge:
             missing = merge(self.args.merge, path, self.config, cells)
             failures = [{"cell": name, "error": "not in the merged folders"} for name in missing]

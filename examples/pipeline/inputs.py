@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
@@ -141,4 +142,32 @@ def read(source: Source, *, size: int, fit: str = "stretch") -> ImageSet:
         classes=tuple(data.classes) if labels else (),
         label_maps=torch.stack([item["label_map"].to(torch.uint8) for item in items]) if maps else None,
         structures=tuple(name for k, name in sorted(data.structures.items()) if k) if maps else (),
+    )
+
+
+def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
+    """One set of a share of each of several, by whole groups and classes in proportion.
+
+    Classes are told by their names; ids and groups stand behind their set's name.
+    """
+    taken = []
+    for part in parts:
+        index = splits.label_fraction(
+            np.arange(len(part)), share, groups=part.groups, labels=part.labels, seed=seed
+        )
+        taken.append(part.only(sorted(int(i) for i in index)))
+    masks = [part.masks for part in taken if part.masks is not None]
+    labels = [label for part in taken for label in part.labels or ()]
+    images = torch.cat([part.images for part in taken])
+    return ImageSet(
+        name=" and ".join(part.name for part in taken),
+        source=" and ".join(part.source for part in taken),
+        images=images,
+        masks=torch.cat(masks) if len(masks) == len(taken) else None,
+        labels=labels if len(labels) == len(images) else None,
+        ids=[f"{part.name}/{name}" for part in taken for name in part.ids],
+        groups=[f"{part.name}/{name}" for part in taken for name in part.groups],
+        counts={"images": len(images)} | dict(sorted(Counter(labels).items())),
+        notes=[f"{share:.0%} of {part.name}: {len(part)} images" for part in taken],
+        classes=tuple(dict.fromkeys(name for part in taken for name in part.classes)),
     )

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from pipeline import splitting
-from pipeline.inputs import read
+from pipeline.inputs import ImageSet, joined, read
 from pipeline.runs import read_json
 from pipeline.sets import Source
 
@@ -37,6 +37,8 @@ class Wanted:
         parts_seed: a seed of the parts that holds for all seeds, which then draw the labelled cases only.
         leave_out_copies: leave out pool images that copy a held-out one, instead of refusing them.
         name: of the domain, where a run has several.
+        joined: more labelled sets to join with `labelled`.
+        share: of each of them, and of `labelled`.
     """
 
     labelled: Source
@@ -52,6 +54,8 @@ class Wanted:
     parts_seed: int | None = None
     leave_out_copies: bool = False
     name: str = ""
+    joined: tuple[Source, ...] = ()
+    share: float = 1.0
 
 
 class Material:
@@ -73,10 +77,10 @@ class Material:
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
-        self.large = read(wanted.labelled, size=wanted.crop, fit=wanted.fit)
+        self.large = self._labelled(wanted.crop)
         self.small = self.large
         if self.large.masks is not None and wanted.size != wanted.crop:
-            self.small = read(wanted.labelled, size=wanted.size, fit=wanted.fit)
+            self.small = self._labelled(wanted.size)
         self.notes, self.checks = list(self.large.notes), list[str]()
         self.pools = {name: read(s, size=wanted.crop, fit=wanted.fit) for name, s in wanted.pools.items()}
         for name, pool in self.pools.items():
@@ -86,6 +90,11 @@ class Material:
         self._chosen: dict[int, dict[str, list[int]]] = {}
         for seed in wanted.seeds:
             self._divide(seed)
+
+    def _labelled(self, size: int) -> ImageSet:
+        wanted = self.wanted
+        parts = [read(source, size=size, fit=wanted.fit) for source in (wanted.labelled, *wanted.joined)]
+        return parts[0] if len(parts) == 1 else joined(parts, share=wanted.share, seed=0)
 
     def pretext(self, seed: int, mix: str = "") -> TensorDataset:
         """Pairs (image, position) of the images that a pretext learns from."""

@@ -1,4 +1,4 @@
-"""How pretexts learn: Adam or SGD, at a constant rate or down a cosine."""
+"""How pretexts learn: Adam or SGD, at a constant rate, down a cosine, or halved on a plateau."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ class Optimiser:
         lr: learning rate at the start.
         weight_decay: that of the optimiser.
         momentum: of SGD.
-        schedule: "constant", or "cosine" down to 0 over `epochs`.
-        epochs: length of the schedule.
+        schedule: "constant"; "cosine", down to 0 over `epochs`; "plateau", halved when the training loss has not fallen
+            for `patience` epochs.
+        epochs: length of the cosine.
+        patience: epochs of the plateau.
     """
 
     name: str
@@ -28,9 +30,10 @@ class Optimiser:
     momentum: float = 0.9
     schedule: str = "constant"
     epochs: int = 1
+    patience: int = 10
 
     def __post_init__(self) -> None:
-        for key, known in (("name", ("adam", "sgd")), ("schedule", ("constant", "cosine"))):
+        for key, known in (("name", ("adam", "sgd")), ("schedule", ("constant", "cosine", "plateau"))):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key} must be one of {', '.join(known)}, got {getattr(self, key)!r}")
 
@@ -57,6 +60,11 @@ class Optimiser:
             )
         if self.schedule == "constant":
             return {"optimizer": optimizer}
+        if self.schedule == "plateau":
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer, factor=0.5, patience=self.patience
+            )
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "loss"}}
 
         def factor(epoch: int) -> float:
             angle = torch.pi * min(epoch, self.epochs) / self.epochs

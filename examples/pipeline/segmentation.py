@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,21 @@ class Segmentation(L.LightningModule):
         loss: (logits, structures (B, H, W) int64) -> a mean over the cases.
         tuning: optimiser and schedule.
         epochs: length of the schedule.
+        augment: (images, masks (B, 1, H, W) float32) -> both, altered alike, in training.
     """
 
-    def __init__(self, model: torch.nn.Module, *, loss: Loss, tuning: Tuning, epochs: int) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        *,
+        loss: Loss,
+        tuning: Tuning,
+        epochs: int,
+        augment: Callable[[Tensor, Tensor], Sequence[Tensor]] | None = None,
+    ) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last)
-        self.loss, self.tuning, self.epochs = loss, tuning, epochs
+        self.loss, self.tuning, self.epochs, self.augment = loss, tuning, epochs, augment
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K, H, W) in float32."""
@@ -46,6 +55,8 @@ class Segmentation(L.LightningModule):
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
         """Lightning's hook."""
         images, masks = batch
+        if self.augment is not None:
+            images, masks = self.augment(images, masks.float())
         loss = self.loss(self(images), masks[:, 0].long())
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True, batch_size=1)  # type: ignore[union-attr]

@@ -85,6 +85,8 @@ def split(
                 f"their masks (seed {seed}): there is nothing to learn to outline"
             )
         labelled[number] = chosen
+    if unit == "volumes":  # the baseline of all labels
+        labelled[len({data.groups[i] for i in train})] = train
     return Split(train, val, test, labelled)
 
 

@@ -109,8 +109,7 @@ def write_tests(folder: Path, frame: Frame) -> list[dict[str, Any]]:
     """
     cells, rows = grouped(folder, frame), []
     for target in frame.targets:
-        metric = "correct" if target.kind == "classification" else target.metric
-        own = []
+        own, metric = [], _of_cases(target)
         for labels in dict.fromkeys(k[1] for k in cells if k[0] == target.name):
             there = {m: cells[key] for key in cells if key[:2] == (target.name, labels) for m in (key[2],)}
             rivals = [b for b in frame.baselines if b in there and b != SUPERVISED]
@@ -130,6 +129,13 @@ def write_tests(folder: Path, frame: Frame) -> list[dict[str, Any]]:
         row |= {key: f"{row[key]:.4g}" for key in ("difference", "ci_low", "ci_high", "p", "p_holm")}
     write_csv(folder / "tests.csv", rows, columns=TESTS)
     return rows
+
+
+def _of_cases(target: Target) -> str:
+    """The metric of single cases that is tested, where the target's own may be one of the whole set."""
+    if target.kind == "classification":
+        return "correct"
+    return target.metric if target.metric in ("dice", "jaccard", "hausdorff") else "dice"
 
 
 def _mean(cells: Iterable[Mapping[str, Any]], metric: str) -> float:

@@ -1,0 +1,274 @@
+r"""Masked regression against contrastive pretraining, for MR segmentation with 1, 2, 4 or 8 labelled volumes.
+
+Umapathy et al., "Learning to segment with limited annotations: Self-supervised pretraining with regression and
+contrastive loss in MRI": a U-Net learns to fill in hidden pixels, or its contracting path is trained to tell images
+apart and then its expanding path to tell places apart; then it is fine-tuned on a few volumes.
+
+    python examples/mr_masked_vs_contrastive.py --preset small --out runs/mr
+    python examples/mr_masked_vs_contrastive.py --data Task05_Prostate --preset paper --seeds 0 1 2 --out runs/prostate
+
+The same command again goes on where a killed run stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from kornia.augmentation import (
+    AugmentationSequential,
+    RandomAffine,
+    RandomElasticTransform,
+    RandomResizedCrop,
+)
+from torch import nn
+
+from pipeline import cli, study, tables
+from pipeline.backbones import FlatUNet
+from pipeline.experiment import Experiment, Paper, shown_cases
+from pipeline.galleries import masked_gallery
+from pipeline.material import Wanted
+from pipeline.methods.masked import MaskedRegression
+from pipeline.methods.regional import Regional
+from pipeline.methods.simclr import SimCLR
+from pipeline.optimisers import Optimiser
+from pipeline.pretext import pretrain
+from pipeline.seeding import derived_seed
+from pipeline.segmentation import Segmentation, soft_dice
+from pipeline.sets import PHANTOM, Source
+from pipeline.training import Fit
+from pipeline.tuning import Tuning
+from sslmed.augment import MultiView, RandomPixelMask, views
+from sslmed.data import MRPhantom
+from sslmed.models import ProjectionHead, UNet
+
+METHODS = ("supervised", "masked", "contrastive")
+
+
+@dataclasses.dataclass(frozen=True)
+class Constants:
+    """The paper's numbers, each with its place; [ours] where the paper leaves it open."""
+
+    fractions: tuple[float, float, float] = (
+        0.76,
+        0.04,
+        0.2,
+    )  # [ours] 21, 2 and 8 of 31 at 1.D, 15, 3 and 15 of 33
+    ratio: float = 0.1  # 1.E: "10% of the pixels"
+    sigma: float = 0.01  # 1.B: N(0, sigma = 0.01)
+    temperature: float = 0.1  # 1.C
+    head: tuple[int, int] = (1024, 128)  # [ours] Chaitanya et al.'s, to whom 1.C refers
+    blocks: int = 3  # [ours] Chaitanya et al.'s l: decoder blocks trained in the local stage
+    local_dim: int = 16  # [ours] width of the maps compared in the local stage
+    region: int = 3  # [ours] Chaitanya et al.'s regions of 3 x 3
+    negatives: int = 5  # [ours] of each map; 1.C: "random local patches"
+    crop_scale: tuple[float, float] = (0.5, 1.0)  # [ours] of the global views; 1.C: "image crop"
+    patience: int = 10  # [ours] 1.E: halved "whenever the validation loss plateaued"
+    shift: float = 0.1  # [ours] 1.E: "random translation", as a share of the side
+    zoom: tuple[float, float] = (0.8, 1.0)  # [ours] 1.E: "crops"
+    bend: float = 0.5  # [ours] 1.E: probability of "elastic deformations"
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """How large a run is."""
+
+    size: int  # pixels a side of the slices, a multiple of 16
+    width: int  # of the U-Net
+    phantoms: int
+    labels: tuple[int, ...]
+    pretext: Fit
+    finetune: Fit
+    lr: float = 1e-3  # 1.E: Adam, of both stages
+    constants: Constants = Constants()
+
+
+PRESETS = {
+    "smoke": Preset(
+        size=48, width=4, phantoms=12, labels=(1, 2),
+        pretext=Fit(epochs=2, batch_size=16), finetune=Fit(epochs=2, batch_size=8),
+        constants=Constants(fractions=(0.6, 0.2, 0.2), blocks=3, region=2),
+    ),
+    "small": Preset(
+        size=48, width=16, phantoms=80, labels=(1, 2, 4, 8),
+        pretext=Fit(epochs=10, batch_size=32), finetune=Fit(epochs=80, batch_size=8),
+        constants=Constants(region=2),  # [ours] maps of 48-px slices are small
+    ),
+    "paper": Preset(
+        size=256, width=16, phantoms=138, labels=(1, 2, 4, 8),
+        pretext=Fit(epochs=1000, batch_size=12, checkpoint_every=10),  # 1.E; batch: the first author's later code
+        finetune=Fit(epochs=500, batch_size=12),  # 1.E
+    ),
+}  # fmt: skip
+
+
+def make_views(preset: Preset) -> tuple[MultiView, MultiView]:
+    """The global stage's crops with brightness and contrast, and the local stage's without crops (1.C)."""
+    c = preset.constants
+    whole = views.simclr(preset.size, modality="mr", scale=c.crop_scale, hflip=0.0, blur=0.0)
+    return whole, views.intensity_only(modality="mr")
+
+
+def make_augmentation(preset: Preset) -> nn.Module:
+    """Translation, crop and elastic deformation of slices and label maps alike (1.E)."""
+    c, side = preset.constants, (preset.size, preset.size)
+    return AugmentationSequential(
+        RandomAffine(degrees=0.0, translate=(c.shift, c.shift), p=0.5),
+        RandomResizedCrop(side, scale=c.zoom, ratio=(1.0, 1.0), p=0.5),
+        RandomElasticTransform(p=c.bend),
+        data_keys=["input", "mask"],
+    )
+
+
+WORDS = {
+    "masked": ("Masked regression", "Some pixels are hidden, and the network learns to fill them in."),
+    "contrastive": ("Global and local contrast", "First the network learns to tell altered copies of a slice from "
+                    "other slices; then, in finer maps, to tell a place from other places of the slice."),
+}  # fmt: skip
+FIGURES = {  # Figures 3A and 3B, in the text of 2.A: the liver, for which alone numbers are printed
+    ("8 volumes", "contrastive"): "0.89",
+    ("4 volumes", "contrastive"): "0.86",
+}
+
+
+class MaskedAgainstContrastive(Experiment):
+    """The paper's two pretexts and none, at each number of volumes; seeds are draws of the volumes."""
+
+    paper = Paper(
+        citation="Umapathy et al., Learning to segment with limited annotations: Self-supervised pretraining with "
+        "regression and contrastive loss in MRI",
+        title="Masked regression against contrastive pretraining for MR segmentation",
+        display={"supervised": "Random start"} | {method: words[0] for method, words in WORDS.items()},
+        words=WORDS,
+        proposed="contrastive",
+        baselines=("supervised", "masked"),
+        unit="volumes",
+    )
+
+    def arguments(self) -> dict[str, Any]:
+        """What was read."""
+        return {"data": self.materials[""].large.source, "all_volumes": self.args.all_volumes}
+
+    def wanted(self) -> Sequence[Wanted]:
+        """One set of volumes, whose parts are the same for all draws."""
+        args, p = self.args, self.preset
+        phantom = Source("--data", args.data, lambda size: MRPhantom(p.phantoms, size=size, seed=0))
+        return [
+            Wanted(
+                phantom, crop=p.size, size=p.size, fit="pad", fractions=p.constants.fractions,
+                labels=args.labels, unit="volumes", seeds=args.seeds, parts_seed=0,
+            )
+        ]  # fmt: skip
+
+    def targets(self) -> Sequence[study.Target]:
+        """The mean Dice of the structures, and each structure's."""
+        structures = self.materials[""].large.structures
+        if not structures:
+            raise ValueError(f"--data {self.args.data} has no numbered structures; give a Decathlon task")
+        metrics = ("dice", "hausdorff", *(f"dice_{name}" for name in structures))
+        return [study.Target(study.SEGMENTATION, "Segmentation by volume", "volumes", "dice", metrics)]
+
+    def cells(self) -> list[study.Cell]:
+        """With --all-volumes also the supervised baseline of all labels (1.E)."""
+        cells = super().cells()
+        if self.args.all_volumes:
+            for seed in self.args.seeds:
+                most = max(self.materials[""].splits[seed].labelled)
+                cells.append(study.Cell(study.SUPERVISED, int(most), seed))
+        return list(dict.fromkeys(cells))
+
+    def pretext(self, cell: study.Cell) -> str | None:
+        """All draws share a pretext, since they share its images."""
+        return None if cell.method == study.SUPERVISED else f"{cell.method}-s0"
+
+    def pretrain(self, cell: study.Cell, folder: Path) -> Path:
+        """Masked regression of the whole U-Net, or the global and then the local stage."""
+        p, c, data = self.preset, self.preset.constants, self.materials[""].pretext(cell.seed)
+        adam = Optimiser("adam", lr=p.lr, schedule="plateau", patience=c.patience)
+        torch.manual_seed(derived_seed(0, "pretext model"))
+        if cell.method == "masked":
+            mask = RandomPixelMask(ratio=c.ratio, sigma=c.sigma)
+            regression = MaskedRegression(UNet(width=p.width), mask=mask, optimiser=adam)
+            return pretrain(regression, data, p.pretext, folder=folder, seed=0, title="pretext masked")
+        network, (whole, alike) = UNet(width=p.width), make_views(p)
+        flat = FlatUNet(network, size=p.size)
+        head = ProjectionHead(flat.features, *c.head)
+        encoder = SimCLR(flat, views=whole, head=head, temperature=c.temperature, optimiser=adam)
+        first = folder.with_name("contrastive_global-s0")
+        weights = pretrain(
+            encoder, data, p.pretext, folder=first, seed=0, title="pretext contrastive, global"
+        )
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        decoder = Regional(
+            network, views=alike, blocks=c.blocks, dim=c.local_dim, temperature=c.temperature, region=c.region,
+            negatives=c.negatives, optimiser=adam,
+        )  # fmt: skip
+        return pretrain(decoder, data, p.pretext, folder=folder, seed=0, title="pretext contrastive, local")
+
+    def module(self, cell: study.Cell, weights: Path | None) -> Segmentation:
+        """A U-Net with the multi-label Dice loss, the rate halved on a plateau (1.E)."""
+        p = self.preset
+        model = UNet(classes=len(self.materials[""].large.structures) + 1, width=p.width)
+        if weights is not None:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+            own = model.state_dict()
+            # The last layer is of the task; all else is the pretext's.
+            model.load_state_dict(state | {name: own[name] for name in ("out.weight", "out.bias")})
+        tuning = Tuning(lr=p.lr, schedule="plateau", patience=p.constants.patience)
+        return Segmentation(
+            model, loss=soft_dice, tuning=tuning, epochs=p.finetune.epochs, augment=make_augmentation(p)
+        )
+
+    def gallery(self) -> dict[str, np.ndarray]:
+        """What is hidden, and what the two views are."""
+        c = self.preset.constants
+        return masked_gallery(
+            shown_cases(self.materials[""]),
+            RandomPixelMask(ratio=c.ratio, sigma=c.sigma),
+            make_views(self.preset)[0],
+        )
+
+    def printed(self) -> Mapping[tuple[str, str, str], tables.Printed]:
+        """The liver's Dice, where the text prints it."""
+        return {
+            (study.SEGMENTATION, labels, method): tables.Printed("liver, Figure 3", {"dice": (value, "")})
+            for (labels, method), value in FIGURES.items()
+        }
+
+    def why(self, target: str) -> str:
+        """What differs from the paper."""
+        p, data = self.preset, self.materials[""].large
+        reasons = [f"{data.name} ({', '.join(data.structures)}) instead of the liver, which is private"]
+        if p.pretext.epochs != 1000:
+            reasons.append(f"{p.pretext.epochs} and {p.finetune.epochs} epochs (paper 1000 and 500)")
+        reasons.append(f"slices of {p.size} px")
+        return "; ".join(reasons)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = cli.Parser(prog="mr_masked_vs_contrastive.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--data", type=cli.filled, default=PHANTOM, help="phantom (default), or the folder of a task "
+                        "of the Medical Segmentation Decathlon")  # fmt: skip
+    parser.add_argument("--all-volumes", action="store_true", help="also train the supervised baseline on all "
+                        "training volumes")  # fmt: skip
+    cli.add_study(parser, PRESETS, methods=METHODS, usual=METHODS, out="runs/mr", labels=cli.count,
+                  amounts="numbers of labelled volumes")  # fmt: skip
+    return cli.parsed(parser, arguments, PRESETS, METHODS)
+
+
+def main() -> None:
+    """Run the program."""
+    args = parse()
+    cli.run_as_program(
+        lambda: MaskedAgainstContrastive(args, PRESETS[args.preset]).run, prog="mr_masked_vs_contrastive.py"
+    )
+
+
+if __name__ == "__main__":
+    main()
