@@ -1,4 +1,4 @@
-"""Data sets as items of tensors, synthetic ultrasound, and splits that leak nothing.
+"""Data sets as items of tensors, synthetic ultrasound, mammograms and MR, and splits that leak nothing.
 
 Every data set is a map-style `torch.utils.data.Dataset` whose items are dicts: image (1, H, W) float32 in [0, 1],
 mask (1, H, W) bool, label int, id str, group str; a key is absent where the set has no such thing. `ids`, `labels`
@@ -20,6 +20,7 @@ and `groups` tell the same without decoding an image; `labels` or `groups` is No
 | Decathlon        | any task's volumes, slices | structures outlined       | volume                    |
 | Phantom          | synthetic ultrasound of breast, heart, lung | by organ | each image its own        |
 | MammogramPhantom | synthetic mammograms       | benign, malignant, normal | each image its own        |
+| MRPhantom        | synthetic T2-weighted MR   | two structures outlined   | volume                    |
 | UnlabelledImages | any folder of images       | none                      | none                      |
 """
 
@@ -40,6 +41,7 @@ from .images import read_image, read_mask
 from .inbreast import INbreast
 from .mammogram_phantom import MammogramPhantom
 from .mbud import MBUD
+from .mr_phantom import MRPhantom
 from .nifti import read_nifti
 from .phantom import Phantom
 from .qamebi import QAMEBI
@@ -61,6 +63,7 @@ __all__ = [
     "Decathlon",
     "DiskCache",
     "INbreast",
+    "MRPhantom",
     "MammogramPhantom",
     "Phantom",
     "UnlabelledImages",
