@@ -12,7 +12,7 @@ from torch import distributed as dist
 
 from sslmed.distributed import rank, world_size
 
-__all__ = ["agree", "barrier", "rank", "share", "start", "world_size"]
+__all__ = ["agree", "anywhere", "barrier", "rank", "share", "start", "world_size"]
 
 T = TypeVar("T")
 
@@ -44,6 +44,15 @@ def agree(value: T) -> T:
     box = [value]
     dist.broadcast_object_list(box)
     return box[0]
+
+
+def anywhere(flag: Tensor) -> bool:
+    """Whether a flag, a bool scalar on the device of the processes' backend, is set on any of them."""
+    if world_size() == 1:
+        return bool(flag)
+    flags = flag.to(torch.uint8)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags)
 
 
 def share(count: int | Tensor, *, device: torch.device | str | None = None) -> Tensor:

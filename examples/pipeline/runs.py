@@ -1,16 +1,20 @@
-"""The run folder: one configuration, atomic files, and the facts of the machine that made them."""
+"""The run folder: one configuration, atomic files, and the facts of the machine that made them.
+
+Of several processes the first one writes; on the others `write_*` do nothing.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
+import errno
 import hashlib
 import importlib.metadata
 import io
 import json
 import os
 import platform
+import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.processes import rank
+from pipeline.processes import agree, rank
+
+try:
+    import fcntl
+except ImportError:  # Windows, where folders are not locked
+    fcntl = None  # type: ignore[assignment]
 
 PACKAGES = ("sslmed", "torch", "torchvision", "numpy", "scipy", "kornia", "einops", "lightning")
 
@@ -38,9 +47,9 @@ class RunFolder:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            probe = path / ".writable"
+            probe = path / f".writable.{os.getpid()}"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise OSError(f"--out {path}: cannot write there ({error.strerror or error})") from error
 
@@ -111,17 +120,38 @@ def read_json(path: Path, *, mend: str = "choose another folder, or restore it")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a run killed half way, sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that a reader, or a run killed half way, sees the old content or the new, never a part.
+
+    Raises:
+        OSError: the system refused, as when the disk is full; what was there is as it was.
+    """
+    if rank() > 0:
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        kept = "; the file there is as it was" if path.exists() else ""
+        raise OSError(
+            error.errno, f"cannot write {path}, {len(content):,} bytes: {error.strerror}{_free(path)}{kept}"
+        ) from error
+
+
+def _free(path: Path) -> str:
+    """The space that is left where a file was to go, in words."""
+    try:
+        return f"; {shutil.disk_usage(path.parent).free:,} bytes are free there"
+    except OSError:
+        return ""
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -160,20 +190,44 @@ def hold(folder: Path) -> Iterator[None]:
     """Keep a folder to this process, or to those that run with it, for the length of a `with` block.
 
     The lock is the system's own on an open file, which ends with the process however that ends: kill -9 leaves none.
+    What an earlier process left half written is removed. Of several processes all must come here; the first one locks.
 
     Raises:
-        Busy: another process holds the folder.
+        Busy: another process holds the folder; of several processes, all raise.
+        OSError: the folder cannot be made.
     """
-    if rank() > 0:
+    with contextlib.ExitStack() as stack:
+        error: OSError | None = None
+        if rank() == 0:
+            try:
+                _lock(folder, stack)
+            except OSError as caught:
+                error = caught
+        error = agree(error)
+        if error is not None:
+            raise error
         yield
-        return
+
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}  # network file systems may have none
+
+
+def _lock(folder: Path, stack: contextlib.ExitStack) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"{folder} is in use by another process") from None
-        yield
+    if fcntl is None:
+        return
+    file = stack.enter_context((folder / ".lock").open("w"))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Busy(f"{folder} is in use by another process") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        print(f"    {folder} cannot be locked here; see to it that no other process works in it", flush=True)
+        return
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """All that is random in a fit: the order of the cases and the generators each step draws from.
 
-Both follow from (seed, epoch, step) alone, so a resumed fit draws what an unbroken one would have drawn.
+Both follow from (seed, epoch, step) and the number of the process alone, so a resumed fit draws what an unbroken one
+would have drawn.
 """
 
 from __future__ import annotations
@@ -43,11 +44,27 @@ class EvenBatches(Sampler[list[int]]):
     """Batches of at most `batch_size` whose sizes differ by one at most: none is dropped, none is a lonely case.
 
     A last batch of one case would stop batch normalisation; dropping it would leave labelled cases out.
+
+    Args:
+        sampler: the order of the cases.
+        batch_size: most cases of a batch, of all processes together.
+        rank: this process; each takes its slice of the same batches, and slices differ by one case at most.
+        world: number of processes.
+
+    Raises:
+        ValueError: the smallest batch has fewer cases than there are processes.
     """
 
-    def __init__(self, sampler: OrderByEpoch, batch_size: int) -> None:
+    def __init__(self, sampler: OrderByEpoch, batch_size: int, *, rank: int = 0, world: int = 1) -> None:
         self.sampler = sampler  # the name under which Lightning finds set_epoch
         self.batches = -(-len(sampler) // batch_size)
+        self.rank, self.world = rank, world
+        least = len(sampler) // max(1, self.batches)
+        if self.batches and least < world:
+            raise ValueError(
+                f"{len(sampler)} cases in batches of at most {batch_size} leave {least} for a batch, too few for "
+                f"{world} processes; use fewer processes or a larger batch"
+            )
 
     def __len__(self) -> int:
         return self.batches
@@ -55,11 +72,14 @@ class EvenBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         order = list(self.sampler)
         edges = [len(order) * k // self.batches for k in range(self.batches + 1)]
-        yield from (order[a:b] for a, b in itertools.pairwise(edges))
+        for first, last in itertools.pairwise(edges):
+            size = last - first
+            start, stop = (first + size * r // self.world for r in (self.rank, self.rank + 1))
+            yield order[start:stop]
 
 
 class SeedSteps(Callback):
-    """Seed the global generators from (seed, epoch, step) before each step.
+    """Seed the global generators from (seed, epoch, step) before each step, on each process otherwise.
 
     Once an epoch would not do: data loaders draw from the global generator too, and a resumed fit makes one more.
     """
@@ -71,4 +91,5 @@ class SeedSteps(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Lightning's hook."""
-        torch.manual_seed(derived_seed(self.seed, "step", trainer.current_epoch, batch_idx))
+        own = (trainer.global_rank,) if trainer.global_rank else ()
+        torch.manual_seed(derived_seed(self.seed, "step", trainer.current_epoch, batch_idx, *own))

@@ -1,14 +1,13 @@
-"""One resumable Lightning fit, for pretext and downstream alike.
+"""One resumable Lightning fit, for pretext and downstream alike, in one process or in several.
 
-Everything random follows from (seed, epoch, step): the order of the cases, and the global generator that augmentations
-draw from. So a run that was killed goes on from its last checkpoint and ends with the same numbers.
+Everything random follows from (seed, epoch, step, process): the order of the cases, and the global generator that
+augmentations draw from. So a run that was killed goes on from its last checkpoint and ends with the same numbers.
 """
 
 from __future__ import annotations
 
-import io
 import logging
-import sys
+import os
 import time
 import warnings
 from dataclasses import dataclass
@@ -17,12 +16,16 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.runs import write_bytes, write_csv
+from pipeline.checkpoints import PortableCheckpoint, WholeFiles
+from pipeline.guards import Board, Finite, OneState, WholeSums
+from pipeline.processes import agree, barrier, rank, world_size
+from pipeline.runs import write_csv
 from pipeline.seeding import EvenBatches, OrderByEpoch, SeedSteps
 
 LAST = "last.ckpt"
@@ -35,11 +38,14 @@ class Fit:
 
     Attributes:
         epochs: at most so many.
-        batch_size: cases a step; the last steps of an epoch are evened out rather than dropped.
+        batch_size: cases of one forward pass, of all processes together: a run is the same on one machine and on
+            many. The last batches of an epoch are evened out rather than dropped.
         precision: Lightning's precision, as "32-true" or "bf16-mixed".
         checkpoint_every: epochs between checkpoints, so what a killed run loses at most.
         patience: epochs without a better `val_loss` before stopping; None never stops early.
         patience_from: the epoch after which `patience` counts.
+        accumulate: batches whose gradients are averaged before the optimiser steps. A contrastive loss sees no more
+            negatives by it: each batch is contrasted within itself.
     """
 
     epochs: int
@@ -48,12 +54,15 @@ class Fit:
     checkpoint_every: int = 1
     patience: int | None = None
     patience_from: int = 0
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         if self.epochs % self.checkpoint_every:
             raise ValueError(
                 f"epochs must be a multiple of checkpoint_every, got {self.epochs} and {self.checkpoint_every}"
             )
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate must be at least 1, got {self.accumulate}")
 
 
 def fit(
@@ -68,15 +77,85 @@ def fit(
 ) -> Path:
     """Train `module`, going on from the last checkpoint in `folder` if there is one.
 
+    Under torchrun each process takes its slice of every batch, and all of them validate on the whole of `val`, so that
+    `val_loss`, and what is decided by it, is that of one process. A module that logs with `sync_dist=True` and weighs
+    means over its own cases by `processes.share` then trains as in one process, but for batch normalisation and the
+    views that each process draws. Every parameter that needs a gradient must get one; freeze the others.
+
     Returns:
         The checkpoint to use: the one of the best `val_loss` where `val` is given, else the last.
+
+    Raises:
+        ValueError: a batch has fewer cases than there are processes.
+        FloatingPointError: the loss, the validation loss or a weight became NaN or infinite; the last checkpoint is
+            from before.
+        OSError: the disk is full; what was there is as it was.
     """
     _quiet()
-    history = History(folder / "curves.csv", title=title, epochs=settings.epochs)
-    callbacks: list[Callback] = [SeedSteps(seed), history]
+    order = OrderByEpoch(len(train), seed)  # type: ignore[arg-type]
+    loaders = [
+        DataLoader(
+            train, batch_sampler=EvenBatches(order, settings.batch_size, rank=rank(), world=world_size())
+        )
+    ]
+    if val is not None:
+        loaders.append(DataLoader(val, batch_size=settings.batch_size))
+    last = folder / LAST
+    trainer = L.Trainer(
+        **_machines(),
+        precision=settings.precision,
+        max_epochs=settings.epochs,
+        accumulate_grad_batches=settings.accumulate,
+        callbacks=_callbacks(settings, folder, seed=seed, title=title, validates=val is not None),
+        logger=Board(folder, name="", version="tensorboard"),
+        log_every_n_steps=1_000_000,  # curves are by epoch
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, *loaders, ckpt_path=last if agree(last.exists()) else None)
+    barrier()  # curves.csv is one process's, and all read it next
+    return folder / (BEST if val is not None else LAST)
+
+
+def _machines() -> dict[str, Any]:
+    """The Trainer's arguments about processes, which torchrun's environment tells; no other launcher is guessed at."""
+    world = world_size()
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world > 1 else 1
+    return {
+        "accelerator": "auto",
+        "devices": local,
+        "num_nodes": world // local,
+        "strategy": Processes() if world > 1 else "auto",
+        "sync_batchnorm": world > 1 and torch.cuda.is_available(),
+        "use_distributed_sampler": False,
+        "plugins": [WholeFiles(), TorchElasticEnvironment() if world > 1 else LightningEnvironment()],
+    }
+
+
+class Processes(DDPStrategy):
+    """Lightning's DDP, where the mean over processes of whole numbers is not rounded down.
+
+    Logged values are weighed by numbers of cases; their mean over processes, 10.5 for 21 cases in two, would become 10.
+    """
+
+    def reduce(self, tensor: Tensor, group: Any = None, reduce_op: Any = "mean") -> Tensor:
+        """Lightning's hook."""
+        return super().reduce(tensor if tensor.is_floating_point() else tensor.float(), group, reduce_op)
+
+
+def _callbacks(settings: Fit, folder: Path, *, seed: int, title: str, validates: bool) -> list[Callback]:
+    """In the order of their hooks: what may stop the fit comes before what writes."""
+    callbacks: list[Callback] = [
+        SeedSteps(seed),
+        WholeSums(settings.accumulate),
+        OneState(),
+        Finite(title, LAST),
+        History(folder / "curves.csv", title=title, epochs=settings.epochs),
+    ]
     if settings.patience is not None:
         callbacks.append(LateEarlyStopping(settings.patience, settings.patience_from))
-    if val is not None:
+    if validates:
         callbacks.append(PortableCheckpoint(folder, "best", monitor="val_loss", enable_version_counter=False))
     callbacks.append(
         PortableCheckpoint(
@@ -84,66 +163,7 @@ def fit(
             save_on_train_epoch_end=True,
         )
     )  # fmt: skip
-    trainer = L.Trainer(
-        accelerator="auto",
-        devices=1,
-        precision=settings.precision,
-        max_epochs=settings.epochs,
-        callbacks=callbacks,
-        plugins=[WholeFiles()],
-        logger=TensorBoardLogger(folder, name="", version="tensorboard"),
-        log_every_n_steps=1_000_000,  # curves are by epoch
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    loaders = [_loader(train, settings.batch_size, seed)]
-    if val is not None:
-        loaders.append(DataLoader(val, batch_size=settings.batch_size))
-    last = folder / LAST
-    trainer.fit(module, *loaders, ckpt_path=last if last.exists() else None)
-    return folder / (BEST if val is not None else LAST)
-
-
-def _loader(data: Dataset[Any], batch_size: int, seed: int) -> DataLoader[Any]:
-    order = OrderByEpoch(len(data), seed)  # type: ignore[arg-type]
-    return DataLoader(data, batch_sampler=EvenBatches(order, batch_size))
-
-
-class PortableCheckpoint(ModelCheckpoint):
-    """A ModelCheckpoint that keeps file names without their folder, so that a run may be moved and then resumed.
-
-    Lightning's own forgets the best score when the folder has another path, and carries that path in every checkpoint.
-    """
-
-    _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Lightning's hook."""
-        state = super().state_dict()
-        state |= {key: Path(state[key]).name for key in self._PATHS}
-        state["best_k_models"] = {Path(file).name: score for file, score in state["best_k_models"].items()}
-        return state | {"dirpath": ""}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lightning's hook."""
-
-        def here(file: str) -> str:
-            return str(Path(str(self.dirpath), file)) if file else file
-
-        state = state_dict | {key: here(state_dict[key]) for key in self._PATHS} | {"dirpath": self.dirpath}
-        state["best_k_models"] = {here(file): score for file, score in state_dict["best_k_models"].items()}
-        super().load_state_dict(state)
-
-
-class WholeFiles(TorchCheckpointIO):
-    """Checkpoints that are whole or absent: Lightning's go by the system's temporary folder, often another disk."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Lightning's hook."""
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write_bytes(Path(path), buffer.getvalue())
+    return callbacks
 
 
 class LateEarlyStopping(EarlyStopping):
@@ -194,13 +214,12 @@ class History(Callback):
         self.rows.append({"epoch": trainer.current_epoch, **numbers})
         write_csv(self.path, self.rows, columns=list(self.rows[0]))
         epoch = trainer.current_epoch + 1
-        if epoch == 1 or epoch == self.epochs or epoch % max(1, self.epochs // 5) == 0:
+        if rank() == 0 and (epoch in (1, self.epochs) or epoch % max(1, self.epochs // 5) == 0):
             seconds = time.monotonic() - self._began
             words = "  ".join(f"{key} {value:.4f}" for key, value in numbers.items() if key != "lr")
             print(
                 f"    {self.title}: epoch {epoch}/{self.epochs}  {words}  ({seconds:.1f} s/epoch)", flush=True
             )
-            sys.stdout.flush()
 
 
 def _quiet() -> None:

@@ -1,0 +1,99 @@
+"""Modules that the tests of `pipeline.training.fit` train, in this process or on the ranks of tests/ranks.py."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from pipeline.processes import share
+from pipeline.runs import Busy, hold
+from pipeline.training import Fit, fit
+from sslmed.distributed import rank, world_size
+
+
+def cases(count: int, seed: int = 1) -> TensorDataset:
+    generator = torch.Generator().manual_seed(seed)
+    return TensorDataset(
+        torch.rand(count, 1, 6, 6, generator=generator), torch.rand(count, generator=generator)
+    )
+
+
+class Regression(L.LightningModule):
+    """A convolution, a norm and a linear layer with a mean loss, weighed as processes demand."""
+
+    def __init__(self, norm: str = "group", *, die_at: int | None = None, spoil: str = "") -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layer = nn.GroupNorm(2, 4) if norm == "group" else nn.BatchNorm2d(4)
+        self.net = nn.Sequential(nn.Conv2d(1, 4, 3), layer, nn.ReLU(), nn.Flatten(), nn.Linear(64, 1))
+        self.die_at, self.spoil = die_at, spoil
+        self.drawn: list[float] = []
+        self.sizes: list[int] = []
+
+    def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
+        x, y = batch
+        self.drawn.append(float(torch.rand(())))
+        self.sizes.append(len(x))
+        loss = ((self.net(x)[:, 0] - y) ** 2).mean()
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(x), sync_dist=True)
+        if self.spoil == "loss" and (self.current_epoch, index, rank()) == (2, 1, world_size() - 1):
+            loss = loss * float("nan")
+        return loss * share(len(x))
+
+    def validation_step(self, batch: list[torch.Tensor], index: int) -> None:
+        x, y = batch
+        loss = ((self.net(x)[:, 0] - y) ** 2).mean()
+        if self.spoil == "val_loss" and self.current_epoch == 2:
+            loss = loss * float("inf")
+        self.log("val_loss", loss, batch_size=len(x), sync_dist=True)
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch == self.die_at:
+            raise RuntimeError("killed")
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.spoil == "weight" and (self.current_epoch, batch_idx) == (2, 1):
+            with torch.no_grad():
+                self.net[-1].bias.fill_(float("inf"))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = torch.optim.Adam(self.parameters(), 0.01)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+
+
+def trained(
+    folder: Path, settings: Fit, count: int, options: dict[str, Any]
+) -> tuple[str, float, list[float], list[int], str]:
+    """What became of a fit: the file, the last val_loss, draws, sizes of the slices, and the error if any."""
+    if world_size() > 1:
+        os.environ |= {"WORLD_SIZE": str(world_size()), "LOCAL_WORLD_SIZE": str(world_size())}
+        os.environ |= {
+            "RANK": str(rank()),
+            "LOCAL_RANK": str(rank()),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "1",
+        }
+    module, file, error = Regression(**options), "", ""
+    try:
+        file = fit(
+            module, cases(count), settings, folder=folder, seed=3, title="toy", val=cases(7, seed=2)
+        ).name
+    except (FloatingPointError, ValueError) as caught:
+        error = f"{type(caught).__name__}: {caught}"
+    losses = module.trainer.callback_metrics if module._trainer is not None else {}
+    return file, float(losses.get("val_loss", 0.0)), module.drawn, module.sizes, error
+
+
+def held(folder: Path) -> str:
+    try:
+        with hold(folder):
+            return "held"
+    except Busy as error:
+        return str(error)
