@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from sslmed.data import DiskCache, MRPhantom
-from sslmed.data._pelvis import Axes, draw_prostate, rician
+from sslmed.data._pelvis import rician
+from sslmed.data._prostate import Axes, draw_prostate
 from sslmed.metrics import dice
 
 

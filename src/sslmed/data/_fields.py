@@ -46,7 +46,7 @@ def step(depth_mm: Map, boundary_mm: Map | float, width_mm: float) -> Map:
     return ramp
 
 
-def line(distance: Map, width: float) -> Map:
+def line(distance: Map, width: Map | float) -> Map:
     """Return a ridge of height 1 where `distance` is 0, gone at `width`."""
     ridge: Map = np.maximum(1 - np.square(distance / width), 0)
     return ridge

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from ._bmode import Map, Scanner, b_mode_db
+from ._bmode import DB, Map, Scanner, b_mode_db
 from ._fields import bumps, line, step
 from ._sector import Sector, scan_convert
 
@@ -45,7 +45,7 @@ class Chamber:
     def distance(self, z: Map, x: Map) -> Map:
         """Return the signed distance to the outline in mm, negative inside; near enough close to it."""
         along, across = self.along(z, x)
-        a = np.where(along < 0, self.apical_mm, self.basal_mm)
+        a = np.where(along < 0, np.float32(self.apical_mm), np.float32(self.basal_mm))
         v, u = along / a, across / self.across_mm
         radius: Map = np.ones((), dtype=np.float32)
         if self.waves:
@@ -192,7 +192,7 @@ def tissue(
     attenuation += shadow * (depth < 25)
     # Reverberation between probe and ribs: a haze over the near field, cavity and wall alike.
     haze_db = u(-32, -14) - u(0.25, 0.6) * depth + 3 * cloud
-    echo = 10 * np.log10(10 ** (echo / 10) + 10 ** (haze_db / 10))
+    echo = 10 * np.log10(np.exp(2 * DB * echo) + np.exp(2 * DB * haze_db))
     return echo.astype(np.float32), specular.astype(np.float32), attenuation
 
 

@@ -16,12 +16,12 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from ._bmode import Map, Scanner, b_mode_db
+from ._bmode import DB, Map, Scanner, b_mode_db
 from ._fields import bumps, line, step
 from ._sector import Sector, scan_convert
 
 REGULAR, B_LINES, CONSOLIDATION = 0, 1, 2
-_FINEST_MM = 0.75
+_FINEST_MM = 0.8
 _SECTOR = Sector(radius_mm=40.0, half_angle=0.5, depth_mm=98.0)
 _SCANNER = Scanner(
     width_mm=2 * _SECTOR.half_angle * (_SECTOR.radius_mm + 25.0),
@@ -136,22 +136,22 @@ def tissue(lung: Lung, rng: np.random.Generator, steps: int) -> tuple[Map, Map, 
     back = np.clip((np.mod(depth, pleura) / step_mm).astype(np.int64), 0, steps - 1)
     lost_db = np.where(below > 0, u(11, 18) + u(5, 9) * (trips - 1), 0)
     echo = np.take_along_axis(wall_db, back, axis=0) - lost_db
-    specular = np.take_along_axis(wall_specular, back, axis=0) * 10 ** (-lost_db / 20)
+    specular = np.take_along_axis(wall_specular, back, axis=0) * np.exp(-DB * lost_db)
 
     broken = np.clip(1 + u(0.0, 0.25 if len(lung.rays) < 3 else 0.9) * grain[steps // 3], 0.15, 1.8)
     bright, kept = u(3.0, 6.0), 10 ** (-u(7, 13) / 20)
     wet = 1.0 if len(lung.rays) < 3 else u(0.0, 0.5)
     region = lung.consolidation(depth, angle) if lung.spread else None
-    covered = step(-region.min(axis=0), 0, 2.0) if region is not None else np.zeros(steps)
-    for k in range(1, math.ceil(_SECTOR.depth_mm / 8)):
-        height = bright * (1 - 0.75 * covered if k == 1 else wet * kept ** (k - 1) * (1 - covered))
-        specular += height * broken * line(depth - k * pleura, 1.0 + 0.25 * k)
+    covered = step(-region.min(axis=0), 0, 2.0) if region is not None else np.zeros(steps, dtype=np.float32)
+    k = np.maximum(np.rint(depth / pleura), 1)
+    height = np.where(k == 1, 1 - 0.75 * covered, wet * kept ** (k - 1) * (1 - covered))
+    specular += bright * height * broken * line(depth - k * pleura, 1.0 + 0.25 * k)
 
     start = pleura
     if region is not None:
         inside = step(-region, 0, 1.0)
-        air = np.clip(grain + 0.6 * streak - u(0.9, 1.6), 0, 1)
-        echo += (u(-20, -9) + 1.5 * grain + 2 * cloud - echo) * inside
+        air = np.clip(grain + 0.6 * streak - u(1.2, 2.0), 0, 1)
+        echo += (u(-26, -13) + 1.5 * grain + 2 * cloud - echo) * inside
         echo += u(8, 18) * air * inside
         specular *= 1 - inside * (below > 1.5)
         shred = line(region, 1.4) * (below > 2)
@@ -161,15 +161,16 @@ def tissue(lung: Lung, rng: np.random.Generator, steps: int) -> tuple[Map, Map, 
         echo = np.where(under, np.maximum(echo, u(-22, -12) - 0.12 * below + 2 * grain), echo)
         specular = np.where(under, np.minimum(specular, 3.0 * shred), specular)
 
+    power, ring = np.exp(2 * DB * echo), np.exp(2 * DB * (1.5 * streak + cloud))
     for middle, half_width, level_db in lung.rays:
         beam = np.exp(-(((angle - middle) / half_width) ** 2))
         ray = beam * step(depth, start, 1.5)
         if region is not None:
             ray *= step(region, 0, 1.0)
-        ring = 10 ** ((level_db + 1.5 * streak + cloud) / 10)
-        echo = 10 * np.log10(10 ** (echo / 10) + ring * ray)
+        power += math.exp(2 * DB * level_db) * ring * ray
         specular *= 1 - ray * (below > 2)
 
+    echo = 10 * np.log10(power)
     attenuation = np.full((steps, steps), u(0.45, 0.58), dtype=np.float32)
     for rib in lung.ribs:
         # Bone: a bright cap, bent, and nothing behind it.

@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import Dataset
 
 from .. import _checks
-from ._pelvis import HEIGHT_MM, SIDE_MM, render
+from ._pelvis import render
+from ._prostate import HEIGHT_MM, SIDE_MM
 
 
 class MRPhantom(Dataset[dict[str, Any]]):
