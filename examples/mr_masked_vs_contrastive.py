@@ -26,6 +26,7 @@ from kornia.augmentation import (
     RandomElasticTransform,
     RandomResizedCrop,
 )
+from kornia.constants import DataKey, Resample
 from torch import nn
 
 from pipeline import cli, study, tables
@@ -117,11 +118,15 @@ def make_views(preset: Preset) -> tuple[MultiView, MultiView]:
 def make_augmentation(preset: Preset) -> nn.Module:
     """Translation, crop and elastic deformation of slices and label maps alike (1.E)."""
     c, side = preset.constants, (preset.size, preset.size)
+    # kornia's own 63 and 32, which are those of 256 pixels, in proportion; a field of about one pixel.
+    kernel, sigma = 2 * (preset.size // 8) + 1, preset.size / 8
     return AugmentationSequential(
         RandomAffine(degrees=0.0, translate=(c.shift, c.shift), p=0.5),
         RandomResizedCrop(side, scale=c.zoom, ratio=(1.0, 1.0), p=0.5),
-        RandomElasticTransform(p=c.bend),
+        RandomElasticTransform((kernel, kernel), (sigma, sigma), p=c.bend, align_corners=False),
         data_keys=["input", "mask"],
+        # The nearest pixel, so that numbers of structures do not mix; None, kornia's default, warns.
+        extra_args={DataKey.MASK: {"resample": Resample.NEAREST, "align_corners": False}},
     )
 
 

@@ -62,6 +62,9 @@ class Constants:
     temperature: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: {"moco": 0.07, "simclr": 0.5}
     )  # [ours] the methods' own
+    adam: Mapping[str, float] = dataclasses.field(
+        default_factory=lambda: {"simclr": 3e-4}
+    )  # [ours] the others use SGD
     momentum: float = 0.999  # [ours] MoCo's own; Eq. 2
     queue: int = 65536  # [ours] MoCo's own, or as many as there are images, if fewer
     crop_scale: tuple[float, float] = (0.2, 1.0)  # 3.2: MoCo v2's augmentations
@@ -89,8 +92,15 @@ class Preset:
 
 
 LABELS = (1.0, 0.5, 0.25, 0.1)  # 3.3
-# [ours] Few steps: a key network that follows at 0.999 would hardly leave its start.
-SMALL = Constants(hidden=128, simsiam_dim=128, predictor_hidden=64, queue=1024, momentum=0.99)
+# [ours] Few steps, in which a key network that follows at 0.999 and SGD would hardly leave their start.
+SMALL = Constants(
+    hidden=128,
+    simsiam_dim=128,
+    predictor_hidden=64,
+    queue=1024,
+    adam={"simclr": 1e-3, "moco": 1e-3},
+    momentum=0.99,
+)
 PRESETS = {
     "smoke": Preset(
         size=32, network="resnet18", width=8, phantoms=40, labels=(0.5,), batch=dict.fromkeys(SSL, 8),
@@ -129,8 +139,12 @@ def make_method(name: str, preset: Preset, count: int) -> L.LightningModule:
     """SimCLR, MoCo v2 or SimSiam on the backbone, each with its own optimiser."""
     c, backbone, pair = preset.constants, make_backbone(preset), make_views(preset)
     epochs, batch = preset.pretext.epochs, preset.batch[name]
-    # [ours] The optimisers are the methods' own; SimCLR's is the Adam of its usual code for small batches.
-    sgd = Optimiser("sgd", lr=0.03 * batch / 256, weight_decay=1e-4, schedule="cosine", epochs=epochs)
+    # [ours] The rates of SGD are the methods' own; SimCLR's Adam is that of its usual code for small batches.
+    if name in c.adam:
+        optimiser = Optimiser("adam", lr=c.adam[name], weight_decay=1e-4, schedule="cosine", epochs=epochs)
+    else:
+        lr = (0.05 if name == "simsiam" else 0.03) * batch / 256
+        optimiser = Optimiser("sgd", lr=lr, weight_decay=1e-4, schedule="cosine", epochs=epochs)
     if name == "simsiam":
         head = nn.Sequential(
             ProjectionHead(backbone.features, c.simsiam_dim, c.simsiam_dim, layers=3, batch_norm=True),
@@ -138,15 +152,16 @@ def make_method(name: str, preset: Preset, count: int) -> L.LightningModule:
         )
         return SimSiam(
             backbone, views=pair, head=head, predictor=PredictionHead(c.simsiam_dim, c.predictor_hidden),
-            optimiser=dataclasses.replace(sgd, lr=0.05 * batch / 256),
+            optimiser=optimiser,
         )  # fmt: skip
     head = ProjectionHead(backbone.features, c.hidden, c.dim)
     if name == "simclr":
-        adam = Optimiser("adam", lr=3e-4, weight_decay=1e-4, schedule="cosine", epochs=epochs)
-        return SimCLR(backbone, views=pair, head=head, temperature=c.temperature["simclr"], optimiser=adam)
+        return SimCLR(
+            backbone, views=pair, head=head, temperature=c.temperature["simclr"], optimiser=optimiser
+        )
     return MoCo(
         backbone, views=pair, head=head, queue_size=min(c.queue, count), temperature=c.temperature["moco"],
-        momentum=c.momentum, optimiser=sgd,
+        momentum=c.momentum, optimiser=optimiser,
     )  # fmt: skip
 
 
