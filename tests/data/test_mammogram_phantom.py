@@ -90,6 +90,17 @@ def test_masses_are_brighter_than_their_surroundings() -> None:
     assert 0.008 < sum(areas) / len(areas) < 0.04
 
 
+def test_malignant_outlines_are_rougher_on_average() -> None:
+    rough: dict[int, list[float]] = {0: [], 1: [], 2: []}
+    for item in MammogramPhantom(80, size=128, seed=1):
+        mask = item["mask"][0]
+        edge = (mask[:, 1:] != mask[:, :-1]).sum() + (mask[1:] != mask[:-1]).sum()
+        rough[item["label"]].append(edge.item() / math.sqrt(max(mask.sum().item(), 1)))
+    means = [sum(values) / len(values) for values in rough.values()]
+    assert means[1] > 1.05 * means[0]
+    assert max(rough[0]) > min(rough[1])  # the classes overlap
+
+
 def test_the_breast_stands_on_either_side_of_a_black_field() -> None:
     sides = []
     for item in MammogramPhantom(24, seed=0):

@@ -38,13 +38,13 @@ class Phantom(Dataset[dict[str, Any]]):
     of the images and two in the others. At end systole the left ventricle is smaller, its wall thicker, its atrium
     larger and the valve shut more often; hearts vary so much that the classes overlap. Walls parallel to the beam fade,
     haze lies over the apex, ribs and lung darken an edge of some sectors. The mask is the left ventricle's cavity,
-    which the valve's plane closes, trabeculae left out. Both classes are as frequent.
+    which the valve's plane closes, trabeculae included. Both classes are equally frequent.
 
     Lung: the pleura to 98 mm under a 4 MHz convex array, between two ribs with their shadows in most images. Below the
     pleura the chest wall repeats, with A-lines. Regular lungs have at most two thin B-lines; "b-lines" three to seven,
     which outshine the A-lines; "consolidation" a hypoechoic region below the pleura with a shredded border, in which
-    some air is left, and B-lines behind it. The mask is that region, and empty in the other classes. The three are as
-    frequent.
+    some air is left, and B-lines behind it. The mask is that region, and empty in the other classes. The three are
+    equally frequent.
 
     In every run of successive items the classes have these shares.
 
@@ -55,9 +55,9 @@ class Phantom(Dataset[dict[str, Any]]):
         organ: "breast", "heart" or "lung".
 
     Items:
-        image (1, size, size) float32 in [0, 1] in 256 steps, mask (1, size, size) bool (empty where
-        the class has no structure to outline), label (a place in `classes`), id, group (each image its own). Item i
-        depends on `organ`, `seed` and i alone, and its anatomy not on `size`.
+        image (1, size, size) float32 in [0, 1] in 256 steps, mask (1, size, size) bool (empty where the class has
+        no structure to outline), label (a place in `classes`), id, group (each image its own). Item i depends on
+        `organ`, `seed` and i alone, and its anatomy not on `size`.
 
     Attributes:
         classes: names of the labels, of `organ`; of the class itself, those of the breast.
