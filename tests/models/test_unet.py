@@ -62,6 +62,65 @@ def test_decoder_widths():
     assert [block[0].out_channels for block in UNet(width=8).down] == [8, 16, 32, 64, 128]
 
 
+@pytest.mark.parametrize(("name", "blocks"), [("unet", 4), ("resnet18", 5), ("resnet50", 5)])
+def test_the_logits_come_from_the_finest_decoder_map(name, blocks):
+    net = NETS[name](width=4).eval()
+    x = torch.rand(2, 1, 45, 50)
+    maps = net.decoder_maps(x)
+    assert len(maps) == blocks == len(net.up)
+    torch.testing.assert_close(net.out(maps[-1]), net(x), rtol=0, atol=0)
+    for k in range(1, blocks + 1):
+        few = net.decoder_maps(x, blocks=k)
+        assert len(few) == k
+        assert all(torch.equal(a, b) for a, b in zip(few, maps, strict=False))
+
+
+def test_shapes_of_the_inner_maps():
+    x = torch.rand(2, 1, 45, 50)
+    sides = [(45, 50), (22, 25), (11, 12), (5, 6), (2, 3)]
+    net = UNet(width=4)
+    assert [m.shape for m in net.encoder_maps(x)] == [(2, 4 * 2**k, *side) for k, side in enumerate(sides)]
+    expected = [(2, 4 * 2**k, *sides[k]) for k in (3, 2, 1, 0)]
+    assert [m.shape for m in net.decoder_maps(x)] == expected
+    sides = [(3, 4), (6, 7), (12, 13), (23, 25), (45, 50)]
+    expected = [(2, 16 // 2**k, *side) for k, side in enumerate(sides)]
+    assert [m.shape for m in ResUNet(width=4).decoder_maps(x)] == expected
+
+
+@pytest.mark.parametrize("name", ["unet", "resnet18"])
+def test_only_the_decoder_blocks_asked_for_run(name):
+    net = NETS[name](width=4)
+    net.decoder_maps(torch.rand(2, 1, 32, 32), blocks=2)[-1].square().mean().backward()
+    used = [all(p.grad is not None for p in up.parameters()) for up in net.up]
+    counts = [int(up.block[1].num_batches_tracked) for up in net.up]
+    assert used == [True, True] + [False] * (len(net.up) - 2)
+    assert counts == [1, 1] + [0] * (len(net.up) - 2)
+    assert net.out.weight.grad is None
+
+
+def test_names_in_the_state_stay():
+    names = {
+        ".".join(part for part in key.split(".")[:3] if not part.isdigit())
+        for key in UNet(width=4).state_dict()
+    }
+    assert names == {"down", "up.block", "out.weight", "out.bias"}
+    assert {key.split(".")[0] for key in ResUNet(width=4).state_dict()} == {"encoder", "up", "out"}
+
+
+@pytest.mark.parametrize(("name", "most"), [("unet", 4), ("resnet18", 5)])
+def test_decoder_blocks_out_of_range(name, most):
+    net, x = NETS[name](width=4), torch.rand(1, 1, 32, 32)
+    with pytest.raises(ValueError, match=rf"blocks must be in 1\.\.{most}, got 0"):
+        net.decoder_maps(x, blocks=0)
+    with pytest.raises(ValueError, match=rf"blocks must be in 1\.\.{most}, got {most + 1}"):
+        net.decoder_maps(x, blocks=most + 1)
+
+
+def test_encoder_maps_check_their_image():
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 1, H, W\), got \(1, 3, 64, 64\)"):
+        UNet(width=4).encoder_maps(torch.rand(1, 3, 64, 64))
+
+
 def test_a_given_encoder_is_used_and_not_touched():
     encoder = ResNetEncoder("resnet34", in_channels=3, width=8)
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
