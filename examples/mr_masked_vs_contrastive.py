@@ -96,8 +96,9 @@ PRESETS = {
         constants=Constants(fractions=(0.6, 0.2, 0.2), blocks=3, region=2),
     ),
     "small": Preset(
-        size=48, width=16, phantoms=80, labels=(1, 2, 4, 8),
-        pretext=Fit(epochs=10, batch_size=32), finetune=Fit(epochs=80, batch_size=8),
+        size=48, width=8, phantoms=80, labels=(1, 2, 4, 8),
+        pretext=Fit(epochs=10, batch_size=32, precision="bf16-mixed"),
+        finetune=Fit(epochs=50, batch_size=8, precision="bf16-mixed"),
         constants=Constants(region=2),  # [ours] maps of 48-px slices are small
     ),
     "paper": Preset(
