@@ -351,6 +351,43 @@ def test_galleries_without_focal_patches_are_drawn(folder):
     assert plots.jigsaw_gallery.call_args.args[3] is None
 
 
+def test_an_area_that_is_no_number_is_a_dash(tmp_path, plain):
+    folder = run_folders.targets_run(tmp_path)
+    table = rows(folder / "table.csv")
+    for row in table:
+        if row["metric"] in ("balanced_accuracy", "roc_auc") and row["method"] != "simclr":
+            row["mean"] = "nan"
+    run_folders.write_csv(folder / "table.csv", table)
+    html, page = render(folder)
+    check(html, page)
+    assert "Pretext learning with SimCLR reached a balanced accuracy of" in page.text
+
+
+def test_too_few_cases_are_said_to_be_too_few(folder):
+    tests = rows(folder / "tests.csv")
+    run_folders.write_csv(folder / "tests.csv", [tests[0] | {"p_holm": "0.0625", "cases": "5"}])
+    assert "So few cases cannot show a difference by this test." in render(folder)[1].text
+
+
+def test_a_papers_other_baselines_are_compared_too(folder):
+    config = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", config | {"baselines": ["supervised", METHODS[1]]})
+    assert f"Pretext learning with {NAME} reached a mean Dice of 0.571" in render(folder)[1].text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("simclr-s3", ("SimCLR", 3)), ("simclr-us-s0", ("SimCLR, Ultrasound", 0)), ("byol_global-s1", ("BYOL, global", 1)),
+     ("untrained-us-s0", ("untrained-us", 0)), ("odd", ("odd", 0))],
+)  # fmt: skip
+def test_pretext_folders_are_named_by_method_and_what_else_they_say(tmp_path, name, expected):
+    folder = run_folders.targets_run(tmp_path)
+    shutil.rmtree(folder / "pretext")
+    run_folders.write_pretext(folder, name, ["loss"])
+    (curve,) = Run.read(folder).pretext_curves()
+    assert (curve.method, curve.seed) == expected
+
+
 def test_no_run_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"is no run folder: it holds no config\.json"):
         write_report(tmp_path)

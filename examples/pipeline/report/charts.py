@@ -61,13 +61,14 @@ def gain(run: Run, target: Target) -> Picture | None:
             if (row := by.get(method, {}).get(target.metric)) and row["mean"]
         ]
         if points:
-            lines[run.display(method)] = tuple(np.array(points).T)
+            x, y, bars = np.array(points).T
+            lines[run.display(method)] = (x, y, bars if np.isfinite(bars).any() else None)
     if len({x for line in lines.values() for x in line[0]}) < 2:
         return None
     xlabel = "labels of the training set (%)" if run.unit == "%" else f"labelled {run.unit}"
     figure = plots.label_curves(lines, xlabel=xlabel, ylabel=target.main.name, log2=run.unit != "%")
     alt = f"{target.main.name} against the amount of labels: " + ", ".join(lines)
-    caption = "Bars: SD over the seeds." if any(np.isfinite(line[2]).any() for line in lines.values()) else ""
+    caption = "Bars: SD over the seeds." if any(bars is not None for *_, bars in lines.values()) else ""
     if len(shown) < len(methods):
         caption = (
             f"Of {len(methods)} methods, the baseline, the paper's proposal and the best. {caption}".strip()

@@ -10,6 +10,7 @@ from pipeline.report.metrics import metric
 from pipeline.report.run import Run, Target
 
 LEVEL = 0.05
+FEWEST = 6  # the smallest two-sided p of n cases is 2 ** (1 - n)
 MANY = 9  # sentences that a reader reads
 
 
@@ -45,7 +46,12 @@ def sentence(run: Run, row: dict[str, Any]) -> str:
     )
     p = float(row["p_holm"])
     if math.isnan(p) or p >= LEVEL:
-        verdict = "These cases show no difference."
+        few = int(row["cases"]) < FEWEST
+        verdict = (
+            "So few cases cannot show a difference by this test."
+            if few
+            else "These cases show no difference."
+        )
     else:
         side = "better" if m.better(float(row["difference"]), 0) else "worse"
         verdict = f"On these cases {mine} is {side}."

@@ -26,8 +26,10 @@ def data(run: Run) -> str:
         parts = ", ".join(f"{number} {name}" for name, number in counts.items())
         amount = f"{total} images" if total is not None else "an unstated number of images"
         texts.append(f"{one['name']}: {amount}" + (f" ({parts})." if parts else "."))
-        if one["source"] == "synthetic":
-            texts.append("They are computed by a simulation; no patient was imaged.")
+    made = [one["name"] for one in run.sets if str(one["source"]).startswith("synthetic")]
+    if made:
+        which = "They" if len(made) == len(run.sets) else f"Those of {_join(made, 'and')}"
+        texts.append(f"{which} are computed by a simulation; no patient was imaged.")
     return " ".join(texts) or "The run folder does not say what the data were."
 
 
@@ -76,6 +78,10 @@ def tested(run: Run, found: list[Split]) -> str | None:
         texts.append(_counted(run, domain, [s.sizes["test"] for s in splits]))
         kept = kept and len({split.test for split in splits}) == 1
         most = max(most, len(splits))
+    volumes = {t.name for t in run.targets if t.kind == "volumes"}
+    tested = [cell.result["cases"] for cell in run.cells if cell.target in volumes and "cases" in cell.result]
+    if tested and len(texts) == 1:
+        texts[0] += f" of {_span(tested)} volumes"
     clash = any(split.shared["train and test"] or split.shared["pretext and test"] for split in found)
     seen = (
         "some of which were also used for training (see the warning above)"
@@ -97,8 +103,8 @@ def duration(seconds: float) -> str:
 
 
 def _counted(run: Run, domain: str, sizes: list[int]) -> str:
-    # Splits of volumes may list volumes or their slices.
-    what = "cases" if any(target.kind == "volumes" for target in run.targets) else "images"
+    # Splits of volumes list their slices.
+    what = "slices" if any(target.kind == "volumes" for target in run.targets) else "images"
     return (f"{run.display(domain)}: " if domain else "") + f"{_span(sizes)} {what}"
 
 

@@ -12,21 +12,29 @@ def findings(run: Run, target: Target) -> list[tuple[float, str]]:
     """For each amount of labels, sentences in terms of the target's metric."""
     found = []
     for labels, methods in run.rows(target).items():
-        rows = {m: by[target.metric] for m, by in methods.items() if by.get(target.metric, {}).get("mean")}
+        rows = {
+            m: by[target.metric]
+            for m, by in methods.items()
+            if by.get(target.metric, {}).get("mean") not in {None, "", "nan"}
+        }
         score = {method: float(row["mean"]) for method, row in rows.items()}
         ranked = target.main.best_first(rows, score)
-        baselines = [method for method in ranked if method in run.baselines()]
-        others = [method for method in ranked if method not in baselines]
-        text = [f"{run.display(m)} reached {_reached(rows[m], target.main)}." for m in baselines]
+        held = [method for method in run.baselines() if method in rows]
+        others = [method for method in ranked if method not in held]
+        if not others:  # the paper's other baselines are methods too, where only they were run
+            held, others = held[:1], [method for method in ranked if method not in held[:1]]
+        text = [f"{run.display(m)} reached {_reached(rows[m], target.main)}." for m in held]
         if others:
             best, proposed = others[0], run.config.get("proposed")
-            name = run.display(best)
-            many = f"The {'lowest' if target.main.smaller else 'highest'} of {len(others)} pretext methods, {name},"
+            name, other = run.display(best), "other " if len(held) > 1 else ""
+            most = "lowest" if target.main.smaller else "highest"
+            many = f"The {most} of {len(others)} {other}pretext methods, {name},"
             which = many if len(others) > 1 else f"Pretext learning with {name}"
             text.append(f"{which} reached {_reached(rows[best], target.main)}.")
-            if baselines:
-                over = run.display(baselines[0]) if len(baselines) > 1 else ""
-                text.append(_verdict(rows[baselines[0]], rows[best], target.main, over, len(others)))
+            if held:
+                rival = next(method for method in ranked if method in held)
+                over = run.display(rival) if len(held) > 1 else ""
+                text.append(_verdict(rows[rival], rows[best], target.main, over, len(others)))
             if proposed in others[1:]:
                 own = _reached(rows[proposed], target.main)
                 text.append(f"The paper's own proposal, {run.display(proposed)}, reached {own}.")

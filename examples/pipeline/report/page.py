@@ -27,6 +27,7 @@ def context(run: Run) -> dict[str, Any]:
         "allowed": ALLOWED,
         "glance": facts.glance(run, found),
         "targets": [t for t in targets if t["rows"] or t["amounts"]],
+        "titles": {target.name: target.title for target in run.targets},
         "task": _task(run),
         "pretext": curves,
         "pretext_parts": parts,
@@ -90,7 +91,11 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
 
 def _best(methods: dict[str, dict[str, dict[str, str]]], target: Target) -> str | None:
     """The best of several methods by the target's metric, as the table prints it."""
-    means = {m: row["mean"] for m, by in methods.items() if (row := by.get(target.metric)) and row["mean"]}
+    means = {
+        m: row["mean"]
+        for m, by in methods.items()
+        if (row := by.get(target.metric)) and row["mean"] not in {"", "nan"}
+    }
     ranked = target.main.best_first(means, {m: float(text) for m, text in means.items()})
     return means[ranked[0]] if len(ranked) > 1 else None
 

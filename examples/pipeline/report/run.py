@@ -151,16 +151,22 @@ class Run:
         return [method for method in methods if method in chosen]
 
     def pretexts(self, file: str) -> list[tuple[str, int, Path]]:
-        """Method, seed and place of this file of every pretext training, in the order of the configuration."""
-        names = list(self.config.get("methods") or ())
-        known = {name.replace("/", "_").replace(" ", "_"): name for name in names}
+        """Name, seed and place of this file of every pretext training, in the order of the configuration."""
+        slugs = [name.replace("/", "_").replace(" ", "_") for name in self.config.get("methods") or ()]
         found = []
         for path in self.folder.glob(f"pretext/*/{file}"):
-            parts = re.fullmatch(r"(.*?)(?:-s(\d+))?", path.parent.name)
-            name, seed = (parts[1], int(parts[2] or 0)) if parts else (path.parent.name, 0)
-            found.append((known.get(name, name), seed, path))
-        rank = {name: k for k, name in enumerate(names)}
-        return sorted(found, key=lambda f: (rank.get(f[0], len(rank)), f[0], f[1]))
+            name, seed = _seed(path.parent.name)
+            # A method's own, "simclr-s0", or one of several that it needs, "simclr-us-s0" or "simclr_global-s0".
+            fits = [k for k, slug in enumerate(slugs) if re.match(re.escape(slug) + r"([-_]|$)", name)]
+            rank = max(fits, key=lambda k: len(slugs[k]), default=len(slugs))
+            label = self.display(name)
+            if fits:
+                rest = name[len(slugs[rank]) + 1 :]
+                label = self.display(self.config["methods"][rank]) + (
+                    f", {self.display(rest)}" if rest else ""
+                )
+            found.append((rank, label, seed, path))
+        return [(label, seed, path) for _, label, seed, path in sorted(found)]
 
     def pretext_curves(self) -> list[Curve]:
         """Of every pretext training."""
@@ -169,6 +175,12 @@ class Run:
     def galleries(self) -> dict[str, Any]:
         """Arrays of galleries.npz; empty where the run made none."""
         return arrays(self.folder / "galleries.npz")
+
+
+def _seed(name: str) -> tuple[str, int]:
+    """A folder's name without its seed, and the seed."""
+    head, _, tail = name.rpartition("-s")
+    return (head, int(tail)) if tail.isdigit() else (name, 0)
 
 
 def _json(file: Path, absent: Any) -> Any:
