@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ class Optimiser:
         momentum: of SGD.
         schedule: "constant"; "cosine", down to 0 over `epochs`; "plateau", halved when the training loss has not fallen
             for `patience` epochs.
-        epochs: length of the cosine.
+        epochs: length of the cosine, which needs it.
         patience: epochs of the plateau.
     """
 
@@ -29,13 +30,15 @@ class Optimiser:
     weight_decay: float = 0.0
     momentum: float = 0.9
     schedule: str = "constant"
-    epochs: int = 1
+    epochs: int | None = None
     patience: int = 10
 
     def __post_init__(self) -> None:
         for key, known in (("name", ("adam", "sgd")), ("schedule", ("constant", "cosine", "plateau"))):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key} must be one of {', '.join(known)}, got {getattr(self, key)!r}")
+        if self.schedule == "cosine" and not self.epochs:
+            raise ValueError(f"epochs must be given for a cosine, got {self.epochs}")
 
     def build(
         self,
@@ -49,8 +52,12 @@ class Optimiser:
             scheduled: parameters whose rate follows the schedule.
             fixed: parameters that keep the rate of the start.
         """
-        groups = [{"params": [p for p in some if p.requires_grad]} for some in (scheduled, fixed)]
-        groups = [group for group in groups if group["params"]]
+        chosen = [
+            ([p for p in some if p.requires_grad], keeps)
+            for some, keeps in ((scheduled, False), (fixed, True))
+        ]
+        chosen = [(some, keeps) for some, keeps in chosen if some]
+        groups = [{"params": some} for some, _ in chosen]
         optimizer: torch.optim.Optimizer
         if self.name == "adam":
             optimizer = torch.optim.Adam(groups, self.lr, weight_decay=self.weight_decay)
@@ -62,16 +69,20 @@ class Optimiser:
             return {"optimizer": optimizer}
         if self.schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimizer, factor=0.5, patience=self.patience
-            )
+                optimizer, factor=0.5, patience=self.patience,
+                min_lr=[self.lr if keeps else 0.0 for _, keeps in chosen],
+            )  # fmt: skip
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "loss"}}
-
-        def factor(epoch: int) -> float:
-            angle = torch.pi * min(epoch, self.epochs) / self.epochs
-            return (1 + float(torch.cos(torch.tensor(angle, dtype=torch.float64)))) / 2
-
-        factors = [factor, lambda _: 1.0][: len(groups)]
+        factors = [_constant if keeps else self._cosine for _, keeps in chosen]
         return {
             "optimizer": optimizer,
             "lr_scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factors),
         }
+
+    def _cosine(self, epoch: int) -> float:
+        epochs = self.epochs or 1
+        return (1 + math.cos(math.pi * min(epoch, epochs) / epochs)) / 2
+
+
+def _constant(_: int) -> float:
+    return 1.0

@@ -13,6 +13,7 @@ from pipeline.optimisers import Optimiser
 from pipeline.pretext import spread
 from pipeline.processes import share
 from sslmed.augment import MultiView
+from sslmed.distributed import gather
 from sslmed.losses import byol
 from sslmed.memory import update_ema
 
@@ -47,7 +48,7 @@ class BYOL(L.LightningModule):
         self.backbone, self.head, self.predictor, self.views = backbone, head, predictor, views
         self.target_backbone = copy.deepcopy(backbone).requires_grad_(False)
         self.target_head = copy.deepcopy(head).requires_grad_(False)
-        self.momentum, self.optimiser, self._steps = momentum, optimiser, 0
+        self.momentum, self.optimiser = momentum, optimiser
 
     @torch.no_grad()
     def target(self, images: Tensor) -> Tensor:
@@ -60,22 +61,16 @@ class BYOL(L.LightningModule):
         x0, x1 = self.views(images)
         z0, z1 = self.head(self.backbone(x0)), self.head(self.backbone(x1))
         loss = (byol(self.predictor(z0), self.target(x1)) + byol(self.predictor(z1), self.target(x0))) / 2
-        terms = {"loss": loss, "feature_sd": spread(z0)}
+        terms = {"loss": loss, "feature_sd": spread(gather(z0.detach()))}
         self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss * share(len(images), device=loss.device)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Lightning's hook: the target follows each step of the optimiser, of which accumulation makes fewer."""
-        if self.global_step == self._steps:
-            return
-        self._steps = self.global_step
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Lightning's hook: the target follows each step, of which accumulation makes fewer than batches."""
+        super().optimizer_step(*args, **kwargs)
         for target, online in ((self.target_backbone, self.backbone), (self.target_head, self.head)):
             # The target keeps the batch statistics that it gathers itself.
             update_ema(target, online, decay=self.momentum, buffers="keep")
-
-    def on_train_start(self) -> None:
-        """Lightning's hook: a resumed run counts from where it stopped."""
-        self._steps = self.global_step
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Lightning's hook."""

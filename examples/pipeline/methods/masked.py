@@ -38,9 +38,11 @@ class MaskedRegression(L.LightningModule):
         params = self.mask.forward_parameters(images.shape)
         hidden = self.mask(images, params=params).contiguous(memory_format=torch.channels_last)
         where = params["mask"].to(images.device)
-        loss = masked_l1(self.network(hidden), images, where)
-        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
-        return loss * share(where.sum())
+        loss = masked_l1(self.network(hidden), images, where) * share(where.sum())
+        # Over processes, logged values are weighed by images, the loss by hidden pixels.
+        logged = loss.detach() / share(len(images), device=loss.device)
+        self.log("loss", logged, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
+        return loss
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Lightning's hook."""

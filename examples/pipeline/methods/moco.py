@@ -54,39 +54,45 @@ class MoCo(L.LightningModule):
         self.backbone, self.head, self.views = backbone, head, views
         self.key_backbone = copy.deepcopy(backbone).requires_grad_(False)
         self.key_head = copy.deepcopy(head).requires_grad_(False)
-        dim = _width(head)
-        self.queue = MomentumQueue(queue_size, dim, with_ids=True)
+        self.queue = MomentumQueue(queue_size, _width(head, backbone.features), with_ids=True)
         self.temperature, self.momentum, self.optimiser = temperature, momentum, optimiser
 
     @torch.no_grad()
     def keys(self, images: Tensor) -> Tensor:
-        """Keys (B, D) of the momentum network, updated first as in the reference code."""
-        for target, online in ((self.key_backbone, self.backbone), (self.key_head, self.head)):
-            # The key network keeps the batch statistics that it gathers itself.
-            update_ema(target, online, decay=self.momentum, buffers="keep")
+        """Keys (B, D) of the momentum network."""
         return self.key_head(self.key_backbone(images))
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:
         """Lightning's hook."""
         images, index = batch
         x_query, x_key = self.views(images)
-        queries, keys = self.head(self.backbone(x_query)), self.keys(x_key)
-        all_queries, all_keys, ids = gather(queries), gather(keys), gather(index)
-        full = len(self.queue) > 0
-        negatives, negative_ids = (self.queue.negatives(), self.queue.ids()) if full else (all_keys, ids)
+        queries, keys = gather(self.head(self.backbone(x_query))), gather(self.keys(x_key))
+        ids, held = gather(index), len(self.queue)
+        negatives, negative_ids = (self.queue.negatives(), self.queue.ids()) if held else (keys, ids)
         loss = info_nce(
-            all_queries, all_keys, negatives, temperature=self.temperature, ids=ids, negative_ids=negative_ids
+            queries, keys, negatives, temperature=self.temperature, ids=ids, negative_ids=negative_ids
         )
-        terms = {"loss": loss, "feature_sd": spread(queries), "queue": float(len(self.queue))}
-        self.queue.enqueue(all_keys, ids)
+        terms = {"loss": loss, "feature_sd": spread(queries), "queue": float(held)}
+        self.queue.enqueue(keys, ids)
         self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Lightning's hook: the key network follows each step, of which accumulation makes fewer than batches.
+
+        The reference code does so right before the next keys are made, which is the same.
+        """
+        super().optimizer_step(*args, **kwargs)
+        for target, online in ((self.key_backbone, self.backbone), (self.key_head, self.head)):
+            # The key network keeps the batch statistics that it gathers itself.
+            update_ema(target, online, decay=self.momentum, buffers="keep")
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Lightning's hook."""
         return self.optimiser.build(self.parameters())
 
 
-def _width(head: nn.Module) -> int:
-    """Width of what a head gives out."""
-    return [m for m in head.modules() if isinstance(m, nn.Linear)][-1].out_features
+@torch.no_grad()
+def _width(head: nn.Module, features: int) -> int:
+    """Width of what a head makes of features."""
+    return int(copy.deepcopy(head).eval()(torch.zeros(1, features)).shape[1])

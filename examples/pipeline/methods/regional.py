@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.optimisers import Optimiser
+from pipeline.pretext import spread
 from pipeline.processes import share
 from sslmed.augment import MultiView
+from sslmed.distributed import gather
 from sslmed.losses import local_contrastive
 from sslmed.models import UNet
 
@@ -19,6 +21,7 @@ class Regional(L.LightningModule):
     """Umapathy et al., section 1.C, local stage, after Chaitanya et al., NeurIPS 2020, section 3.2.
 
     The contracting path is frozen with its batch statistics; the first `blocks` blocks of the expanding path learn.
+    `feature_sd` is the spread over all places of all maps; near 0 they are all alike.
 
     Args:
         network: a U-Net, its contracting path pretrained, what the pretext leaves.
@@ -65,6 +68,10 @@ class Regional(L.LightningModule):
         self.network.up[self.blocks :].eval()
         return self
 
+    def on_train_start(self) -> None:
+        """Lightning's hook; it calls `train` at no time before."""
+        self.train()
+
     def embed(self, images: Tensor) -> Tensor:
         """Maps (B, dim, h, w)."""
         images = images.contiguous(memory_format=torch.channels_last)
@@ -75,7 +82,9 @@ class Regional(L.LightningModule):
         images = batch[0]
         f0, f1 = (self.embed(x) for x in self.views(images))
         loss = local_contrastive(f0, f1, **self.settings)
-        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
+        places = gather(f0.detach().flatten(2)).mT.flatten(0, 1)  # (B h w, dim)
+        terms = {"loss": loss, "feature_sd": spread(places)}
+        self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss * share(len(images), device=loss.device)
 
     def configure_optimizers(self) -> dict[str, Any]:

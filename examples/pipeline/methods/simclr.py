@@ -46,8 +46,8 @@ class SimCLR(L.LightningModule):
         """Lightning's hook."""
         images = batch[0]
         x0, x1 = self.views(images)
-        z0, z1 = self.head(self.backbone(x0)), self.head(self.backbone(x1))
-        loss = nt_xent(gather(z0), gather(z1), temperature=self.temperature)
+        z0, z1 = gather(self.head(self.backbone(x0))), gather(self.head(self.backbone(x1)))
+        loss = nt_xent(z0, z1, temperature=self.temperature)
         terms = {"loss": loss, "feature_sd": spread(z0)}
         self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss

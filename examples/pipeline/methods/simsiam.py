@@ -12,6 +12,7 @@ from pipeline.optimisers import Optimiser
 from pipeline.pretext import spread
 from pipeline.processes import share
 from sslmed.augment import MultiView
+from sslmed.distributed import gather
 from sslmed.losses import negative_cosine
 
 
@@ -48,7 +49,7 @@ class SimSiam(L.LightningModule):
         images = batch[0]
         z0, z1 = (self.head(self.backbone(x)) for x in self.views(images))
         loss = (negative_cosine(self.predictor(z0), z1) + negative_cosine(self.predictor(z1), z0)) / 2
-        terms = {"loss": loss, "feature_sd": spread(z0)}
+        terms = {"loss": loss, "feature_sd": spread(gather(z0.detach()))}
         self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss * share(len(images), device=loss.device)
 
