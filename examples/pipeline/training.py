@@ -230,5 +230,6 @@ def _quiet() -> None:
         ".*exists and is not empty.*",  # the folder is meant to be resumed
         ".*number of training batches.*",
         ".*LeafSpec.*",  # Lightning on its own use of torch
+        r".*It is recommended to use `self.log\('lr'.*",  # the rate is the same on all processes
     ):
         warnings.filterwarnings("ignore", message=message)
