@@ -73,12 +73,21 @@ def amount(labels: float, unit: str) -> str:
 def sharded(
     cells: Sequence[Cell], shard: tuple[int, int], pretext: Callable[[Cell], str | None]
 ) -> list[Cell]:
-    """The cells of share i of n; those that need one pretext stay together, so that no machine waits for another."""
+    """The cells of share i of n; those that need one pretext stay together, so that no machine waits for another.
+
+    The largest groups are dealt first, each to the share that has least; a pretext counts as one cell more.
+    """
     i, n = shard
-    groups: dict[object, int] = {}
+    groups: dict[object, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(pretext(cell) or cell, len(groups))
-    return [cell for cell in cells if groups[pretext(cell) or cell] % n == i]
+        groups.setdefault(pretext(cell) or cell, []).append(cell)
+    load = [0] * n
+    own: set[Cell] = set()
+    for key in sorted(groups, key=lambda k: -len(groups[k])):  # stable: the same on all machines
+        least = load.index(min(load))
+        load[least] += len(groups[key]) + isinstance(key, str)
+        own |= set(groups[key]) if least == i else set()
+    return [cell for cell in cells if cell in own]
 
 
 def run_cells(
