@@ -80,7 +80,7 @@ def tuning(run: Run, target: Target, labels: float) -> list[Picture]:
     """Fine-tuning curves of one target at one amount of labels."""
     cells = [cell for cells in run.groups(target)[labels].values() for cell in cells]
     curves = [curve for curve in (cell.curve() for cell in cells) if curve.columns]
-    names = dict.fromkeys(name for curve in curves for name in curve.columns if name not in {"epoch", "lr"})
+    names = _names(curves)
     where = f"with {run.share(labels)}"
     return [p for name in names for p in _together(curves, name, where, run.display)]
 
@@ -88,7 +88,7 @@ def tuning(run: Run, target: Target, labels: float) -> list[Picture]:
 def pretext(run: Run) -> tuple[list[Picture], list[Picture]]:
     """Pretext curves: total loss and spread of the features; and the parts of the losses."""
     curves = [curve for curve in run.pretext_curves() if curve.columns]
-    names = dict.fromkeys(name for curve in curves for name in curve.columns if name not in {"epoch", "lr"})
+    names = _names(curves)
     main = [name for name in ("loss", "feature_sd") if name in names]
     first, rest = (
         [
@@ -128,6 +128,12 @@ def _apart(
         panels.setdefault(display(curve.method), {})[f"seed {curve.seed}"] = _points(curve, column)
     figure = plots.curve_panels(panels, ylabel=_name(column), sharey=sharey)
     return [drawing.picture(figure, f"{_name(column)} {where}: " + ", ".join(panels))]
+
+
+def _names(found: Sequence[Curve]) -> list[str]:
+    """The columns to draw: those that have a name of their own first, in its order."""
+    names = dict.fromkeys(name for curve in found for name in curve.columns if name not in {"epoch", "lr"})
+    return sorted(names, key=lambda name: list(COLUMNS).index(name) if name in COLUMNS else len(COLUMNS))
 
 
 def _held(found: Sequence[Curve], column: str) -> list[Curve]:
