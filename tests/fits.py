@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ def cases(count: int, seed: int = 1) -> TensorDataset:
 class Regression(L.LightningModule):
     """A convolution, a norm and a linear layer with a mean loss, weighed as processes demand."""
 
-    def __init__(self, norm: str = "group", *, die_at: int | None = None, spoil: str = "") -> None:
+    def __init__(
+        self, norm: str = "group", *, die_at: int | None = None, kill_at: int | None = None, spoil: str = ""
+    ) -> None:
         super().__init__()
         torch.manual_seed(0)
         layer = nn.GroupNorm(2, 4) if norm == "group" else nn.BatchNorm2d(4)
         self.net = nn.Sequential(nn.Conv2d(1, 4, 3), layer, nn.ReLU(), nn.Flatten(), nn.Linear(64, 1))
-        self.die_at, self.spoil = die_at, spoil
+        self.die_at, self.kill_at, self.spoil = die_at, kill_at, spoil
         self.drawn: list[float] = []
         self.sizes: list[int] = []
 
@@ -40,6 +43,8 @@ class Regression(L.LightningModule):
         x, y = batch
         self.drawn.append(float(torch.rand(())))
         self.sizes.append(len(x))
+        if self.kill_at == self.global_step:
+            die()
         loss = ((self.net(x)[:, 0] - y) ** 2).mean()
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(x), sync_dist=True)
         if self.spoil == "loss" and (self.current_epoch, index, rank()) == (2, 1, world_size() - 1):
@@ -97,3 +102,28 @@ def held(folder: Path) -> str:
             return "held"
     except Busy as error:
         return str(error)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed(folder: Path, settings: Fit, moment: str, count: int) -> None:
+    """A fit that is killed in a step, or at the count-th file: half written, before it has its name, or after."""
+    seen, real = 0, os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == count and moment == "half":
+            os.truncate(source, os.path.getsize(source) // 2)
+        if seen == count and moment in ("half", "before"):
+            die()
+        real(source, target)
+        if seen == count:
+            die()
+
+    if moment != "step":
+        os.replace = replace
+    with hold(folder):
+        trained(folder, settings, 21, {"kill_at": count} if moment == "step" else {})

@@ -1,4 +1,4 @@
-"""Callbacks that keep a fit honest: finite numbers, whole sums of gradients, one state on all, logs that may fail."""
+"""Callbacks that keep a fit honest: finite numbers, whole sums of gradients, one state on all, resumable schedules."""
 
 from __future__ import annotations
 
@@ -97,6 +97,25 @@ class WholeSums(Callback):
                 for parameter in group["params"]:
                     if parameter.grad is not None:
                         parameter.grad.mul_(self.accumulate / self.come)
+
+
+class PlateauFirst(Callback):
+    """Step ReduceLROnPlateau before the last checkpoint of an epoch is saved.
+
+    Lightning steps it right after, so that a resumed fit would miss one step, and count a bad epoch too few.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's hook."""
+        for config in trainer.lr_scheduler_configs:
+            if config.reduce_on_plateau:
+                config.interval = "here"  # neither "step" nor "epoch": Lightning leaves it alone
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's hook; validation has run by now."""
+        for config in trainer.lr_scheduler_configs:
+            if config.reduce_on_plateau:
+                config.scheduler.step(trainer.callback_metrics[str(config.monitor)])
 
 
 class OneState(Callback):

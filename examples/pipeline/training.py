@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.checkpoints import PortableCheckpoint, WholeFiles
-from pipeline.guards import Board, Finite, OneState, WholeSums
+from pipeline.guards import Board, Finite, OneState, PlateauFirst, WholeSums
 from pipeline.processes import agree, barrier, rank, world_size
 from pipeline.runs import write_csv
 from pipeline.seeding import EvenBatches, OrderByEpoch, SeedSteps
@@ -150,6 +150,7 @@ def _callbacks(settings: Fit, folder: Path, *, seed: int, title: str, validates:
         SeedSteps(seed),
         WholeSums(settings.accumulate),
         OneState(),
+        PlateauFirst(),
         Finite(title, LAST),
         History(folder / "curves.csv", title=title, epochs=settings.epochs),
     ]
