@@ -363,6 +363,15 @@ def test_an_area_that_is_no_number_is_a_dash(tmp_path, plain):
     assert "Pretext learning with SimCLR reached a balanced accuracy of" in page.text
 
 
+def test_the_papers_set_stands_in_the_text_or_in_a_column(folder):
+    assert "(its set: BUSI)" in render(folder)[1].text
+    table = rows(folder / "table.csv")
+    run_folders.write_csv(folder / "table.csv", [table[0] | {"paper_set": "BUSI, augmented"}, *table[1:]])
+    _, page = render(folder)
+    assert "its set" not in page.text
+    assert "BUSI, augmented" in page.text
+
+
 def test_too_few_cases_are_said_to_be_too_few(folder):
     tests = rows(folder / "tests.csv")
     run_folders.write_csv(folder / "tests.csv", [tests[0] | {"p_holm": "0.0625", "cases": "5"}])

@@ -55,11 +55,13 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
             r["why_not_comparable"] for r in own if r["metric"] in printed and r["why_not_comparable"]
         )
     )
+    sets = list(dict.fromkeys(r["paper_set"] for r in own if r["metric"] in printed and r["paper_set"]))
     shown: dict[str, Any] = {
         "id": name, "target": target, "title": target.title, "kind": target.kind, "metric": target.main,
         "amounts": list(groups), "fewest": fewest, "main": main,
         "some": sum(method in main for method in groups[fewest]) < len(groups[fewest]) if groups else False,
-        "rows": rows, "printed": [metric(key) for key in printed], "metrics": [metric(key) for key in target.metrics],
+        "rows": rows, "sets": sets,
+        "printed": [metric(key) for key in printed], "metrics": [metric(key) for key in target.metrics],
         "reasons": dict(zip(reasons, string.ascii_lowercase + string.ascii_uppercase, strict=False)),
         "best": {labels: _best(by, target) for labels, by in rows.items()},
         "findings": findings(run, target), "gain": charts.gain(run, target),
