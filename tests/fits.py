@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from pipeline.processes import share
-from pipeline.runs import Busy, hold
+from pipeline.processes import agree, anywhere, share
+from pipeline.runs import Busy, hold, write_json
 from pipeline.training import Fit, fit
 from sslmed.distributed import rank, world_size
 
@@ -127,3 +127,10 @@ def killed(folder: Path, settings: Fit, moment: str, count: int) -> None:
         os.replace = replace
     with hold(folder):
         trained(folder, settings, 21, {"kill_at": count} if moment == "step" else {})
+
+
+def spoken(folder: Path, counts: list[int]) -> tuple[float, str, list[bool]]:
+    """What the functions of processes.py say here; each process writes its number, and the first one's stays."""
+    write_json(folder / "rank.json", rank())
+    flags = [anywhere(torch.tensor(rank() in who)) for who in ((), (1,), (0, 1))]
+    return float(share(counts[rank()])), agree(f"of {rank()}"), flags

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -26,7 +27,8 @@ def start() -> None:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    # The first process may write tables and a report while the others wait; one that dies is torchrun's to notice.
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(hours=1))
     if rank() > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
 

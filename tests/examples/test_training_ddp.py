@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +13,8 @@ pytest.importorskip("lightning")
 
 import torch
 
-from fits import held, trained
-from pipeline.runs import hold, read_csv
+from fits import held, spoken, trained
+from pipeline.runs import hold, read_csv, read_json
 from pipeline.seeding import EvenBatches, OrderByEpoch
 from pipeline.training import Fit
 from ranks import Ranks
@@ -122,3 +124,34 @@ def test_a_folder_in_use_is_told_to_all_processes(tmp_path: Path, ranks: Ranks) 
             ranks.run(2, held, tmp_path / "cell") == [f"{tmp_path / 'cell'} is in use by another process"] * 2
         )
     assert ranks.run(2, held, tmp_path / "cell") == ["held"] * 2
+
+
+@pytest.mark.ddp
+def test_processes_share_agree_and_write_as_one(tmp_path: Path, ranks: Ranks) -> None:
+    assert spoken(tmp_path, [5]) == (1.0, "of 0", [False, False, True])
+    both = ranks.run(2, spoken, tmp_path, [3, 5])
+    assert both == [(0.75, "of 0", [False, True, True]), (1.25, "of 0", [False, True, True])]
+    assert read_json(tmp_path / "rank.json") == 0
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_an_example_runs_under_torchrun_and_speaks_once(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "ultrasound_relation.py"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(example),
+    ]
+    done = subprocess.run(
+        [*command, "--preset", "smoke", "--methods", "supervised", "--out", str(tmp_path / "run")],
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(f"report: {tmp_path / 'run' / 'report.html'}") == 1
+    assert read_json(tmp_path / "run" / "cells" / "supervised-l50-s0" / "result.json")["epochs"] == 3
+    assert not list((tmp_path / "run").rglob("*.part"))
