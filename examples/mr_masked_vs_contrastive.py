@@ -132,6 +132,7 @@ def make_augmentation(preset: Preset) -> nn.Module:
 
 
 WORDS = {
+    "supervised": ("Random start", "No pretext learning: the same network, trained on the labelled volumes alone."),
     "masked": ("Masked regression", "Some pixels are hidden, and the network learns to fill them in."),
     "contrastive": ("Global and local contrast", "First the network learns to tell altered copies of a slice from "
                     "other slices; then, in finer maps, to tell a place from other places of the slice."),
@@ -149,7 +150,7 @@ class MaskedAgainstContrastive(Experiment):
         citation="Umapathy et al., Learning to segment with limited annotations: Self-supervised pretraining with "
         "regression and contrastive loss in MRI",
         title="Masked regression against contrastive pretraining for MR segmentation",
-        display={"supervised": "Random start"} | {method: words[0] for method, words in WORDS.items()},
+        display={method: words[0] for method, words in WORDS.items()},
         words=WORDS,
         proposed="contrastive",
         baselines=("supervised", "masked"),

@@ -167,6 +167,7 @@ def make_method(name: str, preset: Preset, count: int) -> L.LightningModule:
 
 NAMES = {"moco": "MoCo v2", "simclr": "SimCLR", "simsiam": "SimSiam"}
 WORDS = {
+    "supervised": ("Supervised only", "No pretext learning: the same network, trained on the outlined images alone."),
     "moco": (NAMES["moco"], "Two altered copies of an image must get similar descriptions, and other images different "
              "ones; those others come from a queue of recent images (contrastive loss)."),
     "simclr": (NAMES["simclr"], "As MoCo v2, but the other images are those of the same batch."),

@@ -136,6 +136,7 @@ def make_method(name: str, preset: Preset, count: int) -> L.LightningModule:
 
 
 WORDS = {
+    "supervised": ("Random start", "No pretext learning: the same network, trained on the labelled images alone."),
     "simclr": ("SimCLR", "Two altered copies of an image must get similar descriptions, and the other images of the "
                "batch different ones (contrastive loss)."),
     "moco": ("MoCo", "As SimCLR, but the other images come from a queue of recent ones."),
@@ -151,7 +152,7 @@ class MultimodalBreast(Experiment):
     paper = Paper(
         citation="Dourado da Silva, Benchmarking Contrastive Learning for Multimodal Medical Imaging",
         title="Contrastive pretraining on breast ultrasound and mammograms",
-        display={"supervised": "Random start"} | {method: words[0] for method, words in WORDS.items()},
+        display={method: words[0] for method, words in WORDS.items()} | DOMAINS,
         words=WORDS,
         shows_features=True,
     )

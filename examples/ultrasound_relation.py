@@ -224,6 +224,7 @@ def gallery(images: Tensor, preset: Preset) -> dict[str, np.ndarray]:
 
 
 WORDS = {
+    "supervised": ("Supervised only", "No pretext learning: the same network, trained on the outlined images alone."),
     "jig": ("Jig", "The image is cut into square patches, which are shuffled."),
     "jig+freq": ("Jig+Freq", "Before cutting, a ring of spatial frequencies is removed (band-stop filter); then the "
                  "patches are shuffled."),
@@ -237,7 +238,7 @@ WORDS = {
             "belong to the same image."),
     "rcl+percep": ("RCL+percep", "As RCL, and features inside the network must agree as well (perceptual loss)."),
 }  # fmt: skip
-DISPLAY = {"supervised": "Supervised only"} | {
+DISPLAY = {"supervised": WORDS["supervised"][0]} | {
     method: " · ".join(WORDS[part][0] for part in method.split("/")) for method in METHODS[1:]
 }
 RESULTS = Path(__file__).parent / "papers" / "ultrasound_relation.csv"

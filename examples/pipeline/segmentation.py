@@ -17,6 +17,7 @@ from pipeline.processes import share
 from pipeline.runs import write_csv, write_npz
 from pipeline.tuning import Tuning
 from sslmed import metrics
+from sslmed.distributed import gather
 
 METRICS = ("dice", "jaccard", "precision", "recall", "hausdorff")
 COLUMNS = ("id", "group", "label", "target_empty", "pred_empty", *METRICS)
@@ -29,7 +30,7 @@ class Segmentation(L.LightningModule):
 
     Args:
         model: (B, 1, H, W) -> logits (B, K, H, W): K = 1 for one structure, else K classes with the background.
-        loss: (logits, structures (B, H, W) int64) -> a mean over the cases.
+        loss: (logits, structures (B, H, W) int64) -> a mean over the cases, or a loss of all processes' cases.
         tuning: optimiser and schedule.
         epochs: length of the schedule.
         augment: (images, masks (B, 1, H, W) float32) -> both, altered alike, in training.
@@ -95,12 +96,14 @@ def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
 def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
     """1 - soft Dice over K classes, background included: logits (B, K, H, W), target (B, H, W) of 0..K - 1.
 
-    The multi-label Dice loss of Chaitanya et al. and of Umapathy et al.: for each image and class, then the mean.
+    The multi-label Dice loss of Umapathy et al. Each class's Dice is that of the whole batch, of all processes: of
+    single slices, most of which lack a structure, it would be 0 / 0 or all but 0 whatever the network says.
     """
     wanted = F.one_hot(target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
     chance = logits.softmax(1)
-    overlap, total = (chance * wanted).sum((2, 3)), (chance + wanted).sum((2, 3))
-    return 1 - ((2 * overlap + 1e-5) / (total + 1e-5)).mean()
+    sums = torch.stack([(chance * wanted).sum((2, 3)), (chance + wanted).sum((2, 3))], dim=1)  # (B, 2, K)
+    overlap, total = gather(sums).sum(0)
+    return 1 - ((2 * overlap + 1) / (total + 1)).mean()
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.inputs import ImageSet
 from pipeline.runs import read_csv
-from pipeline.segmentation import evaluate, score
+from pipeline.segmentation import classes_of, dice_bce, evaluate, score, soft_dice
 from pipeline.tuning import poly_lr
 
 
@@ -77,3 +77,36 @@ def test_evaluation_writes_every_case_and_keeps_the_tiers(tmp_path: Path) -> Non
         assert kept["tier"].tolist() == ["best"] * 4 + ["middle"] * 4 + ["worst"] * 4
         assert kept["dice"] == pytest.approx(dice[:12])
         assert kept["pred"].dtype == bool
+
+
+def test_soft_dice_is_that_of_the_batch_by_class() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 6, 5, generator=generator, dtype=torch.float64)
+    target = torch.randint(4, (3, 6, 5), generator=generator)
+    target[1] = 0
+    chance = logits.softmax(1)
+    dice = []
+    for k in range(4):
+        overlap = sum(float(chance[b, k][target[b] == k].sum()) for b in range(3))
+        total = float(chance[:, k].sum()) + int((target == k).sum())
+        dice.append((2 * overlap + 1) / (total + 1))
+    assert float(soft_dice(logits, target)) == pytest.approx(1 - np.mean(dice))
+    sure = 50 * torch.nn.functional.one_hot(target, 4).movedim(-1, 1).double()
+    assert float(soft_dice(sure, target)) == pytest.approx(0, abs=1e-6)
+    assert torch.equal(classes_of(sure), target)
+
+
+def test_dice_with_cross_entropy_is_that_of_each_image() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 1, 6, 5, generator=generator, dtype=torch.float64)
+    target = torch.randint(2, (3, 6, 5), generator=generator)
+    target[1] = 0
+    expected = 0.0
+    for z, y in zip(logits[:, 0], target, strict=True):
+        p = z.sigmoid()
+        entropy = -torch.where(y == 1, p, 1 - p).log().mean()
+        expected += float(entropy + 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)) / 3
+    assert float(dice_bce(logits, target)) == pytest.approx(expected)
+    empty = torch.zeros(1, 4, 4, dtype=torch.int64)
+    assert float(dice_bce(torch.full((1, 1, 4, 4), -50.0), empty)) == pytest.approx(0, abs=1e-6)
+    assert torch.equal(classes_of(logits), (logits[:, 0] > 0).long())

@@ -1,0 +1,219 @@
+"""The three other papers' programs as a user meets them: a smoke run each, growth, shares, and mistakes."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lightning")
+
+import torch
+
+import mr_masked_vs_contrastive
+import multi_organ
+import multimodal_breast
+from pipeline.experiment import Experiment
+from pipeline.runs import read_csv
+from sslmed.models import ResNetEncoder, UNet, load_encoder
+
+PROGRAMS = [multi_organ, multimodal_breast, mr_masked_vs_contrastive]
+
+
+def outcome(monkeypatch: pytest.MonkeyPatch, program: ModuleType, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", [program.__name__, *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        program.main()
+    return stop.value.code  # type: ignore[return-value]
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path):  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(Experiment, "run", lambda experiment: 0)
+
+    def line(program: ModuleType, *arguments: object) -> str:
+        assert outcome(monkeypatch, program, "--preset", "smoke", "--out", tmp_path / "run", *arguments) == 2
+        error = capfd.readouterr().err
+        assert error.count("\n") == 1, error
+        return error
+
+    return line
+
+
+def finished(folder: Path) -> list[dict[str, str]]:
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert json.loads((folder / "failures.json").read_text()) == []
+    return read_csv(folder / "table.csv")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["resnet18", "unet"])
+def test_multi_organ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str) -> None:
+    methods = ["supervised", "moco/multi-organ", "simclr/BUS", "simsiam/multi-organ"]
+    out = tmp_path / "run"
+    arguments = ["--preset", "smoke", "--network", network, "--methods", *methods, "--out", out]
+    assert outcome(monkeypatch, multi_organ, *arguments) == 0
+    rows = [row for row in finished(out) if row["metric"] == "dice"]
+    assert [row["method"] for row in rows] == methods
+    table = "Table 3" if network == "unet" else "Table 1"
+    assert [(row["paper"], row["paper_set"]) for row in rows][:2] == [
+        ({"Table 3": "0.544", "Table 1": "0.540"}[table], table),
+        ({"Table 3": "0.528", "Table 1": "0.572"}[table], table),
+    ]
+    pretext = json.loads((out / "splits.json").read_text())["0"]["pretext"]
+    assert {name.partition("/")[0] for name in pretext if "/" in name} == {"heart", "lung"}
+    weights = out / "pretext" / "simclr_BUS-s0" / ("network.pt" if network == "unet" else "encoder.pt")
+    if network == "unet":
+        UNet(width=8).load_state_dict(torch.load(weights, weights_only=True))
+    else:
+        load_encoder(ResNetEncoder("resnet18", width=8), weights, minimum=1.0)
+
+
+@pytest.mark.slow
+def test_multimodal_breast_whole_and_in_two_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--preset", "smoke", "--domains", "us", "usmg", "--methods", "supervised", "byol"]
+    whole, both = tmp_path / "whole", tmp_path / "both"
+    assert outcome(monkeypatch, multimodal_breast, *arguments, "--out", whole) == 0
+    rows = finished(whole)
+    assert {row["target"] for row in rows} == {
+        f"{d}/{t}" for d in ("us", "usmg") for t in multimodal_breast.TASKS
+    }
+    mcc = {(r["target"], r["method"]): r["paper"] for r in rows if r["metric"] == "mcc"}
+    assert mcc["us/classification", "byol"] == "0.52399"
+    assert mcc["usmg/classification", "supervised"] == "0.09646"
+    groups = {name.rpartition("-s")[0] for name in (p.name for p in (whole / "pretext").iterdir())}
+    assert {"byol-us", "byol-usmg"} <= groups  # one pretext for both tasks of a domain
+    with np.load(whole / "pretext" / "byol-us-s0" / "features.npz") as drawn:
+        test = json.loads((whole / "splits.json").read_text())["us/0"]["test"]
+        assert drawn["xy"].shape == (len(test), 2)
+
+    for i in range(2):
+        share = tmp_path / f"share{i}"
+        assert outcome(monkeypatch, multimodal_breast, *arguments, "--shard", f"{i}/2", "--out", share) == 0
+        assert 0 < len(list(share.glob("cells/*/result.json"))) < len(list(whole.glob("cells/*")))
+    merged = ["--merge", tmp_path / "share0", tmp_path / "share1", "--out", both]
+    assert outcome(monkeypatch, multimodal_breast, *arguments, *merged) == 0
+    for file in ("table.csv", "tests.csv", "metrics.csv", "splits.json"):
+        assert (both / file).read_text() == (whole / file).read_text(), file
+    assert finished(both)
+
+    shutil.rmtree(both)
+    assert (
+        outcome(monkeypatch, multimodal_breast, *arguments, "--merge", tmp_path / "share0", "--out", both)
+        == 1
+    )
+    assert len(json.loads((both / "failures.json").read_text())) > 0
+
+
+@pytest.mark.slow
+def test_mr_masked_vs_contrastive_grows_by_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+    assert outcome(monkeypatch, mr_masked_vs_contrastive, "--preset", "smoke", "--out", out) == 0
+    rows = finished(out)
+    assert {row["labels"] for row in rows} == {"1 volume", "2 volumes"}
+    cases = read_csv(out / "cells" / "masked-v1-s0" / "metrics.csv")
+    structures = [name for name in cases[0] if name.startswith("dice_")]
+    assert len(structures) == 2
+    for case in cases:
+        assert float(case["dice"]) == pytest.approx(np.mean([float(case[s]) for s in structures]), abs=1e-5)
+    curves = {file: file.stat().st_mtime_ns for file in out.glob("pretext/*/curves.csv")}
+    assert {file.parent.name for file in curves} == {"masked-s0", "contrastive_global-s0", "contrastive-s0"}
+
+    more = ["--preset", "smoke", "--labels", "1", "--seeds", "0", "1", "--all-volumes", "--out", out]
+    assert outcome(monkeypatch, mr_masked_vs_contrastive, *more) == 2  # another configuration
+    more.remove("--all-volumes")
+    assert outcome(monkeypatch, mr_masked_vs_contrastive, *more) == 0
+    splits = json.loads((out / "splits.json").read_text())
+    assert splits["0"]["test"] == splits["1"]["test"]  # draws share the parts, and so the pretexts
+    assert splits["0"]["labelled"]["1"] != splits["1"]["labelled"]["1"]
+    assert {file: file.stat().st_mtime_ns for file in out.glob("pretext/*/curves.csv")} == curves
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        (multi_organ, ["--methods", "moco/natural"], "name their folder with --natural"),
+        (multi_organ, ["--data", "nowhere"], "name the other organs' folders, as --organs heart=CAMUS"),
+        (multi_organ, ["--organs", "heart"], "'heart' is not NAME=FOLDER"),
+        (multi_organ, ["--methods", "byol"], "unknown 'byol'"),
+        (multi_organ, ["--size", "48"], "invalid choice: 48"),
+        (multimodal_breast, ["--data", "ct=x"], "--data: unknown 'ct'; give us=FOLDER or mg=FOLDER"),
+        (multimodal_breast, ["--data", "us=nowhere"], "--data nowhere: no such folder"),
+        (multimodal_breast, ["--data", "us=x", "--domains", "usmg"], "would mix us=x with synthetic images"),
+        (mr_masked_vs_contrastive, ["--labels", "0.5"], "'0.5' is not a positive integer"),
+        (mr_masked_vs_contrastive, ["--labels", "50"], "--labels 50 volumes: only"),
+        (mr_masked_vs_contrastive, ["--shard", "2/2"], "'2/2' is not i/n with i from 0 to n - 1"),
+        (mr_masked_vs_contrastive, ["--accumulate", "0"], "'0' is not a positive integer"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    refused, program: ModuleType, arguments: list[str], message: str
+) -> None:  # type: ignore[no-untyped-def]
+    assert message in refused(program, *arguments)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_names_every_option(program: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd) -> None:  # type: ignore[no-untyped-def]
+    assert outcome(monkeypatch, program, "--help") == 0
+    shown = capfd.readouterr().out
+    for option in (
+        "--data",
+        "--methods",
+        "--labels",
+        "--seeds",
+        "--shard",
+        "--merge",
+        "--precision",
+        "--accumulate",
+    ):
+        assert option in shown
+
+
+@pytest.mark.parametrize("name", multi_organ.SSL)
+@pytest.mark.parametrize("network", multi_organ.NETWORKS)
+def test_every_method_learns_with_every_network(name: str, network: str) -> None:
+    torch.manual_seed(0)
+    preset = dataclasses.replace(multi_organ.PRESETS["smoke"], network=network)
+    module = multi_organ.make_method(name, preset, 100)
+    module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    loss = module.training_step([torch.rand(4, 1, 32, 32), torch.arange(4)], 0)
+    loss.backward()
+    assert torch.isfinite(loss)
+    for key, parameter in module.backbone.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, key
+
+
+def test_the_papers_results_are_whole() -> None:
+    with open(multi_organ.RESULTS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 52 * 4
+    assert {row["method"] for row in rows} == set(multi_organ.METHODS)
+    with open(multimodal_breast.RESULTS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12 * 3 + 12 * 4
+    assert {row["method"] for row in rows} == set(multimodal_breast.METHODS)
+
+
+def test_the_paper_presets_have_the_papers_numbers() -> None:
+    organs = multi_organ.PRESETS["paper"]
+    assert organs.batch == {"simclr": 512, "moco": 256, "simsiam": 512}
+    assert (organs.tuning.lr, organs.tuning.weight_decay, organs.labels) == (
+        1e-4,
+        1e-6,
+        (1.0, 0.5, 0.25, 0.1),
+    )
+    breast = multimodal_breast.PRESETS["paper"]
+    assert (breast.size, breast.crop, breast.encoder, breast.lr) == (64, 110, "resnet18", 0.014)
+    assert (breast.pretext.epochs, breast.pretext.batch_size) == (100, 64)
+    c = breast.constants
+    assert (c.temperature, c.queue, c.momentum) == (0.07, 16384, {"moco": 0.999, "byol": 0.99})
+    mr = mr_masked_vs_contrastive.PRESETS["paper"]
+    assert (mr.lr, mr.pretext.epochs, mr.finetune.epochs, mr.labels) == (1e-3, 1000, 500, (1, 2, 4, 8))
+    assert (mr.constants.ratio, mr.constants.sigma, mr.constants.temperature) == (0.1, 0.01, 0.1)
