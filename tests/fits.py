@@ -74,17 +74,16 @@ class Regression(L.LightningModule):
 
 
 def trained(
-    folder: Path, settings: Fit, count: int, options: dict[str, Any]
+    folder: Path, settings: Fit, count: int, options: dict[str, Any], nodes: int = 1
 ) -> tuple[str, float, list[float], list[int], str]:
     """What became of a fit: the file, the last val_loss, draws, sizes of the slices, and the error if any."""
-    if world_size() > 1:
-        os.environ |= {"WORLD_SIZE": str(world_size()), "LOCAL_WORLD_SIZE": str(world_size())}
-        os.environ |= {
-            "RANK": str(rank()),
-            "LOCAL_RANK": str(rank()),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "1",
-        }
+    if world_size() > 1:  # torchrun's environment
+        local = world_size() // nodes
+        numbers = {
+            "WORLD_SIZE": world_size(), "LOCAL_WORLD_SIZE": local, "RANK": rank(), "LOCAL_RANK": rank() % local,
+            "GROUP_RANK": rank() // local, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1,
+        }  # fmt: skip
+        os.environ |= {name: str(value) for name, value in numbers.items()}
     module, file, error = Regression(**options), "", ""
     try:
         file = fit(

@@ -14,6 +14,7 @@ pytest.importorskip("lightning")
 import torch
 
 from fits import held, spoken, trained
+from pipeline import training
 from pipeline.runs import hold, read_csv, read_json
 from pipeline.seeding import EvenBatches, OrderByEpoch
 from pipeline.training import Fit
@@ -88,6 +89,26 @@ def test_a_fit_begun_in_one_process_goes_on_in_two(tmp_path: Path, ranks: Ranks)
     assert len(results[0][2]) == 9  # steps of the three epochs that were left
     same(tmp_path / "one", tmp_path / "both", "last.ckpt")
     same(tmp_path / "one", tmp_path / "both", "best.ckpt")
+
+
+@pytest.mark.ddp
+def test_two_machines_of_one_process_learn_what_one_does(tmp_path: Path, ranks: Ranks) -> None:
+    trained(tmp_path / "one", SETTINGS, 21, {})
+    results = ranks.run(2, trained, tmp_path / "two", SETTINGS, 21, {}, 2)
+    assert [result[4] for result in results] == ["", ""]
+    same(tmp_path / "one", tmp_path / "two", "last.ckpt")
+
+
+@pytest.mark.parametrize(("cuda", "local", "nodes"), [(True, 2, 3), (False, 6, 1)])
+def test_the_trainer_is_told_machines_and_gpus(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, local: int, nodes: int
+) -> None:
+    monkeypatch.setattr(training, "world_size", lambda: 6)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
+    told = training._machines()
+    assert (told["devices"], told["num_nodes"], told["sync_batchnorm"]) == (local, nodes, cuda)
+    assert not told["use_distributed_sampler"]
 
 
 @pytest.mark.ddp
