@@ -168,7 +168,7 @@ class MaskedAgainstContrastive(Experiment):
         return [
             Wanted(
                 phantom, crop=p.size, size=p.size, fit="pad", fractions=p.constants.fractions,
-                labels=args.labels, unit="volumes", seeds=args.seeds, parts_seed=0,
+                labels=args.labels, unit="volumes", seeds=args.seeds, everything=args.all_volumes, parts_seed=0,
             )
         ]  # fmt: skip
 

@@ -31,6 +31,7 @@ from pipeline import cli, study, tables
 from pipeline.experiment import Experiment, Paper, shown_cases
 from pipeline.material import TRAIN, Wanted
 from pipeline.pretext import fill_bank, spread
+from pipeline.processes import share
 from pipeline.runs import read_csv, sha256
 from pipeline.segmentation import Segmentation
 from pipeline.sets import Source
@@ -39,6 +40,7 @@ from pipeline.tuning import Tuning
 from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, MultiView, views
 from sslmed.augment.functional import band_stop_mask, split_patches
 from sslmed.data import Phantom
+from sslmed.distributed import gather
 from sslmed.losses import InfoNCE, Perceptual, RelationContrastive
 from sslmed.memory import MemoryBank
 from sslmed.models import ImageHead, PatchHead, ResNetEncoder, ResUNet, load_encoder
@@ -187,10 +189,11 @@ class RelationPretext(L.LightningModule):
             terms["perceptual"] = self.perceptual(image_maps[3], layer3)
             loss = loss + (1 - self.lam) * terms["perceptual"]
 
-        self.bank.update(index, image.detach())
-        terms = {"loss": loss, **terms, "feature_sd": spread(image)}
-        self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(images))
-        return loss
+        rows = gather(image.detach())
+        self.bank.update(gather(index), rows)
+        terms = {"loss": loss, **terms, "feature_sd": spread(rows)}
+        self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
+        return loss * share(len(images), device=loss.device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Lightning's hook: SGD at a constant rate."""

@@ -34,6 +34,7 @@ class Wanted:
         labels: shares of the training cases, or numbers of volumes.
         unit: which of the two, "%" or "volumes".
         seeds: of the splits.
+        everything: whether a baseline uses all training volumes too.
         parts_seed: a seed of the parts that holds for all seeds, which then draw the labelled cases only.
         leave_out_copies: leave out pool images that copy a held-out one, instead of refusing them.
         name: of the domain, where a run has several.
@@ -51,6 +52,7 @@ class Wanted:
     mixes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: ALONE)
     fit: str = "stretch"
     unit: str = "%"
+    everything: bool = False
     parts_seed: int | None = None
     leave_out_copies: bool = False
     name: str = ""
@@ -140,7 +142,7 @@ class Material:
             return
         split = self.splits[seed] = splitting.split(
             data, fractions=wanted.fractions, labels=wanted.labels, unit=wanted.unit, seed=seed,
-            parts_seed=wanted.parts_seed, option=wanted.labelled.option,
+            everything=wanted.everything, parts_seed=wanted.parts_seed, option=wanted.labelled.option,
         )  # fmt: skip
         held_out = split.val + split.test
         self._chosen[seed] = {TRAIN: split.train}

@@ -41,6 +41,7 @@ def split(
     labels: Sequence[float],
     unit: str,
     seed: int,
+    everything: bool = False,
     parts_seed: int | None = None,
     option: str = "--data",
 ) -> Split:
@@ -52,6 +53,7 @@ def split(
         labels: shares of the training cases, or numbers of training volumes.
         unit: "%" or "volumes": which of these `labels` holds.
         seed: of the draw of labelled cases.
+        everything: also label all training volumes, for a baseline.
         parts_seed: of the parts; None for `seed`.
         option: what the user gave the set to, for messages.
 
@@ -85,7 +87,7 @@ def split(
                 f"their masks (seed {seed}): there is nothing to learn to outline"
             )
         labelled[number] = chosen
-    if unit == "volumes":  # the baseline of all labels
+    if everything:
         labelled[len({data.groups[i] for i in train})] = train
     return Split(train, val, test, labelled)
 
