@@ -1,8 +1,8 @@
 """Does a run that is killed again and again end with the numbers of an unbroken one?
 
-    python benchmarks/kill_and_resume.py [--script examples/ultrasound_relation.py] [--kills 10] [--seed 0]
+    python benchmarks/kill_and_resume.py [--script examples/ultrasound_relation.py ...] [--kills 10] [--seed 0]
 
-The script runs with `--preset smoke` once unbroken; then again, killed with SIGKILL at random moments and resumed by
+Each script runs with `--preset smoke` once unbroken; then again, killed with SIGKILL at random moments and resumed by
 the same command until it ends; where that was not kills enough, once more in another folder. Moments are counted from
 the script's first line, which comes after its imports, and drawn up to the time that the unbroken run took for its last
 cell; a start that finds all cells done is left to end. After each kill every file under its final name must parse. At
@@ -181,18 +181,23 @@ def trial(script: Path, kills: int, seed: int, place: Path) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--script", type=Path, default=ROOT / "examples" / "ultrasound_relation.py")
+    parser.add_argument(
+        "--script", type=Path, nargs="+", default=[ROOT / "examples" / "ultrasound_relation.py"]
+    )
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     threads = int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads()))
-    with tempfile.TemporaryDirectory() as place:
-        outcome = trial(args.script.resolve(), args.kills, args.seed, Path(place))
     content = report("cpu", threads, 1, "lightning")
-    content["jobs"] = {args.script.stem: {"seed": args.seed, **outcome}}
-    print("identical" if not outcome["different"] else "\n".join(["DIFFERENT:", *outcome["different"]]))
+    for script in args.script:
+        print(script.stem)
+        with tempfile.TemporaryDirectory() as place:
+            outcome = trial(script.resolve(), args.kills, args.seed, Path(place))
+        content["jobs"][script.stem] = {"seed": args.seed, **outcome}
+        print("identical" if not outcome["different"] else "\n".join(["DIFFERENT:", *outcome["different"]]))
     write("kill_and_resume", content)
-    return int(bool(outcome["different"] or any(row["damaged"] for row in outcome["kills"])))
+    jobs = content["jobs"].values()
+    return int(any(job["different"] or any(row["damaged"] for row in job["kills"]) for job in jobs))
 
 
 if __name__ == "__main__":
