@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,17 +29,16 @@ from torch.utils.data import Dataset, TensorDataset
 from pipeline import cli, study, tables
 from pipeline.experiment import Experiment, Paper, shown_cases
 from pipeline.material import TRAIN, Wanted
-from pipeline.pretext import fill_bank, spread
-from pipeline.processes import share
+from pipeline.methods.relation import Relation
+from pipeline.optimisers import Optimiser
 from pipeline.runs import read_csv, sha256
 from pipeline.segmentation import Segmentation
 from pipeline.sets import Source
 from pipeline.training import Fit
 from pipeline.tuning import Tuning
 from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, MultiView, views
-from sslmed.augment.functional import band_stop_mask, split_patches
+from sslmed.augment.functional import band_stop_mask
 from sslmed.data import Phantom
-from sslmed.distributed import gather
 from sslmed.losses import InfoNCE, Perceptual, RelationContrastive
 from sslmed.memory import MemoryBank
 from sslmed.models import ImageHead, PatchHead, ResNetEncoder, ResUNet, load_encoder
@@ -133,74 +131,30 @@ def make_views(jigsaw: str, preset: Preset) -> MultiView:
     )  # fmt: skip
 
 
-class RelationPretext(L.LightningModule):
-    """PIRL's two levels with either its contrast or the relation contrast, and perceptual loss if asked for."""
-
-    def __init__(self, method: str, preset: Preset, data: Dataset[Any]) -> None:
-        super().__init__()
-        c = preset.constants
-        jigsaw, loss = method.split("/")
-        self.preset, self.data, self.lr = preset, data, preset.pretext_lr[loss]
-        self.views = make_views(jigsaw, preset)
-        self.encoder = ResNetEncoder(preset.encoder, width=preset.width).to(memory_format=torch.channels_last)
-        features = self.encoder.channels[-1]
-        self.image_head = ImageHead(features, c.dim)
-        self.patch_head = PatchHead(features, c.dim, patches=c.grid[0] * c.grid[1], style=c.patch_head)
-        self.bank = MemoryBank(len(data), c.dim, momentum=c.momentum)  # type: ignore[arg-type]
-        relation = loss.startswith("rcl")
-        self.contrast = (
-            RelationContrastive(c.dim, hidden=c.hidden, input_scale=c.input_scale)
-            if relation
-            else InfoNCE(temperature=c.temperature)
-        )
-        self.perceptual = Perceptual() if "percep" in loss else None
-        self.negatives = c.most_negatives if len(self.bank) - 1 > c.most_negatives else None
-        self.lam = (c.lam_rcl if relation else c.lam_pirl) if self.perceptual else 1.0
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Unit vectors (B, dim) of whole images, for the memory bank."""
-        return self.image_head(self.encoder(images.contiguous(memory_format=torch.channels_last))[-1])
-
-    def on_train_start(self) -> None:
-        """Lightning's hook: the first encode pass; a resumed run has its bank in the checkpoint."""
-        if self.global_step == 0:
-            fill_bank(self.bank, self, self.data, batch_size=self.preset.pretext.batch_size)
-
-    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
-        """Eq. 7 to 13."""
-        images, index = batch
-        image_view, patch_view = self.views(images)
-        patches = split_patches(patch_view, self.preset.constants.grid)  # (B, P, 1, h, w)
-        image_maps = self.encoder(image_view.contiguous(memory_format=torch.channels_last))
-        patch_maps = self.encoder(patches.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-        image = self.image_head(image_maps[-1])
-        patch = self.patch_head(patch_maps[-1].mean((2, 3)).unflatten(0, patches.shape[:2]))
-
-        positive, negatives = self.bank[index], self.bank.negatives(index, self.negatives)
-        w = self.preset.constants.level_weight
-        image_level, patch_level = (
-            self.contrast(image, positive, negatives),
-            self.contrast(patch, positive, negatives),
-        )
-        loss = self.lam * (w * image_level + (1 - w) * patch_level)
-        terms = {"image_level": image_level, "patch_level": patch_level}
-        if self.perceptual is not None:
-            layer3 = patch_maps[3].unflatten(0, patches.shape[:2])  # the paper's "layer 40" of a ResNet-50
-            terms["perceptual"] = self.perceptual(image_maps[3], layer3)
-            loss = loss + (1 - self.lam) * terms["perceptual"]
-
-        rows = gather(image.detach())
-        self.bank.update(gather(index), rows)
-        terms = {"loss": loss, **terms, "feature_sd": spread(rows)}
-        self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
-        return loss * share(len(images), device=loss.device)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Lightning's hook: SGD at a constant rate."""
-        c = self.preset.constants
-        return torch.optim.SGD(
-            self.parameters(), self.lr, momentum=c.sgd_momentum, weight_decay=c.weight_decay
-        )
+def make_method(method: str, preset: Preset, data: Dataset[Any]) -> Relation:
+    """A cell of the grid."""
+    c = preset.constants
+    jigsaw, loss = method.split("/")
+    encoder = ResNetEncoder(preset.encoder, width=preset.width)
+    features = encoder.channels[-1]
+    image_head = ImageHead(features, c.dim)
+    patch_head = PatchHead(features, c.dim, patches=c.grid[0] * c.grid[1], style=c.patch_head)
+    bank = MemoryBank(len(data), c.dim, momentum=c.momentum)  # type: ignore[arg-type]
+    relation, perceptual = loss.startswith("rcl"), Perceptual() if "percep" in loss else None
+    contrast = (
+        RelationContrastive(c.dim, hidden=c.hidden, input_scale=c.input_scale)
+        if relation
+        else InfoNCE(temperature=c.temperature)
+    )
+    return Relation(
+        encoder, views=make_views(jigsaw, preset), grid=c.grid, image_head=image_head, patch_head=patch_head,
+        bank=bank, contrast=contrast, perceptual=perceptual, level_weight=c.level_weight,
+        lam=(c.lam_rcl if relation else c.lam_pirl) if perceptual else 1.0, most_negatives=c.most_negatives,
+        optimiser=Optimiser(
+            "sgd", lr=preset.pretext_lr[loss], momentum=c.sgd_momentum, weight_decay=c.weight_decay
+        ),
+        data=data, batch_size=preset.pretext.batch_size,
+    )  # fmt: skip
 
 
 def gallery(images: Tensor, preset: Preset) -> dict[str, np.ndarray]:
@@ -302,9 +256,9 @@ class UltrasoundRelation(Experiment):
             )
         ]  # fmt: skip
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> RelationPretext:
-        """A cell of the grid."""
-        module = RelationPretext(cell.method, self.preset, data)
+    def method(self, cell: study.Cell, data: TensorDataset) -> Relation:
+        """A cell of the grid, perhaps from given weights."""
+        module = make_method(cell.method, self.preset, data)
         if self.args.weights is not None:
             load_encoder(module.encoder, self.args.weights)
         return module

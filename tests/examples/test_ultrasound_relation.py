@@ -150,7 +150,7 @@ def test_more_methods_join_a_finished_run_and_other_constants_do_not(
 def test_every_cell_of_the_grid_learns_from_a_batch(method: str) -> None:
     torch.manual_seed(0)
     data = TensorDataset(torch.rand(6, 1, SMOKE.crop, SMOKE.crop), torch.arange(6))
-    module = ultrasound_relation.RelationPretext(method, SMOKE, data)
+    module = ultrasound_relation.make_method(method, SMOKE, data)
     logged: dict[str, torch.Tensor] = {}
     module.log_dict = lambda terms, **_: logged.update(terms)  # type: ignore[method-assign, assignment]
     bank = module.bank[torch.arange(6)]
