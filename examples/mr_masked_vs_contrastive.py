@@ -31,13 +31,14 @@ from torch import nn
 
 from pipeline import cli, study, tables
 from pipeline.backbones import FlatUNet
-from pipeline.experiment import Experiment, Paper, shown_cases
+from pipeline.experiment import Experiment
 from pipeline.galleries import masked_gallery
 from pipeline.material import Wanted
 from pipeline.methods.masked import MaskedRegression
 from pipeline.methods.regional import Regional
 from pipeline.methods.simclr import SimCLR
 from pipeline.optimisers import Optimiser
+from pipeline.plan import Paper, shown_cases
 from pipeline.pretext import pretrain
 from pipeline.seeding import derived_seed
 from pipeline.segmentation import Segmentation, soft_dice

@@ -27,13 +27,14 @@ from torch.utils.data import TensorDataset
 
 from pipeline import cli, study, tables
 from pipeline.backbones import PooledEncoder, PooledUNet
-from pipeline.experiment import Experiment, Paper, shown_cases
+from pipeline.experiment import Experiment
 from pipeline.galleries import pair_gallery
 from pipeline.material import TRAIN, Wanted
 from pipeline.methods.moco import MoCo
 from pipeline.methods.simclr import SimCLR
 from pipeline.methods.simsiam import SimSiam
 from pipeline.optimisers import Optimiser
+from pipeline.plan import Paper, shown_cases
 from pipeline.runs import read_csv
 from pipeline.segmentation import Segmentation, dice_bce
 from pipeline.sets import PHANTOM, Source

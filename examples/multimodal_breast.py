@@ -26,13 +26,14 @@ from torch.utils.data import TensorDataset
 from pipeline import cli, study, tables
 from pipeline.backbones import PooledEncoder
 from pipeline.classification import METRICS, Classification, Classifier
-from pipeline.experiment import SEGMENTATION_METRICS, Experiment, Paper, shown_cases
+from pipeline.experiment import Experiment
 from pipeline.galleries import pair_gallery
 from pipeline.material import ALONE, TRAIN, Wanted
 from pipeline.methods.byol import BYOL
 from pipeline.methods.moco import MoCo
 from pipeline.methods.simclr import SimCLR
 from pipeline.optimisers import Optimiser
+from pipeline.plan import SEGMENTATION_METRICS, Paper, shown_cases
 from pipeline.runs import read_csv
 from pipeline.segmentation import Segmentation, dice_bce
 from pipeline.sets import PHANTOM, Source

@@ -27,10 +27,11 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset, TensorDataset
 
 from pipeline import cli, study, tables
-from pipeline.experiment import Experiment, Paper, shown_cases
+from pipeline.experiment import Experiment
 from pipeline.material import TRAIN, Wanted
 from pipeline.methods.relation import Relation
 from pipeline.optimisers import Optimiser
+from pipeline.plan import Paper, shown_cases
 from pipeline.runs import read_csv, sha256
 from pipeline.segmentation import Segmentation
 from pipeline.sets import Source

@@ -6,26 +6,22 @@ import argparse
 import dataclasses
 import datetime
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import lightning as L
-import numpy as np
 import torch
-from torch.utils.data import TensorDataset
 
 from pipeline import classification, segmentation, study, tables, volumes
 from pipeline.cli import unique
 from pipeline.features import write_features
-from pipeline.material import Material, Wanted
+from pipeline.material import Material
 from pipeline.merge import merge
-from pipeline.pretext import pretrain
+from pipeline.plan import Plan
 from pipeline.processes import barrier, rank
 from pipeline.report import write_report
 from pipeline.runs import RunFolder, environment, read_csv, write_json, write_npz, write_tensors
 from pipeline.seeding import derived_seed
-from pipeline.training import Fit, fit
+from pipeline.training import fit
 
 GROWING = ("methods", "labels", "seeds")  # lists that a later command may add to
 EVALUATE = {
@@ -35,33 +31,8 @@ EVALUATE = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Paper:
-    """What a paper's own file says of it once and for all.
-
-    Attributes:
-        citation: as in config.json and the report.
-        title: heading of the report.
-        display: method -> the name to print.
-        words: method, or a part of one -> its name and a plain sentence on it.
-        proposed: the paper's own proposal, if it has one.
-        baselines: methods that others are tested against, supervised training first.
-        unit: of the labels, "%" of the training cases or "volumes".
-        shows_features: whether to draw the features of each pretext, by t-SNE.
-    """
-
-    citation: str
-    title: str
-    display: Mapping[str, str]
-    words: Mapping[str, tuple[str, str]]
-    proposed: str | None = None
-    baselines: tuple[str, ...] = (study.SUPERVISED,)
-    unit: str = "%"
-    shows_features: bool = False
-
-
-class Experiment:
-    """One run, all its input read and checked; `run` does the work. A paper's file overrides what is the paper's.
+class Experiment(Plan):
+    """One run, all its input read and checked; `run` does the work. A paper's file says what its plan is.
 
     Args:
         args: preset, methods, labels, seeds, out, shard, merge, precision, accumulate, and the paper's own.
@@ -70,8 +41,6 @@ class Experiment:
     Raises:
         ValueError, OSError: anything in the input that would stop the run later.
     """
-
-    paper: ClassVar[Paper]
 
     def __init__(self, args: argparse.Namespace, preset: Any) -> None:
         self.args, self.preset = args, _adjusted(preset, args)
@@ -107,84 +76,6 @@ class Experiment:
             self.splits_json |= material.recorded_splits(self.folder.path)
         write_json(self.folder.path / "config.json", self.config)
 
-    # What a paper's file says.
-
-    def check(self) -> None:
-        """Check arguments that are the paper's own, before anything is read."""
-
-    def arguments(self) -> dict[str, Any]:
-        """The paper's own arguments, for config.json."""
-        raise NotImplementedError
-
-    def wanted(self) -> Sequence[Wanted]:
-        """The sets to read."""
-        raise NotImplementedError
-
-    def targets(self) -> Sequence[study.Target]:
-        """What is tuned to and tested on."""
-        return [
-            study.Target(study.SEGMENTATION, "Segmentation", "segmentation", "dice", SEGMENTATION_METRICS)
-        ]
-
-    def method(self, cell: study.Cell, data: TensorDataset) -> L.LightningModule:
-        """The pretext module of a cell."""
-        raise NotImplementedError
-
-    def module(self, cell: study.Cell, weights: Path | None) -> L.LightningModule:
-        """The fine-tuning module of a cell, started from what the pretext left."""
-        raise NotImplementedError
-
-    def gallery(self) -> dict[str, np.ndarray]:
-        """Arrays of galleries.npz."""
-        raise NotImplementedError
-
-    def printed(self) -> Mapping[tuple[str, str, str], tables.Printed]:
-        """(target, labels, method) -> what the paper prints of it."""
-        return {}
-
-    def why(self, target: str) -> str:
-        """Why ours and the paper's numbers are not comparable."""
-        raise NotImplementedError
-
-    # What a paper's file may say otherwise.
-
-    def cells(self) -> list[study.Cell]:
-        """The cells of the study, in the order of their runs."""
-        return [
-            study.Cell(method, labels, seed, target.name)
-            for seed in self.args.seeds
-            for target in self.targets()
-            for method in self.methods
-            for labels in self.args.labels
-        ]
-
-    def domain(self, cell: study.Cell) -> str:
-        """The name of the material that a cell uses."""
-        return ""
-
-    def mix(self, cell: study.Cell) -> str:
-        """The name of the mix of images that a cell's pretext learns from."""
-        return ""
-
-    def pretext(self, cell: study.Cell) -> str | None:
-        """The folder of a cell's pretext; cells with the same share it. None for a baseline."""
-        return None if cell.method == study.SUPERVISED else f"{study.slug(cell.method)}-s{cell.seed}"
-
-    def fit_of(self, cell: study.Cell) -> Fit:
-        """Settings of a cell's pretext."""
-        return self.preset.pretext
-
-    def pretrain(self, cell: study.Cell, folder: Path) -> Path:
-        """Train a cell's pretext and return the file of its weights."""
-        data = self.materials[self.domain(cell)].pretext(cell.seed, self.mix(cell))
-        torch.manual_seed(derived_seed(cell.seed, "pretext model"))
-        return pretrain(
-            self.method(cell, data), data, self.fit_of(cell), folder=folder, seed=cell.seed,
-            title=f"pretext {cell.method}",
-        )  # fmt: skip
-
-    # The road.
-
     def run(self) -> int:
         """Do what is not done yet; returns the exit status."""
         self._describe()
@@ -192,7 +83,8 @@ class Experiment:
             return self._pretext_only()
         cells, path = self.cells(), self.folder.path
         if self.args.merge:
-            missing = merge(self.args.merge, path, self.config, cells)
+            missing = merge(self.args.merge, path, self.config, cells) if rank() == 0 else []
+            barrier()
             failures = [{"cell": name, "error": "not in the merged folders"} for name in missing]
         else:
             cells = study.sharded(cells, self.args.shard, self.pretext)
@@ -308,17 +200,6 @@ class Experiment:
         if rank() == 0:
             print(f"\nreport: {write_report(self.folder.path)}")
         barrier()
-
-
-SEGMENTATION_METRICS = (
-    "dice", "hausdorff", "jaccard", "precision", "recall", "pooled_dice", "pooled_jaccard", "pixel_accuracy",
-)  # fmt: skip
-
-
-def shown_cases(material: Material, count: int = 4) -> torch.Tensor:
-    """Images (count, 1, S, S) for galleries, spread over the set."""
-    index = np.linspace(0, len(material.large) - 1, count).round().astype(int)
-    return material.large.images[index]
 
 
 def _adjusted(preset: Any, args: argparse.Namespace) -> Any:

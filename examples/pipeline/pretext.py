@@ -57,7 +57,8 @@ def fill_bank(bank: MemoryBank, module: L.LightningModule, data: Dataset[Any], *
     row; then a pass in training mode gathers them first.
     """
     was_training = module.training
-    norms = [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    # By their common base: on several devices they become SyncBatchNorm.
+    norms = [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     if any(int(norm.num_batches_tracked or 0) == 0 for norm in norms):
         module.train()
         for images, _ in torch.utils.data.DataLoader(data, batch_size=batch_size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.processes import agree, barrier, world_size
-from pipeline.runs import hold, write_bytes, write_json
+from pipeline.runs import Busy, hold, write_bytes, write_json
 
 SUPERVISED = "supervised"
 SEGMENTATION = "segmentation"  # the target of a study that has no other
@@ -131,6 +132,9 @@ def run_cells(
                 raise RuntimeError(f"its pretext failed: {broken[name]}")
             weights = None if name is None else _pretrained(pretrain, cell, folder / "pretext" / name, broken)
             with hold(place):
+                if agree((place / "result.json").exists()):
+                    print("    done by another run meanwhile", flush=True)
+                    continue
                 result = finetune(cell, place, weights)
                 write_json(place / "result.json", result)
                 barrier()
@@ -139,7 +143,9 @@ def run_cells(
             print("    test " + said(result), flush=True)
         except Exception as error:
             failures.append({"cell": cell.name, "error": f"{type(error).__name__}: {error}"})
-            write_bytes(place / "error.txt", traceback.format_exc().encode())
+            if not isinstance(error, Busy):  # that folder is another run's
+                with contextlib.suppress(OSError):  # a full disk is told below
+                    write_bytes(place / "error.txt", traceback.format_exc().encode())
             print(f"    FAILED: {failures[-1]['error']}", flush=True)
             if world_size() > 1:
                 raise
