@@ -201,3 +201,16 @@ def test_the_report_reads_well_and_cannot_be_changed():
     ]
     with pytest.raises(dataclasses.FrozenInstanceError):
         report.matched = ()
+
+
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    encoder = ResNetEncoder(width=8)
+    wide, sick = ResNetEncoder(width=16).state_dict(), encoder.state_dict()
+    sick["conv1.weight"] = sick["conv1.weight"] * float("nan")
+    for name, state, message in (("wide", wide, "tensors match"), ("sick", sick, "NaN or infinite")):
+        torch.save(state, tmp_path / f"{name}.pt")
+        with pytest.raises(ValueError, match=message) as caught:
+            load_encoder(encoder, tmp_path / f"{name}.pt")
+        assert str(tmp_path / f"{name}.pt") in str(caught.value)
+        with pytest.raises(ValueError, match="the checkpoint"):
+            load_encoder(encoder, state)

@@ -109,25 +109,27 @@ def load_encoder(
     encoder = inner if isinstance(inner, nn.Module) else model
     own = {k: v for k, v in encoder.state_dict().items() if isinstance(v, torch.Tensor)}
     state = _state_dict(state_or_path)
+    named = isinstance(state_or_path, (str, os.PathLike))
+    checkpoint = str(Path(state_or_path)) if named else "the checkpoint"  # type: ignore[arg-type]
 
     ranking = _prefixes(state, own)
     prefix = ranking[0][0] if ranking else ""
     values, report, shapes = _match(state, own, prefix)
     if not report.matched or report.fraction < minimum:
         raise ValueError(
-            f"only {report.fraction:.0%} of the encoder's tensors match the checkpoint, the minimum is"
+            f"only {report.fraction:.0%} of the encoder's tensors match {checkpoint}, the minimum is"
             f" {minimum:.0%}; nothing was loaded\n{report}{shapes}"
         )
     rivals = [p for p, count in ranking if count == ranking[0][1]]
     if len(rivals) > 1:
         raise ValueError(
-            f"the checkpoint holds {len(rivals)} encoders that fit equally well, under {rivals}; pass"
+            f"{checkpoint} holds {len(rivals)} encoders that fit equally well, under {rivals}; pass"
             f" the tensors of one: {{k: v for k, v in state.items() if k.startswith({rivals[0]!r})}}"
         )
     broken = [k for k, v in values.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
     if broken:
         names = ", ".join(broken[:5])
-        raise ValueError(f"the checkpoint has NaN or infinite values in {names}; nothing was loaded")
+        raise ValueError(f"{checkpoint} has NaN or infinite values in {names}; nothing was loaded")
     encoder.load_state_dict(values, strict=False)
     return report
 
