@@ -210,27 +210,24 @@ class MultiOrgan(Experiment):
         return {"data": material.large.source} | {name: pool.source for name, pool in material.pools.items()}
 
     def wanted(self) -> Sequence[Wanted]:
-        """One labelled set, the other organs, and the photographs; only what a method asks for is read."""
+        """One labelled set, the other organs, and the photographs."""
         args, p = self.args, self.preset
-        used = dict.fromkeys(m.partition("/")[2] for m in args.methods if "/" in m)
-        organs = dict(args.organs) or dict.fromkeys(ORGANS, PHANTOM)
-        pools = {}
-        if "multi-organ" in used:
-            pools |= {
-                name: Source(f"--organs {name}=", place, _phantom(p.phantoms // 2, name))
-                for name, place in organs.items()
-            }
-        if any("natural" in mix for mix in used):
+        organs = dict(args.organs) or (dict.fromkeys(ORGANS, PHANTOM) if args.data == PHANTOM else {})
+        pools = {
+            name: Source(f"--organs {name}=", place, _phantom(p.phantoms // 2, name))
+            for name, place in organs.items()
+        }
+        mixes: dict[str, tuple[str, ...]] = {"BUS": (TRAIN,)}
+        if pools:
+            mixes["multi-organ"] = (TRAIN, *pools)
+        if args.natural is not None:
             pools["natural"] = Source("--natural", args.natural)
-        mixes = {
-            "BUS": (TRAIN,), "natural": ("natural",), "BUS+natural": (TRAIN, "natural"),
-            "multi-organ": (TRAIN, *(name for name in pools if name != "natural")),
-        }  # fmt: skip
+            mixes |= {"natural": ("natural",), "BUS+natural": (TRAIN, "natural")}
         return [
             Wanted(
                 Source("--data", args.data, _phantom(p.phantoms, "breast")), crop=p.size, size=p.size,
                 fractions=p.constants.fractions, labels=args.labels, seeds=args.seeds, pools=pools,
-                mixes={mix: mixes[mix] for mix in used} or {"BUS": (TRAIN,)},
+                mixes=mixes,
             )
         ]  # fmt: skip
 

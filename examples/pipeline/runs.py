@@ -33,6 +33,9 @@ except ImportError:  # Windows, where folders are not locked
 PACKAGES = ("sslmed", "torch", "torchvision", "numpy", "scipy", "kornia", "einops", "lightning")
 
 
+WORDS = ("paper", "title", "display", "words")  # of a configuration: they change no number
+
+
 class RunFolder:
     """A folder that holds one run, which may grow: more methods, label fractions and seeds, never other constants.
 
@@ -54,7 +57,7 @@ class RunFolder:
             raise OSError(f"--out {path}: cannot write there ({error.strerror or error})") from error
 
     def join(self, config: dict[str, Any], *, growing: Sequence[str]) -> dict[str, Any]:
-        """Check that a config.json here is the same but for the lists named in `growing`; nothing is written.
+        """Check that a config.json here is the same but for words and the lists in `growing`; nothing is written.
 
         Returns:
             The configuration of both: the lists in `growing` are the union.
@@ -68,7 +71,7 @@ class RunFolder:
             if not isinstance(before, dict) or not all(isinstance(before.get(key), list) for key in growing):
                 raise ValueError(f"{file} is no configuration of a run; choose another folder")
             config = json.loads(json.dumps(config))
-            difference = _first_difference(before, config, skip=set(growing))
+            difference = _first_difference(before, config, skip={*growing, *WORDS})
             if difference is not None:
                 raise ValueError(
                     f"--out {self.path} holds a run with another configuration ({difference}); choose another folder"

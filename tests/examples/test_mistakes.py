@@ -211,3 +211,14 @@ def test_an_interrupt_while_reading_is_no_traceback(
     monkeypatch.setattr(Material, "_divide", interrupted)
     assert command() == 130
     assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_words_of_another_version_are_no_other_configuration(command: Command) -> None:
+    assert command() == 0
+    file = command.out / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"title": "another title", "words": {}}))
+    assert command() == 0
+    assert json.loads(file.read_text())["title"] == config["title"]
+    file.write_text(json.dumps(config | {"labels_unit": "volumes"}))
+    assert "labels_unit" in command.refuses()
