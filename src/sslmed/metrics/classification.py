@@ -24,7 +24,7 @@ def confusion_matrix(pred: Tensor, target: Tensor, *, classes: int) -> Tensor:
         classes: number of classes, at least 2.
 
     Returns:
-        (classes, classes) int64: row the truth, column the prediction.
+        Counts (classes, classes) int64, row the truth, column the prediction.
 
     Raises:
         TypeError: pred or target is not of integers.
