@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.backbones import PooledEncoder
 from pipeline.inputs import ImageSet
 from pipeline.processes import share
 from pipeline.runs import write_csv
@@ -26,13 +25,13 @@ class Classifier(nn.Module):
 
     def __init__(self, encoder: ResNetEncoder, classes: int) -> None:
         super().__init__()
-        self.encoder = encoder  # by this name `load_encoder` finds it
-        self.pool = PooledEncoder(encoder)
-        self.linear = nn.Linear(self.pool.features, classes)
+        self.encoder = encoder.to(memory_format=torch.channels_last)
+        self.linear = nn.Linear(encoder.channels[-1], classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes)."""
-        return self.linear(self.pool(images))
+        maps = self.encoder(images.contiguous(memory_format=torch.channels_last))
+        return self.linear(maps[-1].mean((2, 3)))
 
 
 class Classification(L.LightningModule):
