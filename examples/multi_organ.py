@@ -195,7 +195,12 @@ class MultiOrgan(Experiment):
     )
 
     def check(self) -> None:
-        """Mixes need their images."""
+        """Mixes need their images, and organs names of their own."""
+        names = [name for name, _ in self.args.organs]
+        cli.unique("--organs", names)
+        taken = [name for name in names if name in ("data", "natural", TRAIN)]
+        if taken:
+            raise ValueError(f"--organs {taken[0]}=: that name stands for other images here; choose another")
         used = {m.partition("/")[2] for m in self.args.methods}
         if any("natural" in mix for mix in used) and self.args.natural is None:
             raise ValueError("--methods asks for natural images; name their folder with --natural")
@@ -251,7 +256,10 @@ class MultiOrgan(Experiment):
         if p.network == "unet":
             model = UNet(width=p.width)
             if weights is not None:
-                model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+                state = torch.load(weights, map_location="cpu", weights_only=True)
+                own = model.state_dict()
+                # No pretext trains the last layer: all methods of a seed share its random start.
+                model.load_state_dict(state | {name: own[name] for name in ("out.weight", "out.bias")})
         else:
             model = ResUNet(p.network, width=p.width)
             if weights is not None:
@@ -264,22 +272,28 @@ class MultiOrgan(Experiment):
 
     def printed(self) -> Mapping[tuple[str, str, str], tables.Printed]:
         """Tables 1 to 4: the rows of this network and size, else those of the nearest size."""
-        rows = read_csv(RESULTS)
-        network = "unet" if self.preset.network == "unet" else "resnet50"
-        sizes = {int(row["size"]) for row in rows if row["network"] == network}
-        nearest = min(sizes, key=lambda size: abs(size - self.preset.size))
+        rows, (network, size) = read_csv(RESULTS), self._nearest()
         return {
             (study.SEGMENTATION, f"{row['labels_percent']} %", row["method"]): tables.Printed(
-                f"Table {row['table']}", {"dice": (row["dice"], row["dice_sd"])}
+                f"Table {row['table']}" + (f", {row['natural_images']}" if row["natural_images"] else ""),
+                {"dice": (row["dice"], row["dice_sd"])},
             )
             for row in rows
-            if (row["network"], int(row["size"])) == (network, nearest)
+            if (row["network"], int(row["size"])) == (network, size)
         }
+
+    def _nearest(self) -> tuple[str, int]:
+        """The network and the size of the paper's table that ours stand beside."""
+        network = "unet" if self.preset.network == "unet" else "resnet50"
+        sizes = {int(row["size"]) for row in read_csv(RESULTS) if row["network"] == network}
+        return network, min(sizes, key=lambda size: abs(size - self.preset.size))
 
     def why(self, target: str) -> str:
         """What differs from the paper."""
         p, data = self.preset, self.materials[""].large
         reasons = ["the paper's SD is over ten repetitions: compare it with our SD over seeds"]
+        if self._nearest()[1] != p.size:
+            reasons.append(f"images of {p.size} px (paper {self._nearest()[1]})")
         if data.name != "BUSI":
             reasons.append(f"{data.name} instead of BUSI")
         elif data.published and len(data) != sum(data.published.values()):
@@ -287,7 +301,8 @@ class MultiOrgan(Experiment):
                 f"{len(data)} of {sum(data.published.values())} images, split by near-duplicate group"
             )
         if p.network == "resnet18" or p.width != 64:
-            reasons.append(f"{p.network} at width {p.width} (paper ResNet-50, or a U-Net)")
+            wanted = "paper the vanilla U-Net" if p.network == "unet" else "paper ResNet-50"
+            reasons.append(f"{p.network} of width {p.width} ({wanted})")
         pools = ", ".join(f"{pool.name} ({len(pool)})" for pool in self.materials[""].pools.values())
         if pools:
             reasons.append(f"other images of the pretext: {pools} (paper CAMUS and COVID-LUS)")

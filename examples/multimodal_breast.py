@@ -28,7 +28,7 @@ from pipeline.backbones import PooledEncoder
 from pipeline.classification import METRICS, Classification, Classifier
 from pipeline.experiment import Experiment
 from pipeline.galleries import pair_gallery
-from pipeline.material import ALONE, TRAIN, Wanted
+from pipeline.material import TRAIN, Wanted
 from pipeline.methods.byol import BYOL
 from pipeline.methods.moco import MoCo
 from pipeline.methods.simclr import SimCLR
@@ -56,9 +56,8 @@ class Constants:
     dim: int = 128  # [ours] output of the heads: the methods' own
     hidden: int = 512  # [ours] of the heads: the encoder's width
     temperature: float = 0.07  # 5.2
-    queue: int = (
-        16384  # 5.2, or as many as there are images, if fewer [ours]: older keys are copies of the own image
-    )
+    # 5.2, or as many as there are images, if fewer [ours]: the rest would be older keys of the same images.
+    queue: int = 16384
     momentum: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: {"moco": 0.999, "byol": 0.99}
     )  # 5.2
@@ -159,12 +158,22 @@ class MultimodalBreast(Experiment):
     )
 
     def check(self) -> None:
-        """Folders are of domains that take part."""
+        """Folders are of domains that take part; only pretexts learn from several of one."""
+        cli.unique("--data", [name for name, _ in self.args.data])
+        cli.unique("--pretext-data", ["=".join(pair) for pair in self.args.pretext_data])
         for option in ("data", "pretext_data"):
             unknown = [name for name, _ in getattr(self.args, option) if name not in ("us", "mg")]
             if unknown:
                 raise ValueError(
                     f"--{option.replace('_', '-')}: unknown {unknown[0]!r}; give us=FOLDER or mg=FOLDER"
+                )
+            idle = [
+                name for name, _ in getattr(self.args, option) if not {name, "usmg"} & {*self.args.domains}
+            ]
+            if idle:
+                raise ValueError(
+                    f"--{option.replace('_', '-')} {idle[0]}= would not be used with --domains "
+                    f"{' '.join(self.args.domains)}"
                 )
         real = dict(self.args.data)
         if "usmg" in self.args.domains and len(real) == 1:
@@ -177,9 +186,9 @@ class MultimodalBreast(Experiment):
         """What was read."""
         read = {name: material.large.source for name, material in self.materials.items()}
         pools = {
-            f"{name}, pretext": pool.source
+            f"{name}, pretext": " and ".join(pool.source for pool in material.pools.values())
             for name, material in self.materials.items()
-            for pool in material.pools.values()
+            if material.pools
         }
         return {"domains": list(self.args.domains)} | read | pools
 
@@ -191,17 +200,16 @@ class MultimodalBreast(Experiment):
         args, p = self.args, self.preset
         members = ("us", "mg") if domain == "usmg" else (domain,)
         share = 1 / len(members)
-        given, extra = dict(args.data), dict(args.pretext_data)
+        given, pools, without = dict(args.data), dict[str, Source](), list[str]()
+        for m in members:
+            folders = [folder for name, folder in args.pretext_data if name == m]
+            for k, folder in enumerate(folders, 1):
+                number = f" {k}" if len(folders) > 1 else ""
+                pools[f"{m} pretext{number}"] = Source("--pretext-data", folder)
+            without += [] if folders else [m]
         sources = [Source("--data", given.get(m, PHANTOM), _phantom(p.phantoms, m)) for m in members]
-        pools = {f"{m} pretext": Source("--pretext-data", extra[m]) for m in members if m in extra}
         # 5.1: pretraining images are others than those of fine-tuning; with none given, the training part serves.
-        mixes = (
-            {"": tuple(pools)}
-            if len(pools) == len(members)
-            else ALONE
-            if not pools
-            else {"": (TRAIN, *pools)}
-        )
+        mixes = {"": (*((TRAIN,) if without else ()), *pools)}
         return Wanted(
             sources[0], crop=p.crop, size=p.size, fit="pad", fractions=p.constants.fractions, labels=args.labels,
             seeds=args.seeds, pools=pools, mixes=mixes, leave_out_copies=args.leave_out_copies, name=domain,
@@ -280,7 +288,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", type=cli.named, default=[], metavar="DOMAIN=FOLDER",
                         help="labelled sets, as us=BUSI mg=INbreast (default: phantoms)")  # fmt: skip
     parser.add_argument("--pretext-data", nargs="+", type=cli.named, default=[], metavar="DOMAIN=FOLDER",
-                        help="learn the pretext on these images instead of the training part")  # fmt: skip
+                        help="learn the pretext on these images instead of the training part; several folders of a "
+                        "domain are joined")  # fmt: skip
     parser.add_argument("--leave-out-copies", action="store_true", help="leave out images of --pretext-data that "
                         "copy a validation or test image, instead of refusing the folder")  # fmt: skip
     parser.add_argument("--domains", nargs="+", choices=DOMAINS, help="us, mg, usmg (default: those of --data, or "
