@@ -116,15 +116,14 @@ def evaluate(module: Classification, data: ImageSet, index: list[int], folder: P
     among = [c for c in range(count) if 0 < int((target == c).sum()) < len(target)]
     areas = [(metrics.roc_auc(probability[:, c], (target == c).long()).item(),
               metrics.average_precision(probability[:, c], (target == c).long()).item()) for c in among]  # fmt: skip
-    means = [sum(column) / len(column) for column in zip(*areas, strict=True)] or [float("nan")] * 2
+    means = [sum(column) / len(column) for column in zip(*areas, strict=True)]
     return {
         "mean": {
             "mcc": metrics.mcc(pred, target, classes=count).item(),
             "balanced_accuracy": metrics.balanced_accuracy(pred, target, classes=count).item(),
             "weighted_f1": metrics.weighted_f1(pred, target, classes=count).item(),
             "accuracy": (pred == target).double().mean().item(),
-            "roc_auc": means[0],
-            "average_precision": means[1],
+            **dict(zip(("roc_auc", "average_precision"), means, strict=False)),  # none where no class has one
         },
         "sd": {},
         "cases": len(index),

@@ -15,7 +15,7 @@ from pipeline import classification, segmentation, study, tables, volumes
 from pipeline.cli import unique
 from pipeline.features import write_features
 from pipeline.material import Material
-from pipeline.merge import merge
+from pipeline.merge import check_sources, merge
 from pipeline.plan import Plan
 from pipeline.processes import barrier, rank
 from pipeline.report import write_report
@@ -51,9 +51,19 @@ class Experiment(Plan):
         unique("--labels", [study.amount(labels, self.paper.unit) for labels in args.labels])
         self.check()
         self.folder = RunFolder(args.out)
+        try:
+            self._prepare()
+        except BaseException:
+            self.folder.discard()
+            raise
+
+    def _prepare(self) -> None:
+        """Read and check all input; write config.json, and nothing before."""
+        args = self.args
         self.folder.check()
         self.materials = {wanted.name: Material(wanted) for wanted in self.wanted()}
         self.notes: list[str] = []
+        self._check_targets()
         self.methods = self._usable()
         self.config = self.folder.join(
             {
@@ -74,6 +84,7 @@ class Experiment(Plan):
         self.splits_json: dict[str, Any] = {}
         for material in self.materials.values():
             self.splits_json |= material.recorded_splits(self.folder.path)
+        check_sources(args.merge, self.config, self.splits_json, growing=GROWING)
         write_json(self.folder.path / "config.json", self.config)
 
     def run(self) -> int:
@@ -83,7 +94,7 @@ class Experiment(Plan):
             return self._pretext_only()
         cells, path = self.cells(), self.folder.path
         if self.args.merge:
-            missing = merge(self.args.merge, path, self.config, cells) if rank() == 0 else []
+            missing = merge(self.args.merge, path, cells) if rank() == 0 else []
             barrier()
             failures = [{"cell": name, "error": "not in the merged folders"} for name in missing]
         else:
@@ -107,7 +118,9 @@ class Experiment(Plan):
         target = next(t for t in self.targets() if t.name == cell.target)
         material = self.materials[self.domain(cell)]
         split, data = material.splits[cell.seed], material.small
-        pairs = data.classified if target.kind == "classification" else data.pairs
+        pairs = {"segmentation": data.pairs, "classification": data.classified, "volumes": data.mapped}[
+            target.kind
+        ]
         # One decoder for all methods of a seed.
         torch.manual_seed(
             derived_seed(
@@ -133,6 +146,18 @@ class Experiment(Plan):
             "seconds": round(time.monotonic() - began, 1),
             **scores,
         }
+
+    def _check_targets(self) -> None:
+        """Raise where a target needs what its images lack."""
+        for target in self.targets():
+            data = self.materials[self.domain(study.Cell(study.SUPERVISED, 1.0, 0, target.name))].large
+            if target.kind == "classification" and (data.labels is None or len(set(data.labels)) < 2):
+                raise ValueError(
+                    f"{data.name} of --data has no two classes to tell apart, as {target.name} needs"
+                )
+            # Without masks, images of one domain serve pretext learning alone.
+            if target.kind != "classification" and data.masks is None and "" not in self.materials:
+                raise ValueError(f"{data.name} of --data has no masks, as {target.name} needs")
 
     def _usable(self) -> list[str]:
         """The methods asked for that these images serve."""

@@ -47,11 +47,16 @@ class ImageSet:
         return len(self.ids)
 
     def pairs(self, index: Sequence[int]) -> TensorDataset:
-        """Pairs (image, mask or label map), for segmentation."""
+        """Pairs (image, mask), for segmentation."""
         if self.masks is None:
             raise ValueError(f"{self.name} has no masks: it serves pretext learning only")
-        target = self.masks if self.label_maps is None else self.label_maps
-        return TensorDataset(self.images[list(index)], target[list(index)])
+        return TensorDataset(self.images[list(index)], self.masks[list(index)])
+
+    def mapped(self, index: Sequence[int]) -> TensorDataset:
+        """Pairs (image, label map), for the segmentation of several structures."""
+        if self.label_maps is None:
+            raise ValueError(f"{self.name} has no numbered structures")
+        return TensorDataset(self.images[list(index)], self.label_maps[list(index)])
 
     def classified(self, index: Sequence[int]) -> TensorDataset:
         """Pairs (image, number of its class), for classification."""

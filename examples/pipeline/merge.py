@@ -11,32 +11,29 @@ from pipeline.runs import RunFolder, read_json
 from pipeline.study import Cell
 
 
-def merge(sources: Sequence[Path], into: Path, config: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
-    """Copy finished cells and pretexts of other run folders into one.
-
-    A cell is copied to a temporary name and then renamed, its result included, so a merge that is killed leaves none
-    half copied. What is there already stays.
+def check_sources(
+    sources: Sequence[Path], config: Mapping[str, Any], splits: Mapping[str, Any], *, growing: Sequence[str]
+) -> None:
+    """Raise unless all folders belong to one study.
 
     Args:
-        sources: run folders of the same configuration, with shares of the cells.
-        into: the run folder to fill.
-        config: its configuration.
-        cells: all cells of the study.
-
-    Returns:
-        Names of the cells that no folder has.
+        sources: run folders.
+        config: the configuration of the study.
+        splits: the parts of its seeds, as in splits.json.
+        growing: lists of the configuration that may differ.
 
     Raises:
         ValueError: a folder is no run folder, or one of another configuration or other images.
     """
-    growing = ("methods", "labels", "seeds")
-    splits = read_json(into / "splits.json")
     for source in sources:
         if not (source / "config.json").is_file():
             raise ValueError(f"--merge {source} is no run folder: it holds no config.json")
-        folder = RunFolder(source)
+        folder = RunFolder(source, writes=False)
         folder.check()
-        folder.join(dict(config), growing=growing)
+        try:
+            folder.join(dict(config), growing=growing)
+        except ValueError as error:
+            raise ValueError(str(error).replace("--out", "--merge")) from error
         theirs = read_json(source / "splits.json")
         for seed in splits.keys() & theirs.keys():
             differing = [
@@ -46,6 +43,22 @@ def merge(sources: Sequence[Path], into: Path, config: Mapping[str, Any], cells:
                 raise ValueError(
                     f"--merge {source} has other images in the {differing[0]} part of seed {seed}"
                 )
+
+
+def merge(sources: Sequence[Path], into: Path, cells: Sequence[Cell]) -> list[str]:
+    """Copy finished cells and pretexts of other run folders into one.
+
+    A cell is copied to a temporary name and then renamed, its result included, so a merge that is killed leaves none
+    half copied. What is there already stays.
+
+    Args:
+        sources: run folders that `check_sources` let pass, with shares of the cells.
+        into: the run folder to fill.
+        cells: all cells of the study.
+
+    Returns:
+        Names of the cells that no folder has.
+    """
     for source in sources:
         done = [file.parent for file in sorted(source.glob("cells/*/result.json"))]
         learnt = [file.parent for file in sorted(source.glob("pretext/*/*.pt"))]

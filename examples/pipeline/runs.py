@@ -41,13 +41,16 @@ class RunFolder:
 
     Args:
         path: the folder; made if it is not there.
+        writes: whether anything will be written there; else it must be there and may be read-only.
 
     Raises:
         OSError: the folder cannot be made or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
+        if not writes:
+            return
         try:
             path.mkdir(parents=True, exist_ok=True)
             probe = path / f".writable.{os.getpid()}"
@@ -55,6 +58,11 @@ class RunFolder:
             probe.unlink(missing_ok=True)
         except OSError as error:
             raise OSError(f"--out {path}: cannot write there ({error.strerror or error})") from error
+
+    def discard(self) -> None:
+        """Remove the folder if nothing is in it: a mistake found before the run shall leave none."""
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def join(self, config: dict[str, Any], *, growing: Sequence[str]) -> dict[str, Any]:
         """Check that a config.json here is the same but for words and the lists in `growing`; nothing is written.

@@ -72,7 +72,9 @@ def write_table(
         metrics = next(t.metrics for t in frame.targets if t.name == target)
         theirs = printed.get((target, amount(labels, frame.unit), method), Printed("", {}))
         for metric in metrics:
-            means = [c["mean"][metric] for c in cells]
+            means = [c["mean"][metric] for c in cells if metric in c["mean"]]
+            if not means:
+                continue
             spreads = [c["sd"][metric] for c in cells if c["sd"].get(metric) is not None]
             value, sd = theirs.values.get(metric, ("", ""))
             rows.append(

@@ -63,7 +63,9 @@ def test_a_class_without_a_test_case_has_no_area(tmp_path: Path) -> None:
     result = evaluate(Table(), data, [0, 1, 2], tmp_path)  # type: ignore[arg-type]
     assert result["without_area"] == ["normal"]
     assert result["mean"]["roc_auc"] == pytest.approx(0.75)
-    json.dumps(result, allow_nan=False)
+    alone = evaluate(Table(), data, [0, 2], tmp_path)  # type: ignore[arg-type]
+    assert "roc_auc" not in alone["mean"]
+    json.dumps([result, alone], allow_nan=False)
 
 
 def test_the_classifier_holds_its_encoder_once() -> None:

@@ -16,12 +16,14 @@ import pytest
 pytest.importorskip("lightning")
 
 import torch
+from PIL import Image
 
 import mr_masked_vs_contrastive
 import multi_organ
 import multimodal_breast
 from pipeline.experiment import Experiment
 from pipeline.runs import read_csv
+from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder, UNet, load_encoder
 
 PROGRAMS = [multi_organ, multimodal_breast, mr_masked_vs_contrastive]
@@ -139,6 +141,7 @@ def test_mr_masked_vs_contrastive_grows_by_draws(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
+        (multi_organ, ["--merge", "nowhere"], "--merge nowhere is no run folder"),
         (multi_organ, ["--methods", "moco/natural"], "name their folder with --natural"),
         (multi_organ, ["--data", "nowhere"], "name the other organs' folders, as --organs heart=CAMUS"),
         (multi_organ, ["--organs", "heart"], "'heart' is not NAME=FOLDER"),
@@ -157,6 +160,21 @@ def test_a_mistake_is_one_line_and_status_2(
     refused, program: ModuleType, arguments: list[str], message: str
 ) -> None:  # type: ignore[no-untyped-def]
     assert message in refused(program, *arguments)
+
+
+def test_images_without_labels_are_refused_where_a_target_needs_them(refused, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "scans").mkdir()
+    for i, item in enumerate(Phantom(6, size=48)):
+        pixels = (item["image"][0].numpy() * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "scans" / f"{i}.png")
+    scans = tmp_path / "scans"
+    assert "no two classes to tell apart" in refused(multimodal_breast, "--data", f"us={scans}")
+    only = ["--tasks", "segmentation"]
+    assert "has no masks, as us/segmentation needs" in refused(
+        multimodal_breast, "--data", f"us={scans}", *only
+    )
+    assert "no numbered structures" in refused(mr_masked_vs_contrastive, "--data", scans)
+    assert not (tmp_path / "run").exists()  # a mistake leaves no empty folder
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("lightning")
 
-from pipeline.merge import merge
+from pipeline.merge import check_sources, merge
 from pipeline.runs import hold, write_csv, write_json
 from pipeline.study import Cell, amount, run_cells, sharded, write_failures
 
@@ -142,11 +142,11 @@ def test_merged_folders_hold_all_cells_and_name_those_that_none_has(tmp_path: Pa
     a, b = run_folder(tmp_path / "a", CELLS[:2]), run_folder(tmp_path / "b", CELLS[1:3])
     (b / "cells" / CELLS[3].name).mkdir()  # begun, not finished
     into = run_folder(tmp_path / "all", [])
-    assert merge([a, b], into, CONFIG, CELLS[:4]) == [CELLS[3].name]
+    assert merge([a, b], into, CELLS[:4]) == [CELLS[3].name]
     assert sorted(p.parent.name for p in into.glob("cells/*/result.json")) == sorted(
         c.name for c in CELLS[:3]
     )
-    assert merge([a, b], into, CONFIG, CELLS[:3]) == []
+    assert merge([a, b], into, CELLS[:3]) == []
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,9 @@ def test_merged_folders_hold_all_cells_and_name_those_that_none_has(tmp_path: Pa
 def test_folders_that_do_not_belong_together_are_refused(
     tmp_path: Path, other: dict[str, Any], message: str
 ) -> None:
-    into = run_folder(tmp_path / "all", [])
+    splits, growing = {"0": {"train": ["case 0"], "test": ["case 1"]}}, ("methods", "labels", "seeds")
+    check_sources([run_folder(tmp_path / "same", CELLS[:1])], CONFIG, splits, growing=growing)
     with pytest.raises(ValueError, match=message):
-        merge([run_folder(tmp_path / "a", CELLS[:1], **other)], into, CONFIG, CELLS[:1])
+        check_sources([run_folder(tmp_path / "a", CELLS[:1], **other)], CONFIG, splits, growing=growing)
     with pytest.raises(ValueError, match="is no run folder"):
-        merge([tmp_path], into, CONFIG, CELLS[:1])
+        check_sources([tmp_path], CONFIG, splits, growing=growing)
