@@ -150,17 +150,20 @@ def read(source: Source, *, size: int, fit: str = "stretch") -> ImageSet:
     )
 
 
+def part_of(data: ImageSet, *, share: float, seed: int) -> ImageSet:
+    """A share of a set, by whole groups, the classes in proportion."""
+    index = splits.label_fraction(
+        np.arange(len(data)), share, groups=data.groups, labels=data.labels, seed=seed
+    )
+    return data.only(sorted(int(i) for i in index))
+
+
 def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
     """One set of a share of each of several, by whole groups and classes in proportion.
 
     Classes are told by their names; ids and groups stand behind their set's name.
     """
-    taken = []
-    for part in parts:
-        index = splits.label_fraction(
-            np.arange(len(part)), share, groups=part.groups, labels=part.labels, seed=seed
-        )
-        taken.append(part.only(sorted(int(i) for i in index)))
+    taken = [part_of(part, share=share, seed=seed) for part in parts]
     masks = [part.masks for part in taken if part.masks is not None]
     labels = [label for part in taken for label in part.labels or ()]
     images = torch.cat([part.images for part in taken])

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from pipeline import splitting
-from pipeline.inputs import ImageSet, joined, read
+from pipeline.inputs import ImageSet, joined, part_of, read
 from pipeline.runs import read_json
 from pipeline.sets import Source
 
@@ -39,7 +39,7 @@ class Wanted:
         leave_out_copies: leave out pool images that copy a held-out one, instead of refusing them.
         name: of the domain, where a run has several.
         joined: more labelled sets to join with `labelled`.
-        share: of each of them, and of `labelled`.
+        share: of each of them, of `labelled` and of the pools.
     """
 
     labelled: Source
@@ -84,7 +84,10 @@ class Material:
         if self.large.masks is not None and wanted.size != wanted.crop:
             self.small = self._labelled(wanted.size)
         self.notes, self.checks = list(self.large.notes), list[str]()
-        self.pools = {name: read(s, size=wanted.crop, fit=wanted.fit) for name, s in wanted.pools.items()}
+        pools = {name: read(s, size=wanted.crop, fit=wanted.fit) for name, s in wanted.pools.items()}
+        if wanted.share < 1:  # as of the labelled sets
+            pools = {name: part_of(pool, share=wanted.share, seed=0) for name, pool in pools.items()}
+        self.pools = pools
         for name, pool in self.pools.items():
             self.notes += [f"{name}: {note}" for note in pool.notes]
         self._check_use()

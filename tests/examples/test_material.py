@@ -1,0 +1,111 @@
+"""The images of a run: mixes, pools, joined sets and volumes, and that no part sees another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lightning")
+
+import torch
+from PIL import Image
+
+from pipeline.material import TRAIN, Material, Wanted
+from pipeline.sets import Source
+from sslmed.data import MammogramPhantom, MRPhantom, Phantom
+
+
+def phantom(organ: str, count: int = 40, seed: int = 0) -> Source:
+    return Source("--data", "phantom", lambda size: Phantom(count, size=size, seed=seed, organ=organ))
+
+
+def wanted(labelled: Source, **settings: object) -> Wanted:
+    usual: dict[str, object] = {
+        "crop": 48,
+        "size": 32,
+        "fractions": (0.7, 0.1, 0.2),
+        "labels": [0.5],
+        "seeds": [0],
+    }
+    return Wanted(labelled, **(usual | settings))  # type: ignore[arg-type]
+
+
+def test_mixes_hold_their_pools_and_never_a_held_out_image() -> None:
+    pools = {"heart": phantom("heart", 10), "lung": phantom("lung", 12)}
+    mixes = {"BUS": (TRAIN,), "all": (TRAIN, "heart", "lung"), "others": ("heart",)}
+    material = Material(wanted(phantom("breast"), pools=pools, mixes=mixes, seeds=[0, 1]))
+    for seed in (0, 1):
+        split = material.splits[seed]
+        train = material.large.images[split.train]
+        assert torch.equal(material.pretext(seed, "BUS").tensors[0], train)
+        images, position = material.pretext(seed, "all").tensors
+        assert len(images) == len(train) + 22
+        assert torch.equal(images[: len(train)], train)
+        assert position.tolist() == [*range(len(images))]
+        assert torch.equal(material.pretext(seed, "others").tensors[0], material.pools["heart"].images)
+        held_out = {material.large.ids[i] for i in split.val + split.test}
+        ids = material.pretext_ids(seed)
+        assert not held_out & set(ids)
+        assert {name.partition("/")[0] for name in ids if "/" in name} == {"heart", "lung"}
+        assert sorted(split.train + split.val + split.test) == [*range(40)]
+    assert any("lung" in line for line in material.checks)
+
+
+def test_a_joined_domain_takes_its_share_of_all_it_reads(tmp_path: Path) -> None:
+    for i, item in enumerate(Phantom(10, size=48, seed=9)):
+        Image.fromarray((item["image"][0].numpy() * 255).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    mammograms = Source("--data", "phantom", lambda size: MammogramPhantom(40, size=size, seed=0))
+    material = Material(
+        wanted(
+            phantom("breast"), joined=(mammograms,), share=0.5, name="usmg",
+            pools={"mine": Source("--pretext-data", str(tmp_path))}, mixes={"": ("mine",)},
+        )
+    )  # fmt: skip
+    data = material.large
+    kinds = [name.partition("/")[0] for name in data.ids]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"Phantom": 20, "MammogramPhantom": 20}
+    assert material.small.ids == data.ids
+    assert len(material.pretext(0).tensors[0]) == 5
+    assert data.classes == ("benign", "malignant", "normal")
+    assert data.masks is not None
+    for i, label in enumerate(data.labels or []):
+        assert bool(data.masks[i].any()) == (label != "normal")
+
+
+def test_draws_share_the_parts_and_no_volume_is_on_two_sides() -> None:
+    source = Source("--data", "phantom", lambda size: MRPhantom(20, depth=4, size=size, seed=0))
+    settings = {
+        "labels": [1, 2, 4],
+        "unit": "volumes",
+        "seeds": [0, 1, 2],
+        "parts_seed": 0,
+        "everything": True,
+    }
+    material = Material(wanted(source, size=48, fractions=(0.6, 0.2, 0.2), **settings))
+    volume = material.large.groups
+    first = material.splits[0]
+    for split in material.splits.values():
+        assert (split.train, split.val, split.test) == (first.train, first.val, first.test)
+        parts = [{volume[i] for i in part} for part in (split.train, split.val, split.test)]
+        assert [len(part) for part in parts] == [12, 4, 4]
+        assert len(set.union(*parts)) == 20
+        for count in (1, 2, 4, 12):
+            chosen = split.labelled[count]
+            assert len({volume[i] for i in chosen}) == count
+            assert len(chosen) == 4 * count  # whole volumes
+            assert set(chosen) <= set(split.train)
+        assert set(split.labelled[1]) < set(split.labelled[2]) < set(split.labelled[4])
+    assert len({tuple(s.labelled[2]) for s in material.splits.values()}) > 1
+
+
+def test_copies_of_held_out_images_are_refused_or_left_out(tmp_path: Path) -> None:
+    for i, item in enumerate(Phantom(40, size=48, seed=0)):
+        Image.fromarray((item["image"][0].numpy() * 255).astype(np.uint8)).save(tmp_path / f"{i:02d}.png")
+    settings = {"pools": {"mine": Source("--pretext-data", str(tmp_path))}, "mixes": {"": ("mine",)}}
+    with pytest.raises(ValueError, match="--pretext-data: 12 images copy a validation or test image"):
+        Material(wanted(phantom("breast"), **settings))
+    material = Material(wanted(phantom("breast"), **settings, leave_out_copies=True))
+    assert len(material.pretext(0).tensors[0]) == 28
+    assert any("12 copies of held-out images were left out of mine" in note for note in material.notes)
