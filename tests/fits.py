@@ -128,6 +128,12 @@ def killed(folder: Path, settings: Fit, moment: str, count: int) -> None:
         trained(folder, settings, 21, {"kill_at": count} if moment == "step" else {})
 
 
+def finished(folder: Path, settings: Fit) -> None:
+    """The fit's end, after whatever was left in the folder."""
+    with hold(folder):
+        trained(folder, settings, 21, {})
+
+
 def spoken(folder: Path, counts: list[int]) -> tuple[float, str, list[bool]]:
     """What the functions of processes.py say here; each process writes its number, and the first one's stays."""
     write_json(folder / "rank.json", rank())

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ pytest.importorskip("lightning")
 
 import torch
 
-from fits import killed, trained
-from pipeline.runs import hold, read_csv
+from fits import finished, killed, trained
+from pipeline.runs import read_csv
 from pipeline.training import Fit
 
 SETTINGS = Fit(epochs=5, batch_size=8)
@@ -35,24 +36,28 @@ MOMENTS = [  # an epoch of this fit takes three steps and writes two or three fi
 def test_a_fit_killed_again_and_again_ends_like_an_unbroken_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained(tmp_path / "whole", SETTINGS, 21, {})
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for the preload
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["fits"])
+
+    def alone(target: Callable[..., object], *arguments: object) -> int | None:
+        """The exit code of a fresh process: what ran in this one before (its threads) moves the last digits."""
+        process = context.Process(target=target, args=arguments)
+        process.start()
+        process.join(120)
+        return process.exitcode
+
+    assert alone(trained, tmp_path / "whole", SETTINGS, 21, {}) == 0
     folder, left = tmp_path / "broken", 0
     for moment in MOMENTS:
-        process = context.Process(target=killed, args=(folder, SETTINGS, *moment))
-        process.start()
-        process.join(60)
-        assert process.exitcode == -signal.SIGKILL, moment
+        assert alone(killed, folder, SETTINGS, *moment) == -signal.SIGKILL, moment
         left += len(list(folder.glob(".*.part")))
         for file in folder.glob("*.ckpt"):
             torch.load(file, weights_only=True)
         for file in folder.glob("*.csv"):
             assert all(None not in row.values() for row in read_csv(file))
     assert left >= 4  # those moments were met
-    with hold(folder):
-        trained(folder, SETTINGS, 21, {})
+    assert alone(finished, folder, SETTINGS) == 0
     assert (folder / "curves.csv").read_text() == (tmp_path / "whole" / "curves.csv").read_text()
     for name in ("last.ckpt", "best.ckpt"):
         ours, theirs = (torch.load(place / name, weights_only=True) for place in (folder, tmp_path / "whole"))
