@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from pipeline.locks import Busy, hold
 from pipeline.processes import agree, anywhere, share
-from pipeline.runs import Busy, hold, write_json
+from pipeline.runs import write_json
 from pipeline.training import Fit, fit
 from sslmed.distributed import rank, world_size
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
 import hashlib
 import importlib.metadata
 import io
@@ -16,19 +15,14 @@ import os
 import platform
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline.processes import agree, rank
-
-try:
-    import fcntl
-except ImportError:  # Windows, where folders are not locked
-    fcntl = None  # type: ignore[assignment]
+from pipeline.processes import rank
 
 PACKAGES = ("sslmed", "torch", "torchvision", "numpy", "scipy", "kornia", "einops", "lightning")
 
@@ -190,55 +184,6 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_bytes(path, buffer.getvalue())
-
-
-class Busy(OSError):
-    """Another process works in a folder."""
-
-
-@contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Keep a folder to this process, or to those that run with it, for the length of a `with` block.
-
-    The lock is the system's own on an open file, which ends with the process however that ends: kill -9 leaves none.
-    What an earlier process left half written is removed. Of several processes all must come here; the first one locks.
-
-    Raises:
-        Busy: another process holds the folder; of several processes, all raise.
-        OSError: the folder cannot be made.
-    """
-    with contextlib.ExitStack() as stack:
-        error: OSError | None = None
-        if rank() == 0:
-            try:
-                _lock(folder, stack)
-            except OSError as caught:
-                error = caught
-        error = agree(error)
-        if error is not None:
-            raise error
-        yield
-
-
-_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}  # network file systems may have none
-
-
-def _lock(folder: Path, stack: contextlib.ExitStack) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        return
-    file = stack.enter_context((folder / ".lock").open("w"))
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise Busy(f"{folder} is in use by another process") from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        print(f"    {folder} cannot be locked here; see to it that no other process works in it", flush=True)
-        return
-    for part in folder.glob(".*.part"):
-        part.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.locks import Busy, hold
 from pipeline.processes import agree, barrier, world_size
-from pipeline.runs import Busy, hold, write_bytes, write_json
+from pipeline.runs import write_bytes, write_json
 
 SUPERVISED = "supervised"
 SEGMENTATION = "segmentation"  # the target of a study that has no other

@@ -20,7 +20,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import TensorDataset
 
 from fits import held, trained
-from pipeline.runs import Busy, hold, read_csv
+from pipeline.locks import Busy, hold
+from pipeline.runs import read_csv
 from pipeline.seeding import OrderByEpoch
 from pipeline.training import Fit, fit
 
@@ -199,7 +200,7 @@ def test_a_folder_is_held_by_one_and_freed_by_death(tmp_path: Path) -> None:
 HOLD = """
 import signal, sys
 from pathlib import Path
-from pipeline.runs import hold
+from pipeline.locks import hold
 with hold(Path(sys.argv[1])):
     (Path(sys.argv[1]) / ".half.1.part").touch()
     print("held", flush=True)

@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("lightning")
 
+from pipeline.locks import hold
 from pipeline.merge import check_sources, merge
-from pipeline.runs import hold, write_csv, write_json
+from pipeline.runs import write_csv, write_json
 from pipeline.study import Cell, amount, run_cells, sharded, write_failures
 
 CELLS = [

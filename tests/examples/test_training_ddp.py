@@ -15,7 +15,8 @@ import torch
 
 from fits import held, spoken, trained
 from pipeline import training
-from pipeline.runs import hold, read_csv, read_json
+from pipeline.locks import hold
+from pipeline.runs import read_csv, read_json
 from pipeline.seeding import EvenBatches, OrderByEpoch
 from pipeline.training import Fit
 from ranks import Ranks
