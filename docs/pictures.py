@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Subset
 
 from sslmed import augment, plots
 from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop
-from sslmed.data import Phantom
+from sslmed.data import MammogramPhantom, MRPhantom, Phantom
 
 IMAGES = Path(__file__).parent / "images"
 SIZE, GRID = 216, (6, 6)
@@ -182,6 +183,31 @@ def beams() -> Figure:
     )
 
 
+def synthetic(size: int = 128, each: int = 3) -> Figure:
+    """Synthetic images of each kind, with the outlines that come with them."""
+    kinds = {
+        "Phantom\nbreast": Phantom(each, size=size, seed=3),
+        "Phantom\nheart": Phantom(each, size=size, seed=1, organ="heart"),
+        "Phantom\nlung": Phantom(each, size=size, seed=2, organ="lung"),
+        "MammogramPhantom": MammogramPhantom(each, size=size, seed=0),
+        "MRPhantom\nmiddle slices": Subset(
+            MRPhantom(each, depth=12, size=size, seed=0), range(6, 12 * each, 12)
+        ),
+    }
+    figure = Figure(figsize=(1.7 * len(kinds), 1.7 * each + 0.5), layout="constrained")
+    axes = figure.subplots(each, len(kinds))
+    for column, (title, items) in zip(axes.T, kinds.items(), strict=True):
+        for ax, item in zip(column, items, strict=True):
+            ax.imshow(item["image"][0], cmap="gray", vmin=0, vmax=1)
+            for number in item.get("label_map", item["mask"]).unique()[1:]:
+                ax.contour(
+                    item.get("label_map", item["mask"])[0] == number, [0.5], colors="#e69f00", linewidths=1
+                )
+            ax.set_axis_off()
+        column[0].set_title(title, fontsize=9)
+    return figure
+
+
 def save_small(figure: Figure, path: Path, *, dpi: int = 90) -> None:
     """Save with 128 grays and 128 steps of the difference's colours, at a third of the bytes."""
     grays = torch.linspace(0, 255, 128)[:, None].expand(-1, 3)
@@ -200,5 +226,6 @@ def save_small(figure: Figure, path: Path, *, dpi: int = 90) -> None:
 
 if __name__ == "__main__":
     plots.save(overview(), IMAGES / "overview.png", dpi=100)
+    plots.save(synthetic(), IMAGES / "synthetic.png", dpi=90)
     for picture in (speckle, beams, mri, masking, pretext):
         save_small(picture(), IMAGES / f"gallery_{picture.__name__}.png")
