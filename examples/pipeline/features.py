@@ -43,7 +43,7 @@ def write_features(experiment: Experiment, cells: Sequence[Cell]) -> None:
         labels = material.small.labels or ["all"] * len(material.small)
         method = experiment.paper.display.get(cell.method, cell.method)
         title = "untrained network" if cell.method == SUPERVISED else method
-        domain = experiment.domain(cell)
+        domain = experiment.paper.display.get(experiment.domain(cell), experiment.domain(cell))
         write_npz(
             file,
             xy=tsne(features(encoder, material.small.images[test])),
