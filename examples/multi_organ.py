@@ -198,6 +198,8 @@ class MultiOrgan(Experiment):
         """Mixes need their images, and organs names of their own."""
         names = [name for name, _ in self.args.organs]
         cli.unique("--organs", names)
+        if self.args.leave_out_copies and not self.args.organs and self.args.natural is None:
+            raise ValueError("--leave-out-copies is about --organs or --natural, which were not given")
         taken = [name for name in names if name in ("data", "natural", TRAIN)]
         if taken:
             raise ValueError(f"--organs {taken[0]}=: that name stands for other images here; choose another")
@@ -232,7 +234,7 @@ class MultiOrgan(Experiment):
             Wanted(
                 Source("--data", args.data, _phantom(p.phantoms, "breast")), crop=p.size, size=p.size,
                 fractions=p.constants.fractions, labels=args.labels, seeds=args.seeds, pools=pools,
-                mixes=mixes,
+                mixes=mixes, leave_out_copies=args.leave_out_copies,
             )
         ]  # fmt: skip
 
@@ -325,6 +327,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="images of other organs, without labels (with the phantom: heart and lung)")  # fmt: skip
     parser.add_argument("--natural", type=cli.filled, metavar="FOLDER", help="photographs, as CIFAR-10 or "
                         "mini-ImageNet saved as images")  # fmt: skip
+    parser.add_argument("--leave-out-copies", action="store_true", help="leave out images of --organs and --natural "
+                        "that copy a validation or test image, instead of refusing the folder")  # fmt: skip
     parser.add_argument("--network", choices=NETWORKS, help="a ResNet that gets a fresh U-Net decoder, or a whole "
                         "U-Net (default: the preset's)")  # fmt: skip
     parser.add_argument("--size", type=cli.count, choices=(32, 50, 64), help="pixels a side, of both stages (3.1; "

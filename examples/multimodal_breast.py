@@ -159,6 +159,10 @@ class MultimodalBreast(Experiment):
 
     def check(self) -> None:
         """Folders are of domains that take part; only pretexts learn from several of one."""
+        for option in ("domains", "tasks"):
+            cli.unique(f"--{option}", getattr(self.args, option))
+        if self.args.leave_out_copies and not self.args.pretext_data:
+            raise ValueError("--leave-out-copies is about --pretext-data, which was not given")
         cli.unique("--data", [name for name, _ in self.args.data])
         cli.unique("--pretext-data", ["=".join(pair) for pair in self.args.pretext_data])
         for option in ("data", "pretext_data"):

@@ -14,12 +14,13 @@ import torch
 from pipeline import classification, segmentation, study, tables, volumes
 from pipeline.cli import unique
 from pipeline.features import write_features
+from pipeline.locks import Busy, hold
 from pipeline.material import Material
 from pipeline.merge import check_sources, merge
 from pipeline.plan import Plan
 from pipeline.processes import barrier, rank
 from pipeline.report import write_report
-from pipeline.runs import RunFolder, environment, read_csv, write_json, write_npz, write_tensors
+from pipeline.runs import RunFolder, environment, read_csv, read_json, write_json, write_npz, write_tensors
 from pipeline.seeding import derived_seed
 from pipeline.training import fit
 
@@ -65,31 +66,30 @@ class Experiment(Plan):
         self.notes: list[str] = []
         self._check_targets()
         self.methods = self._usable()
-        self.config = self.folder.join(
-            {
-                "paper": self.paper.citation,
-                "title": self.paper.title,
-                "preset": dataclasses.asdict(self.preset),
-                "arguments": {"preset": args.preset, **self.arguments()},
-                "targets": [dataclasses.asdict(t) | {"metrics": list(t.metrics)} for t in self.targets()],
-                "labels_unit": self.paper.unit,
-                "display": dict(self.paper.display),
-                "words": {name: list(words) for name, words in self.paper.words.items()},
-                "proposed": self.paper.proposed,
-                "baselines": list(self.paper.baselines),
-                **{name: list(getattr(args, name)) for name in GROWING},
-            },
-            growing=GROWING,
-        )
-        self.splits_json: dict[str, Any] = {}
-        for material in self.materials.values():
-            self.splits_json |= material.recorded_splits(self.folder.path)
-        check_sources(args.merge, self.config, self.splits_json, growing=GROWING)
-        write_json(self.folder.path / "config.json", self.config)
+        config = {
+            "paper": self.paper.citation,
+            "title": self.paper.title,
+            "preset": dataclasses.asdict(self.preset),
+            "arguments": {"preset": args.preset, **self.arguments()},
+            "targets": [dataclasses.asdict(t) | {"metrics": list(t.metrics)} for t in self.targets()],
+            "labels_unit": self.paper.unit,
+            "display": dict(self.paper.display),
+            "words": {name: list(words) for name, words in self.paper.words.items()},
+            "proposed": self.paper.proposed,
+            "baselines": list(self.paper.baselines),
+            **{name: list(getattr(args, name)) for name in GROWING},
+        }
+        grown = self.folder.join(config, growing=GROWING)
+        check_sources(args.merge, grown, self._splits(), growing=GROWING)
+        with hold(self.folder.path, wait=True):
+            # Anew, since another command may have grown the run meanwhile.
+            self.config = self.folder.join(config, growing=GROWING)
+            write_json(self.folder.path / "config.json", self.config)
 
     def run(self) -> int:
         """Do what is not done yet; returns the exit status."""
-        self._describe()
+        with hold(self.folder.path, wait=True):
+            self._describe()
         if all(material.large.masks is None for material in self.materials.values()):
             return self._pretext_only()
         cells, path = self.cells(), self.folder.path
@@ -103,11 +103,12 @@ class Experiment(Plan):
                 path, cells, unit=self.paper.unit, pretext=self.pretext, pretrain=self.pretrain,
                 finetune=self.finetune,
             )  # fmt: skip
-        study.write_failures(path, failures, cells)
-        if self.paper.shows_features and rank() == 0:
-            write_features(self, cells)
-        self._tabulate()
-        self._finish()
+        with hold(path, wait=True):  # of several shares, the last to come here tabulates all
+            study.write_failures(path, failures, cells)
+            if self.paper.shows_features and rank() == 0:
+                write_features(self, cells)
+            self._tabulate()
+            self._finish()
         for failure in failures:
             print(f"failed: {failure['cell']}: {failure['error']}")
         return 1 if failures else 0
@@ -156,7 +157,7 @@ class Experiment(Plan):
                     f"{data.name} of --data has no two classes to tell apart, as {target.name} needs"
                 )
             # Without masks, images of one domain serve pretext learning alone.
-            if target.kind != "classification" and data.masks is None and "" not in self.materials:
+            if data.masks is None and "" not in self.materials:
                 raise ValueError(f"{data.name} of --data has no masks, as {target.name} needs")
 
     def _usable(self) -> list[str]:
@@ -168,20 +169,37 @@ class Experiment(Plan):
             raise ValueError(
                 f"--data {self.args.data} has no masks, and --methods names no pretext to learn from it"
             )
+        if self.args.merge:
+            raise ValueError(
+                f"--data {self.args.data} has no masks, and so a run of it has no cells to --merge"
+            )
         if methods != self.args.methods:
             self.notes.append("supervised is left out, since these images have no masks")
         return methods
 
     def _pretext_only(self) -> int:
-        for method in self.methods:
-            for seed in self.args.seeds:
-                cell = study.Cell(method, 1.0, seed)
-                print(f"pretext {method}, seed {seed}", flush=True)
-                print(
-                    f"    encoder: {self.pretrain(cell, self.folder.path / 'pretext' / str(self.pretext(cell)))}"
-                )
-        self._finish()
-        return 0
+        cells = [study.Cell(method, 1.0, seed) for method in self.methods for seed in self.args.seeds]
+        busy = False
+        for cell in study.sharded(cells, self.args.shard, self.pretext):
+            print(f"pretext {cell.method}, seed {cell.seed}", flush=True)
+            place = self.folder.path / "pretext" / str(self.pretext(cell))
+            try:
+                with hold(place):
+                    print(f"    encoder: {self.pretrain(cell, place)}")
+            except Busy as error:
+                busy = True
+                print(f"    FAILED: {error}", flush=True)
+        with hold(self.folder.path, wait=True):
+            self._finish()
+        return int(busy)
+
+    def _splits(self) -> dict[str, Any]:
+        """The content of splits.json: what is recorded there, and this command's seeds and labels."""
+        file = self.folder.path / "splits.json"
+        recorded = read_json(file) if file.exists() else {}
+        for material in self.materials.values():
+            recorded |= material.grown_splits(recorded, self.folder.path)
+        return recorded
 
     def _describe(self) -> None:
         """Write what is known before training: data, splits, galleries."""
@@ -198,13 +216,14 @@ class Experiment(Plan):
             path / "data.json",
             descriptions[0] if alone else {"sets": descriptions, "notes": self.notes, "checks": []},
         )
-        write_json(path / "splits.json", self.splits_json)
+        write_json(path / "splits.json", self._splits())
         write_npz(path / "galleries.npz", **self.gallery())
 
     def _tabulate(self) -> None:
-        path, config = self.folder.path, self.config
-        frame = tables.Frame(self.targets(), config["methods"], self.paper.unit, self.paper.baselines)
+        path = self.folder.path
         if rank() == 0:
+            methods = read_json(path / "config.json")["methods"]  # others may have been added since the start
+            frame = tables.Frame(self.targets(), methods, self.paper.unit, self.paper.baselines)
             tables.collect_cases(path)
             why = {target.name: self.why(target.name) for target in self.targets()}
             rows = tables.write_table(path, frame, self.printed(), why=why)

@@ -63,5 +63,7 @@ def tsne(rows: np.ndarray) -> np.ndarray:
     """Two dimensions (N, 2) float32 of rows (N, F), from a fixed seed."""
     from sklearn.manifold import TSNE
 
+    if len(rows) == 1:
+        return np.zeros((1, 2), np.float32)
     perplexity = min(30.0, (len(rows) - 1) / 3)
     return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(rows).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A folder that one run at a time works in."""
+"""Folders that one run at a time works in, or writes in."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ class Busy(OSError):
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep a folder to this process, or to those that run with it, for the length of a `with` block.
 
     The lock is the system's own on an open file, which ends with the process however that ends: kill -9 leaves none.
     What an earlier process left half written is removed. Of several processes all must come here; the first one locks.
+
+    Args:
+        folder: made if it is not there.
+        wait: for a process that holds the folder to let go, rather than raise.
 
     Raises:
         Busy: another process holds the folder; of several processes, all raise.
@@ -36,7 +40,7 @@ def hold(folder: Path) -> Iterator[None]:
         error: OSError | None = None
         if rank() == 0:
             try:
-                _lock(folder, stack)
+                _lock(folder, stack, wait=wait)
             except OSError as caught:
                 error = caught
         error = agree(error)
@@ -45,13 +49,13 @@ def hold(folder: Path) -> Iterator[None]:
         yield
 
 
-def _lock(folder: Path, stack: contextlib.ExitStack) -> None:
+def _lock(folder: Path, stack: contextlib.ExitStack, *, wait: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
         return
     file = stack.enter_context((folder / ".lock").open("w"))
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         raise Busy(f"{folder} is in use by another process") from None
     except OSError as error:

@@ -12,7 +12,6 @@ from torch.utils.data import TensorDataset
 
 from pipeline import splitting
 from pipeline.inputs import ImageSet, joined, part_of, read
-from pipeline.runs import read_json
 from pipeline.sets import Source
 
 TRAIN = "train"  # the mix's word for the training part of the labelled set
@@ -173,10 +172,9 @@ class Material:
             self.notes.append(f"seed {seed}: {len(copies)} copies of held-out images were left out of {name}")
         return chosen
 
-    def recorded_splits(self, folder: Path) -> dict[str, Any]:
-        """The parts of this run's seeds, added to those of splits.json; raise where the two disagree."""
-        file = folder / "splits.json"
-        recorded = read_json(file) if file.exists() else {}
+    def grown_splits(self, recorded: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """The parts of these seeds, and more labels that are recorded of them; raise where the two disagree."""
+        grown = {}
         for seed in self._chosen:
             key = f"{self.wanted.name}/{seed}" if self.wanted.name else str(seed)
             parts: dict[str, Any] = {"pretext": self.pretext_ids(seed)}
@@ -191,8 +189,8 @@ class Material:
                     f"--out {folder} holds a run whose seed {seed} had other images in its parts "
                     f"({changed[0]}): the images have changed since; choose another folder"
                 )
-            recorded[key] = parts | ({"labelled": labelled} if labelled else {})
-        return recorded
+            grown[key] = parts | ({"labelled": labelled} if labelled else {})
+        return grown
 
     def description(self) -> dict[str, Any]:
         """The content of data.json."""

@@ -49,7 +49,7 @@ def merge(sources: Sequence[Path], into: Path, cells: Sequence[Cell]) -> list[st
     """Copy finished cells and pretexts of other run folders into one.
 
     A cell is copied to a temporary name and then renamed, its result included, so a merge that is killed leaves none
-    half copied. What is there already stays.
+    half copied. What is finished there already stays; what was only begun gives way.
 
     Args:
         sources: run folders that `check_sources` let pass, with shares of the cells.
@@ -60,13 +60,13 @@ def merge(sources: Sequence[Path], into: Path, cells: Sequence[Cell]) -> list[st
         Names of the cells that no folder has.
     """
     for source in sources:
-        done = [file.parent for file in sorted(source.glob("cells/*/result.json"))]
-        learnt = [file.parent for file in sorted(source.glob("pretext/*/*.pt"))]
-        for place in (*done, *learnt):
-            target = into / place.relative_to(source)
-            if not target.exists():
+        done = [source / "cells" / cell.name / "result.json" for cell in cells]
+        for file in (*filter(Path.exists, done), *sorted(source.glob("pretext/*/*.pt"))):
+            target = into / file.parent.relative_to(source)
+            if not (target / file.name).exists():
                 partial = target.with_name(f".{target.name}.part")
                 shutil.rmtree(partial, ignore_errors=True)
-                shutil.copytree(place, partial, ignore=shutil.ignore_patterns(".lock"))
+                shutil.copytree(file.parent, partial, ignore=shutil.ignore_patterns(".lock"))
+                shutil.rmtree(target, ignore_errors=True)
                 partial.rename(target)
     return [cell.name for cell in cells if not (into / "cells" / cell.name / "result.json").exists()]

@@ -86,7 +86,7 @@ def write_table(
                     "mean": shown(statistics.fmean(means), metric),
                     "sd_cases": shown(statistics.fmean(spreads), metric) if spreads else "",
                     "sd_seeds": shown(statistics.stdev(means), metric) if len(means) > 1 else "",
-                    "seeds": len(cells),
+                    "seeds": len(means),
                     "cases": cells[0]["cases"],
                     "paper": value,
                     "paper_sd": sd,

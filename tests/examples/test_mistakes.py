@@ -104,6 +104,8 @@ def test_options_without_effect_are_refused(command: Command, tmp_path: Path) ->
     scans = write_scans(tmp_path / "scans", 3)
     assert "would not be used" in command.refuses("--data", scans, "--pretext-data", scans)
     assert "--pretext-data, which was not given" in command.refuses("--leave-out-copies")
+    command("--data", scans)
+    assert "has no cells to --merge" in command.refuses("--data", scans, "--merge", command.out)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,10 @@ import mr_masked_vs_contrastive
 import multi_organ
 import multimodal_breast
 from pipeline.experiment import Experiment
-from pipeline.runs import read_csv
+from pipeline.features import tsne
+from pipeline.material import Material, Wanted
+from pipeline.runs import read_csv, write_csv, write_json
+from pipeline.study import Cell
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder, UNet, load_encoder
 
@@ -148,6 +151,14 @@ def test_mr_masked_vs_contrastive_grows_by_draws(tmp_path: Path, monkeypatch: py
         (multi_organ, ["--methods", "byol"], "unknown 'byol'"),
         (multi_organ, ["--size", "48"], "invalid choice: 48"),
         (multimodal_breast, ["--data", "ct=x"], "--data: unknown 'ct'; give us=FOLDER or mg=FOLDER"),
+        (multimodal_breast, ["--domains", "us", "us"], "--domains lists us twice"),
+        (multimodal_breast, ["--tasks", *2 * ["segmentation"]], "--tasks lists segmentation twice"),
+        (multimodal_breast, ["--leave-out-copies"], "--pretext-data, which was not given"),
+        (
+            multi_organ,
+            ["--data", "x", "--methods", "supervised", "--leave-out-copies"],
+            "--organs or --natural",
+        ),
         (multimodal_breast, ["--data", "us=nowhere"], "--data nowhere: no such folder"),
         (multimodal_breast, ["--data", "us=x", "--domains", "usmg"], "would mix us=x with synthetic images"),
         (mr_masked_vs_contrastive, ["--labels", "0.5"], "'0.5' is not a positive integer"),
@@ -175,6 +186,69 @@ def test_images_without_labels_are_refused_where_a_target_needs_them(refused, tm
     )
     assert "no numbered structures" in refused(mr_masked_vs_contrastive, "--data", scans)
     assert not (tmp_path / "run").exists()  # a mistake leaves no empty folder
+
+
+def test_organs_that_copy_test_images_are_refused_or_left_out(refused, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "heart").mkdir()
+    for i, item in enumerate(Phantom(40, size=96)):
+        pixels = (item["image"][0].numpy() * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "heart" / f"{i}.png")
+    arguments = ["--organs", f"heart={tmp_path / 'heart'}"]
+    assert "--leave-out-copies trains without them" in refused(multi_organ, *arguments)
+    run = ["--preset", "smoke", "--out", tmp_path / "run", *arguments, "--leave-out-copies"]
+    assert outcome(monkeypatch, multi_organ, *run) == 0
+    assert (tmp_path / "run" / "config.json").is_file()
+
+
+def test_more_labels_of_several_domains_are_all_recorded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Experiment, "run", lambda experiment: experiment._describe() or 0)
+    for labels in ("0.5", "1"):
+        run = ["--preset", "smoke", "--domains", "us", "mg", "--labels", labels, "--out", tmp_path]
+        assert outcome(monkeypatch, multimodal_breast, *run) == 0
+    splits = json.loads((tmp_path / "splits.json").read_text())
+    assert [[*splits[key]["labelled"]] for key in ("us/0", "mg/0")] == [["0.5", "1"]] * 2
+
+
+def test_a_share_without_cells_tabulates_what_others_finish_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def others(folder: Path, cells: list[Cell], **_: object) -> list[dict[str, str]]:
+        assert cells == []
+        config = json.loads((folder / "config.json").read_text())
+        write_json(folder / "config.json", config | {"methods": ["supervised", "simclr/BUS"]})
+        place = folder / "cells" / "simclr_BUS-l50-s0"
+        write_csv(
+            place / "metrics.csv", [{"id": "a", "group": "a", "dice": 1}], columns=["id", "group", "dice"]
+        )
+        result = {"method": "simclr/BUS", "target": "segmentation", "labels": 0.5, "seed": 0, "cases": 1}
+        write_json(place / "result.json", result | {"mean": {"dice": 0.5}, "sd": {"dice": None}})
+        return []
+
+    monkeypatch.setattr("pipeline.study.run_cells", others)
+    run = ["--preset", "smoke", "--methods", "supervised", "--shard", "1/2", "--out", tmp_path]
+    monkeypatch.setattr("pipeline.experiment.write_report", lambda folder: folder)
+    assert outcome(monkeypatch, multi_organ, *run) == 0
+    assert [row["method"] for row in read_csv(tmp_path / "table.csv")] == ["simclr/BUS"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_features_of_few_test_images_are_drawn_or_left_out(count: int) -> None:
+    xy = tsne(np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32))
+    assert xy.shape == (count, 2)
+    assert np.isfinite(xy).all()
+
+
+def test_classes_without_masks_are_refused(refused, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    class Unmasked(Material):
+        def __init__(self, wanted: Wanted) -> None:
+            super().__init__(wanted)
+            self.large = self.small = dataclasses.replace(self.large, masks=None)
+
+    monkeypatch.setattr("pipeline.experiment.Material", Unmasked)
+    only = ["--domains", "us", "--tasks", "classification"]
+    assert "has no masks, as us/classification needs" in refused(multimodal_breast, *only)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -7,6 +7,7 @@ import platform
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,21 @@ with hold(Path(sys.argv[1])):
     print("held", flush=True)
     signal.pause()
 """
+
+
+def test_a_folder_that_all_write_in_turn_is_waited_for(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert process.stdout is not None
+    with process.stdout as out:
+        assert out.readline() == "held\n"
+    ending = threading.Timer(0.3, process.kill)
+    ending.start()
+    with hold(tmp_path, wait=True):
+        assert process.wait() < 0
+    ending.join()
 
 
 def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:

@@ -150,6 +150,23 @@ def test_merged_folders_hold_all_cells_and_name_those_that_none_has(tmp_path: Pa
     assert merge([a, b], into, CELLS[:3]) == []
 
 
+def test_a_merge_fills_what_a_killed_run_began_and_brings_nothing_else(tmp_path: Path) -> None:
+    begun, other = CELLS[0], CELLS[1]
+    source = run_folder(tmp_path / "a", [begun, other])
+    into = run_folder(tmp_path / "all", [])
+    for place, name in (("pretext/simclr-s0", "encoder.pt"), ("pretext/byol-s0", "last.ckpt")):
+        write_json(source / place / name, "learnt")
+    for left in ("cells/" + begun.name, "pretext/simclr-s0"):
+        write_json(into / left / "last.ckpt", "half way")
+    assert merge([source], into, [begun]) == []
+    assert (into / "cells" / begun.name / "metrics.csv").is_file()
+    assert (into / "pretext" / "simclr-s0" / "encoder.pt").is_file()
+    assert not list(into.rglob("last.ckpt"))
+    assert not (
+        into / "cells" / other.name
+    ).exists()  # of a method that was not asked for, so no table knows it
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

@@ -11,7 +11,7 @@ pytest.importorskip("lightning")
 
 from scipy.stats import wilcoxon
 
-from pipeline.runs import read_csv, write_csv, write_json
+from pipeline.runs import read_csv, read_json, write_csv, write_json
 from pipeline.study import Cell, Target
 from pipeline.tables import Frame, Printed, collect_cases, show, write_table, write_tests
 
@@ -55,6 +55,17 @@ def test_the_two_spreads_and_the_papers_number_stand_beside_the_mean(tmp_path: P
 def test_one_seed_has_no_spread_over_seeds(tmp_path: Path) -> None:
     cell(tmp_path, "supervised", 0, np.array([0.2, 0.4]), ["a", "b"])
     assert write_table(tmp_path, FRAME, {}, why={"segmentation": ""})[0]["sd_seeds"] == ""
+
+
+def test_seeds_are_counted_where_a_metric_was_measured(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        cell(tmp_path, "supervised", seed, np.array([0.2, 0.4]), ["a", "b"])
+    file = tmp_path / "cells" / Cell("supervised", 0.2, 1).name / "result.json"
+    result = read_json(file)
+    del result["mean"]["pooled_dice"]
+    write_json(file, result)
+    rows = {row["metric"]: row for row in write_table(tmp_path, FRAME, {}, why={"segmentation": ""})}
+    assert (rows["dice"]["seeds"], rows["pooled_dice"]["seeds"]) == (2, 1)
 
 
 def test_paired_tests_are_scipys_on_patients_averaged_over_images_and_seeds(tmp_path: Path) -> None:
