@@ -126,9 +126,10 @@ def read(source: Source, *, size: int, fit: str = "stretch") -> ImageSet:
     volumes = getattr(data, "volumes", None)
     if volumes is not None:
         counts["volumes"] = len(volumes)
-    published = getattr(data, "published", None) if volumes is None else None
-    if published is not None and sum(published.values()) != len(ids):
-        notes.append(f"a partial set: {len(ids)} of the {sum(published.values())} published images")
+    published = sum(getattr(data, "published", {}).values()) if volumes is None else 0
+    found = sum(data.counts.values()) if published else 0  # which may count clips or patients, as the set does
+    if found != published:
+        notes.append(f"a partial set: {found} of {published} published")
     if labelled:
         counts["without structures" if maps else "without lesion"] = sum(
             not bool(item["mask"].any()) for item in items
