@@ -126,10 +126,13 @@ def read(source: Source, *, size: int, fit: str = "stretch") -> ImageSet:
     volumes = getattr(data, "volumes", None)
     if volumes is not None:
         counts["volumes"] = len(volumes)
-    published = sum(getattr(data, "published", {}).values()) if volumes is None else 0
-    found = sum(data.counts.values()) if published else 0  # which may count clips or patients, as the set does
-    if found != published:
-        notes.append(f"a partial set: {found} of {published} published")
+    published = (getattr(data, "published", None) if volumes is None else None) or None
+    if published:
+        found, whole = sum(data.counts.values()), sum(published.values())
+        if found != whole:
+            notes.append(f"a partial set: {found} of {whole} published")
+        if found != len(ids):
+            published = None  # it counts clips or patients, so it stands beside no number of images
     if labelled:
         counts["without structures" if maps else "without lesion"] = sum(
             not bool(item["mask"].any()) for item in items

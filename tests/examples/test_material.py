@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ pytest.importorskip("lightning")
 import torch
 from PIL import Image
 
+from pipeline.inputs import read
 from pipeline.material import TRAIN, Material, Wanted
 from pipeline.sets import Source
 from sslmed.data import MammogramPhantom, MRPhantom, Phantom
@@ -51,6 +53,38 @@ def test_mixes_hold_their_pools_and_never_a_held_out_image() -> None:
         assert {name.partition("/")[0] for name in ids if "/" in name} == {"heart", "lung"}
         assert sorted(split.train + split.val + split.test) == [*range(40)]
     assert any("lung" in line for line in material.checks)
+
+
+class Clips(Phantom):
+    """Images that are frames of clips, which the published counts are of."""
+
+    published: ClassVar = {"benign": 3, "malignant": 4}
+
+    def __init__(self, *, clips: dict[str, int] | None, size: int) -> None:
+        super().__init__(10, size=size)
+        self.clips = clips
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return self.clips or super().counts
+
+
+@pytest.mark.parametrize(
+    ("clips", "note", "beside"),
+    [
+        (None, ["a partial set: 10 of 7 published"], True),
+        ({"benign": 2, "malignant": 4}, ["a partial set: 6 of 7 published"], False),
+        ({"benign": 3, "malignant": 4}, [], False),
+    ],
+)
+def test_published_counts_are_compared_in_their_own_unit(
+    clips: dict[str, int] | None, note: list[str], beside: bool
+) -> None:
+    data = read(
+        Source("--data", "phantom", lambda size: Clips(clips=clips, size=size)), size=32, fit="stretch"
+    )
+    assert [line for line in data.notes if "published" in line] == note
+    assert (data.published is not None) == beside
 
 
 def test_a_joined_domain_takes_its_share_of_all_it_reads(tmp_path: Path) -> None:
