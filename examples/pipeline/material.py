@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,16 @@ class Material:
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
-        self.large = self._labelled(wanted.crop)
-        self.small = self.large
+        parts = self._parts(wanted.crop)
+        self.large = self.small = self._labelled(parts)
         if self.large.masks is not None and wanted.size != wanted.crop:
-            self.small = self._labelled(wanted.size)
+            # Near duplicates found at another size would be others, and so would the half that is joined.
+            self.small = self._labelled(
+                [
+                    replace(small, groups=large.groups)
+                    for small, large in zip(self._parts(wanted.size), parts, strict=True)
+                ]
+            )
         self.notes, self.checks = list(self.large.notes), list[str]()
         pools = {name: read(s, size=wanted.crop, fit=wanted.fit) for name, s in wanted.pools.items()}
         if wanted.share < 1:  # as of the labelled sets
@@ -95,10 +101,12 @@ class Material:
         for seed in wanted.seeds:
             self._divide(seed)
 
-    def _labelled(self, size: int) -> ImageSet:
+    def _parts(self, size: int) -> list[ImageSet]:
         wanted = self.wanted
-        parts = [read(source, size=size, fit=wanted.fit) for source in (wanted.labelled, *wanted.joined)]
-        return parts[0] if len(parts) == 1 else joined(parts, share=wanted.share, seed=0)
+        return [read(source, size=size, fit=wanted.fit) for source in (wanted.labelled, *wanted.joined)]
+
+    def _labelled(self, parts: Sequence[ImageSet]) -> ImageSet:
+        return parts[0] if len(parts) == 1 else joined(parts, share=self.wanted.share, seed=0)
 
     def pretext(self, seed: int, mix: str = "") -> TensorDataset:
         """Pairs (image, position) of the images that a pretext learns from."""

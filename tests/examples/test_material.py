@@ -108,6 +108,26 @@ def test_a_joined_domain_takes_its_share_of_all_it_reads(tmp_path: Path) -> None
         assert bool(data.masks[i].any()) == (label != "normal")
 
 
+class Pairs(Phantom):
+    """Images without groups, two of which are near duplicates when they are large and not when they are small."""
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        item = super().__getitem__(index)
+        del item["group"]
+        if self.size == 48 and index % 2:
+            item["image"] = super().__getitem__(index - 1)["image"]
+        return item
+
+
+def test_both_sizes_of_a_joined_domain_hold_the_same_images() -> None:
+    first = Source("--data", "phantom", lambda size: Pairs(40, size=size, seed=0))
+    second = Source("--data", "phantom", lambda size: Pairs(40, size=size, seed=1))
+    material = Material(wanted(first, joined=(second,), share=0.5))
+    assert material.small.ids == material.large.ids
+    assert material.small.groups == material.large.groups
+    assert material.small.images.shape == (len(material.large), 1, 32, 32)
+
+
 def test_draws_share_the_parts_and_no_volume_is_on_two_sides() -> None:
     source = Source("--data", "phantom", lambda size: MRPhantom(20, depth=4, size=size, seed=0))
     settings = {
