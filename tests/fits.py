@@ -15,7 +15,9 @@ from torch.utils.data import TensorDataset
 from pipeline.locks import Busy, hold
 from pipeline.processes import agree, anywhere, share
 from pipeline.runs import write_json
+from pipeline.segmentation import Segmentation, soft_dice
 from pipeline.training import Fit, fit
+from pipeline.tuning import Tuning
 from sslmed.distributed import rank, world_size
 
 
@@ -133,6 +135,16 @@ def finished(folder: Path, settings: Fit) -> None:
     """The fit's end, after whatever was left in the folder."""
     with hold(folder):
         trained(folder, settings, 21, {})
+
+
+def validated(logits: torch.Tensor, target: torch.Tensor) -> float:
+    """The validation loss of a network that gives these logits, with the multi-label Dice loss."""
+    module = Segmentation(nn.Identity(), loss=soft_dice, tuning=Tuning(lr=1.0), epochs=1)
+    logged: dict[str, float] = {}
+    module.log = lambda name, value, **_: logged.update({name: float(value)})  # type: ignore[method-assign]
+    with torch.no_grad():
+        module.validation_step([logits, target[:, None]], 0)
+    return logged["val_loss"]
 
 
 def spoken(folder: Path, counts: list[int]) -> tuple[float, str, list[bool]]:

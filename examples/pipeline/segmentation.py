@@ -102,7 +102,8 @@ def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
     wanted = F.one_hot(target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
     chance = logits.softmax(1)
     sums = torch.stack([(chance * wanted).sum((2, 3)), (chance + wanted).sum((2, 3))], dim=1)  # (B, 2, K)
-    overlap, total = gather(sums).sum(0)
+    # In validation every process has all cases: gathered, they would count as often as there are processes.
+    overlap, total = (gather(sums) if sums.requires_grad else sums).sum(0)
     return 1 - ((2 * overlap + 1) / (total + 1)).mean()
 
 

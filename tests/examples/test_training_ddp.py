@@ -13,7 +13,7 @@ pytest.importorskip("lightning")
 
 import torch
 
-from fits import held, spoken, trained
+from fits import held, spoken, trained, validated
 from pipeline import training
 from pipeline.locks import hold
 from pipeline.runs import read_csv, read_json
@@ -118,6 +118,13 @@ def test_batch_statistics_of_the_first_process_are_validated_and_saved(tmp_path:
     assert results[0][1] == results[1][1]
     row = read_csv(tmp_path / "curves.csv")[-1]
     assert float(row["val_loss"]) == pytest.approx(results[0][1], abs=1e-7)
+
+
+@pytest.mark.ddp
+def test_the_dice_of_validation_counts_each_case_once(ranks: Ranks) -> None:
+    logits = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    target = torch.zeros(3, 8, 8, dtype=torch.int64)  # two structures are absent, whose Dice is all smoothing
+    assert ranks.run(2, validated, logits, target) == [pytest.approx(validated(logits, target), abs=1e-6)] * 2
 
 
 @pytest.mark.ddp
