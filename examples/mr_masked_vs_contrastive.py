@@ -211,6 +211,8 @@ class MaskedAgainstContrastive(Experiment):
             encoder, data, p.pretext, folder=first, seed=0, title="pretext contrastive, global"
         )
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        # Anew, since a global stage that was done before has drawn nothing.
+        torch.manual_seed(derived_seed(0, "local pretext model"))
         decoder = Regional(
             network, views=alike, blocks=c.blocks, dim=c.local_dim, temperature=c.temperature, region=c.region,
             negatives=c.negatives, optimiser=adam,

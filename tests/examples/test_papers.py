@@ -141,6 +141,21 @@ def test_mr_masked_vs_contrastive_grows_by_draws(tmp_path: Path, monkeypatch: py
     assert {file: file.stat().st_mtime_ns for file in out.glob("pretext/*/curves.csv")} == curves
 
 
+def test_a_local_stage_killed_before_its_first_checkpoint_starts_as_it_did(tmp_path: Path) -> None:
+    weights = []
+    for out in (tmp_path / "whole", tmp_path / "again"):
+        args = mr_masked_vs_contrastive.parse(["--preset", "smoke", "--out", str(out)])
+        run = mr_masked_vs_contrastive.MaskedAgainstContrastive(
+            args, mr_masked_vs_contrastive.PRESETS["smoke"]
+        )
+        if weights:
+            shutil.copytree(weights[0].parents[1] / "contrastive_global-s0", out / "contrastive_global-s0")
+        weights.append(run.pretrain(Cell("contrastive", 1, 0), out / "contrastive-s0"))
+    whole, again = (torch.load(file, weights_only=True) for file in weights)
+    for name, value in whole.items():
+        assert torch.equal(value, again[name]), name
+
+
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
