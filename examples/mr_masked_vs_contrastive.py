@@ -56,22 +56,23 @@ METHODS = ("supervised", "masked", "contrastive")
 class Constants:
     """The paper's numbers, each with its place; [ours] where the paper leaves it open."""
 
-    # 1.D: the liver's 21, 2 and 8 of 31 (the prostate's 15, 3 and 15 are more than there are); that the pretexts, too,
+    # II.D: the liver's 21, 2 and 8 of 31 (the prostate's 15, 3 and 15 are more than there are); that the pretexts, too,
     # learn from the first part alone is [ours].
     fractions: tuple[float, float, float] = (0.68, 0.06, 0.26)
-    ratio: float = 0.1  # 1.E: "10% of the pixels"
-    sigma: float = 0.01  # 1.B: N(0, sigma = 0.01)
-    temperature: float = 0.1  # 1.C
-    head: tuple[int, int] = (1024, 128)  # [ours] Chaitanya et al.'s, to whom 1.C refers
+    ratio: float = 0.1  # II.E: "10% of the pixels"
+    sigma: float = 0.01  # II.B: N(0, sigma = 0.01)
+    temperature: float = 0.1  # II.C
+    head: tuple[int, int] = (1024, 128)  # [ours] Chaitanya et al.'s, to whom II.C refers
     blocks: int = 3  # [ours] Chaitanya et al.'s l: decoder blocks trained in the local stage
     local_dim: int = 16  # [ours] width of the maps compared in the local stage
     region: int = 3  # [ours] Chaitanya et al.'s regions of 3 x 3
-    negatives: int = 5  # [ours] of each map; 1.C: "random local patches"
-    crop_scale: tuple[float, float] = (0.5, 1.0)  # [ours] of the global views; 1.C: "image crop"
-    patience: int = 10  # [ours] 1.E: halved "whenever the validation loss plateaued"
-    shift: float = 0.1  # [ours] 1.E: "random translation", as a share of the side
-    zoom: tuple[float, float] = (0.8, 1.0)  # [ours] 1.E: "crops"
-    bend: float = 0.5  # [ours] 1.E: probability of "elastic deformations"
+    negatives: int = 5  # [ours] of each map; II.C: "random local patches"
+    crop_scale: tuple[float, float] = (0.5, 1.0)  # [ours] of the global views; II.C: "image crop"
+    jitter: float = 0.3  # [ours] Chaitanya et al.'s contrast; II.C: "contrast, and brightness adjustments"
+    patience: int = 10  # [ours] II.E: halved "whenever the validation loss plateaued"
+    shift: float = 0.1  # [ours] II.E: "random translation", as a share of the side
+    zoom: tuple[float, float] = (0.8, 1.0)  # [ours] II.E: "crops"
+    likely: float = 0.5  # [ours] probability of each of these and of II.E's "elastic deformations"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Preset:
     labels: tuple[int, ...]
     pretext: Fit
     finetune: Fit
-    lr: float = 1e-3  # 1.E: Adam, of both stages
+    lr: float = 1e-3  # II.E: Adam, of both stages
     constants: Constants = Constants()
 
 
@@ -102,29 +103,31 @@ PRESETS = {
         constants=Constants(fractions=(0.76, 0.04, 0.2), region=2),
     ),
     "paper": Preset(
+        # II.D: base resolution, subjects; II.E: volumes. [ours] width and batch, the first author's later code's.
         size=256, width=16, phantoms=138, labels=(1, 2, 4, 8),
-        pretext=Fit(epochs=1000, batch_size=12, checkpoint_every=10),  # 1.E; batch: the first author's later code
-        finetune=Fit(epochs=500, batch_size=12),  # 1.E
+        pretext=Fit(epochs=1000, batch_size=12, checkpoint_every=10),  # II.E
+        finetune=Fit(epochs=500, batch_size=12),  # II.E
     ),
 }  # fmt: skip
 
 
 def make_views(preset: Preset) -> tuple[MultiView, MultiView]:
-    """The global stage's crops with brightness and contrast, and the local stage's without crops (1.C)."""
+    """The global stage's crops with brightness and contrast, and the local stage's without crops (II.C)."""
     c = preset.constants
-    whole = views.simclr(preset.size, modality="mr", scale=c.crop_scale, hflip=0.0, blur=0.0)
-    return whole, views.intensity_only(modality="mr")
+    jitter = {"brightness": c.jitter, "contrast": c.jitter}
+    whole = views.simclr(preset.size, modality="mr", scale=c.crop_scale, hflip=0.0, blur=0.0, **jitter)
+    return whole, views.intensity_only(modality="mr", **jitter)
 
 
 def make_augmentation(preset: Preset) -> nn.Module:
-    """Translation, crop and elastic deformation of slices and label maps alike (1.E)."""
+    """Translation, crop and elastic deformation of slices and label maps alike (II.E)."""
     c, side = preset.constants, (preset.size, preset.size)
-    # kornia's own 63 and 32, which are those of 256 pixels, in proportion; a field of about one pixel.
+    # [ours] kornia's own 63 and 32, which are those of 256 pixels, in proportion; a field of about one pixel.
     kernel, sigma = 2 * (preset.size // 8) + 1, preset.size / 8
     return AugmentationSequential(
-        RandomAffine(degrees=0.0, translate=(c.shift, c.shift), p=0.5),
-        RandomResizedCrop(side, scale=c.zoom, ratio=(1.0, 1.0), p=0.5),
-        RandomElasticTransform((kernel, kernel), (sigma, sigma), p=c.bend, align_corners=False),
+        RandomAffine(degrees=0.0, translate=(c.shift, c.shift), p=c.likely),
+        RandomResizedCrop(side, scale=c.zoom, ratio=(1.0, 1.0), p=c.likely),
+        RandomElasticTransform((kernel, kernel), (sigma, sigma), p=c.likely, align_corners=False),
         data_keys=["input", "mask"],
         # The nearest pixel, so that numbers of structures do not mix; None, kornia's default, warns.
         extra_args={DataKey.MASK: {"resample": Resample.NEAREST, "align_corners": False}},
@@ -137,7 +140,7 @@ WORDS = {
     "contrastive": ("Global and local contrast", "First the network learns to tell altered copies of a slice from "
                     "other slices; then, in finer maps, to tell a place from other places of the slice."),
 }  # fmt: skip
-FIGURES = {  # Figures 3A and 3B, in the text of 2.A: the liver, for which alone numbers are printed
+FIGURES = {  # Figures 3A and 3B, in the text of III.A: the liver, for which alone numbers are printed
     ("8 volumes", "contrastive"): "0.89",
     ("4 volumes", "contrastive"): "0.86",
 }
@@ -181,7 +184,7 @@ class MaskedAgainstContrastive(Experiment):
         return [study.Target(study.SEGMENTATION, "Segmentation by volume", "volumes", "dice", metrics)]
 
     def cells(self) -> list[study.Cell]:
-        """With --all-volumes also the supervised baseline of all labels (1.E)."""
+        """With --all-volumes also the supervised baseline of all labels (II.E)."""
         cells = super().cells()
         if self.args.all_volumes:
             for seed in self.args.seeds:
@@ -220,7 +223,7 @@ class MaskedAgainstContrastive(Experiment):
         return pretrain(decoder, data, p.pretext, folder=folder, seed=0, title="pretext contrastive, local")
 
     def module(self, cell: study.Cell, weights: Path | None) -> Segmentation:
-        """A U-Net with the multi-label Dice loss, the rate halved on a plateau (1.E)."""
+        """A U-Net with the multi-label Dice loss, the rate halved on a plateau (II.E)."""
         p = self.preset
         model = UNet(classes=len(self.materials[""].large.structures) + 1, width=p.width)
         if weights is not None:

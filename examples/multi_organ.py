@@ -56,20 +56,31 @@ class Constants:
     """The paper's numbers, each with its place; [ours] where the paper leaves it open."""
 
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)  # 3.1: 546, 78 and 156 of 780
-    dim: int = 128  # [ours] output of the "2-layer MLP head with ReLU" (3.2)
+    dim: int = 128  # 3.2: "a 128-dimensional embedding"
+    layers: Mapping[str, int] = dataclasses.field(
+        default_factory=lambda: {"moco": 2, "simclr": 2, "simsiam": 3}
+    )  # 3.2: of the heads
     hidden: int = 2048  # [ours] of the projections: MoCo v2's for a ResNet-50
-    simsiam_dim: int = 2048  # [ours] SimSiam's own; 3 layers are the paper's (3.2)
+    simsiam_dim: int = 2048  # [ours] SimSiam's own
     predictor_hidden: int = 512  # [ours] SimSiam's own
     temperature: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: {"moco": 0.07, "simclr": 0.5}
     )  # [ours] the methods' own
     adam: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: {"simclr": 3e-4}
-    )  # [ours] the others use SGD
+    )  # [ours] rate of those that use Adam: SimCLR's usual code for small batches
+    rate: Mapping[str, float] = dataclasses.field(
+        default_factory=lambda: {"moco": 0.03, "simsiam": 0.05}
+    )  # [ours] rate of the others, which use SGD, for 256 images a batch: the methods' own
+    weight_decay: float = 1e-4  # [ours] of the pretexts: the methods' own
     momentum: float = 0.999  # [ours] MoCo's own; Eq. 2
     queue: int = 65536  # [ours] MoCo's own, or as many as there are images, if fewer
-    crop_scale: tuple[float, float] = (0.2, 1.0)  # 3.2: MoCo v2's augmentations
-    sigma: tuple[float, float] = (0.1, 2.0)  # MoCo v2's blur, in pixels
+    # 2.1: views "are the same as those in MoCo V2", whose numbers these are.
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    flip: float = 0.5
+    jitter: float = 0.4  # of brightness and of contrast
+    blur: float = 0.5  # probability
+    sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, in pixels
     pool_at: str = "decoder"  # [ours] where a U-Net is pooled for the head
 
 
@@ -80,7 +91,7 @@ TUNING = Tuning(lr=1e-4, weight_decay=1e-6)  # 3.3; Adam is [ours]
 class Preset:
     """How large a run is."""
 
-    size: int  # images of both stages, pixels a side
+    size: int  # 3.2: images of both stages, pixels a side
     network: str
     width: int
     phantoms: int
@@ -124,9 +135,12 @@ LARGER = {"moco": 64, "simclr": 256, "simsiam": 512}  # 3.2: batches at 50 and 6
 
 
 def make_views(preset: Preset) -> MultiView:
-    """MoCo v2's pair for all three methods (3.2); hue, saturation and graying do nothing to gray images."""
+    """MoCo v2's pair for all three methods (2.1); hue, saturation and graying do nothing to gray images."""
     c = preset.constants
-    return views.moco_v2(preset.size, scale=c.crop_scale, sigma=c.sigma)
+    return views.moco_v2(
+        preset.size, scale=c.crop_scale, hflip=c.flip, brightness=c.jitter, contrast=c.jitter, blur=c.blur,
+        sigma=c.sigma,
+    )  # fmt: skip
 
 
 def make_backbone(preset: Preset) -> PooledEncoder | PooledUNet:
@@ -140,22 +154,20 @@ def make_method(name: str, preset: Preset, count: int) -> L.LightningModule:
     """SimCLR, MoCo v2 or SimSiam on the backbone, each with its own optimiser."""
     c, backbone, pair = preset.constants, make_backbone(preset), make_views(preset)
     epochs, batch = preset.pretext.epochs, preset.batch[name]
-    # [ours] The rates of SGD are the methods' own; SimCLR's Adam is that of its usual code for small batches.
-    if name in c.adam:
-        optimiser = Optimiser("adam", lr=c.adam[name], weight_decay=1e-4, schedule="cosine", epochs=epochs)
-    else:
-        lr = (0.05 if name == "simsiam" else 0.03) * batch / 256
-        optimiser = Optimiser("sgd", lr=lr, weight_decay=1e-4, schedule="cosine", epochs=epochs)
+    kind, lr = ("adam", c.adam[name]) if name in c.adam else ("sgd", c.rate[name] * batch / 256)
+    optimiser = Optimiser(kind, lr=lr, weight_decay=c.weight_decay, schedule="cosine", epochs=epochs)
     if name == "simsiam":
         head = nn.Sequential(
-            ProjectionHead(backbone.features, c.simsiam_dim, c.simsiam_dim, layers=3, batch_norm=True),
+            ProjectionHead(
+                backbone.features, c.simsiam_dim, c.simsiam_dim, layers=c.layers[name], batch_norm=True
+            ),
             nn.BatchNorm1d(c.simsiam_dim, affine=False),
         )
         return SimSiam(
             backbone, views=pair, head=head, predictor=PredictionHead(c.simsiam_dim, c.predictor_hidden),
             optimiser=optimiser,
         )  # fmt: skip
-    head = ProjectionHead(backbone.features, c.hidden, c.dim)
+    head = ProjectionHead(backbone.features, c.hidden, c.dim, layers=c.layers[name])
     if name == "simclr":
         return SimCLR(
             backbone, views=pair, head=head, temperature=c.temperature["simclr"], optimiser=optimiser
@@ -331,7 +343,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                         "that copy a validation or test image, instead of refusing the folder")  # fmt: skip
     parser.add_argument("--network", choices=NETWORKS, help="a ResNet that gets a fresh U-Net decoder, or a whole "
                         "U-Net (default: the preset's)")  # fmt: skip
-    parser.add_argument("--size", type=cli.count, choices=(32, 50, 64), help="pixels a side, of both stages (3.1; "
+    parser.add_argument("--size", type=cli.count, choices=(32, 50, 64), help="pixels a side, of both stages (3.2; "
                         "default: the preset's)")  # fmt: skip
     cli.add_study(parser, PRESETS, methods=METHODS, usual=["supervised", *(f"{s}/multi-organ" for s in SSL)],
                   out="runs/multi_organ", words=f"METHOD/IMAGES with METHOD in {{{', '.join(SSL)}}} and IMAGES in "

@@ -61,7 +61,12 @@ class Constants:
     momentum: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: {"moco": 0.999, "byol": 0.99}
     )  # 5.2
+    weight_decay: float = 1e-6  # 5.2: of the pretexts
+    # 5.1 names what the views do, and no numbers.
     crop_scale: tuple[float, float] = (0.08, 1.0)  # [ours] SimCLR's
+    flip: float = 0.5  # [ours] SimCLR's
+    jitter: float = 0.4  # [ours] SimCLR's at half strength, of brightness and of contrast
+    blur: float = 0.5  # [ours] SimCLR's probability
     sigma: tuple[float, float] = (0.1, 2.0)  # [ours] SimCLR's, in pixels
     predictor_hidden: int = 512  # [ours]
 
@@ -111,7 +116,10 @@ PRESETS = {
 def make_views(preset: Preset) -> MultiView:
     """Crop of the 110 x 110 image, flip, jitter, blur (5.1); hue and saturation do nothing to gray images."""
     c = preset.constants
-    return views.simclr(preset.size, scale=c.crop_scale, sigma=c.sigma)
+    return views.simclr(
+        preset.size, scale=c.crop_scale, hflip=c.flip, brightness=c.jitter, contrast=c.jitter, blur=c.blur,
+        sigma=c.sigma,
+    )  # fmt: skip
 
 
 def make_method(name: str, preset: Preset, count: int) -> L.LightningModule:
@@ -119,9 +127,7 @@ def make_method(name: str, preset: Preset, count: int) -> L.LightningModule:
     c, pair = preset.constants, make_views(preset)
     backbone = PooledEncoder(ResNetEncoder(preset.encoder, width=preset.width))
     head = ProjectionHead(backbone.features, c.hidden, c.dim, batch_norm=True)
-    adam = Optimiser(
-        "adam", lr=preset.lr, weight_decay=1e-6, epochs=preset.pretext.epochs
-    )  # 5.2: no schedule
+    adam = Optimiser("adam", lr=preset.lr, weight_decay=c.weight_decay)  # 5.2: no schedule
     if name == "simclr":
         return SimCLR(backbone, views=pair, head=head, temperature=c.temperature, optimiser=adam)
     if name == "moco":

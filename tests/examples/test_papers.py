@@ -310,6 +310,8 @@ def test_the_papers_results_are_whole() -> None:
 
 def test_the_paper_presets_have_the_papers_numbers() -> None:
     organs = multi_organ.PRESETS["paper"]
+    assert organs.constants.dim == 128
+    assert organs.constants.layers == {"moco": 2, "simclr": 2, "simsiam": 3}
     assert organs.batch == {"simclr": 512, "moco": 256, "simsiam": 512}
     assert (organs.tuning.lr, organs.tuning.weight_decay, organs.labels) == (
         1e-4,
@@ -320,7 +322,39 @@ def test_the_paper_presets_have_the_papers_numbers() -> None:
     assert (breast.size, breast.crop, breast.encoder, breast.lr) == (64, 110, "resnet18", 0.014)
     assert (breast.pretext.epochs, breast.pretext.batch_size) == (100, 64)
     c = breast.constants
+    assert c.weight_decay == breast.tuning.weight_decay == 1e-6
     assert (c.temperature, c.queue, c.momentum) == (0.07, 16384, {"moco": 0.999, "byol": 0.99})
     mr = mr_masked_vs_contrastive.PRESETS["paper"]
     assert (mr.lr, mr.pretext.epochs, mr.finetune.epochs, mr.labels) == (1e-3, 1000, 500, (1, 2, 4, 8))
     assert (mr.constants.ratio, mr.constants.sigma, mr.constants.temperature) == (0.1, 0.01, 0.1)
+
+
+def test_the_constants_are_what_is_built() -> None:
+    def built(program: ModuleType, **constants: object) -> object:
+        preset = program.PRESETS["smoke"]
+        return dataclasses.replace(preset, constants=dataclasses.replace(preset.constants, **constants))
+
+    strengths = {"jitter": 0.15, "crop_scale": (0.3, 0.6)}
+    seen = {"flip": 0.25, "blur": 0.75, "sigma": (0.5, 0.7), **strengths}
+    for program in (multi_organ, multimodal_breast):
+        shown = str(program.make_views(built(program, **seen)))
+        for words in ("Flip(p=0.25", "brightness=0.15, contrast=0.15", "(0.5, 0.7), p=0.75", "(0.3, 0.6)"):
+            assert words in shown
+    whole, alike = map(str, mr_masked_vs_contrastive.make_views(built(mr_masked_vs_contrastive, **strengths)))
+    assert "brightness=0.15, contrast=0.15" in whole
+    assert "brightness=0.15, contrast=0.15" in alike
+    assert "(0.3, 0.6)" in whole
+    altered = mr_masked_vs_contrastive.make_augmentation(built(mr_masked_vs_contrastive, likely=0.125))
+    assert str(altered).count("=0.125") == 3
+
+    organs = built(multi_organ, adam={}, rate=dict.fromkeys(multi_organ.SSL, 25.6), weight_decay=0.5)
+    for name in multi_organ.SSL:
+        optimiser = multi_organ.make_method(name, organs, 20).optimiser
+        assert (optimiser.name, optimiser.lr, optimiser.weight_decay) == ("sgd", pytest.approx(0.8), 0.5)
+    for name in multimodal_breast.METHODS[1:]:
+        optimiser = multimodal_breast.make_method(
+            name, built(multimodal_breast, weight_decay=0.5), 20
+        ).optimiser
+        assert (optimiser.name, optimiser.weight_decay) == ("adam", 0.5)
+    deep = multi_organ.make_method("simsiam", built(multi_organ, layers={"simsiam": 4}), 20)
+    assert sum(isinstance(m, torch.nn.Linear) for m in deep.head.modules()) == 4

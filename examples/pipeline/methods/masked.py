@@ -15,7 +15,7 @@ from sslmed.losses import masked_l1
 
 
 class MaskedRegression(L.LightningModule):
-    """Umapathy et al., section 1.B: L = || M psi(x~) - M x ||_1, as the mean over the hidden pixels.
+    """Umapathy et al., section II.B: L = || M psi(x~) - M x ||_1, as the mean over the hidden pixels.
 
     Args:
         network: (B, 1, H, W) -> (B, 1, H, W), what the pretext leaves.

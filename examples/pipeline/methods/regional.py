@@ -18,7 +18,7 @@ from sslmed.models import UNet
 
 
 class Regional(L.LightningModule):
-    """Umapathy et al., section 1.C, local stage, after Chaitanya et al., NeurIPS 2020, section 3.2.
+    """Umapathy et al., section II.C, local stage, after Chaitanya et al., NeurIPS 2020, section 3.2.
 
     The contracting path is frozen with its batch statistics; the first `blocks` blocks of the expanding path learn.
     `feature_sd` is the spread over all places of all maps; near 0 they are all alike.
