@@ -57,7 +57,9 @@ class Segmentation(L.LightningModule):
         """Lightning's hook."""
         images, masks = batch
         if self.augment is not None:
-            images, masks = self.augment(images, masks.float())
+            # In half precision, places would be off by parts of a pixel, and images off their masks.
+            with torch.autocast(images.device.type, enabled=False):
+                images, masks = self.augment(images, masks.float())
         loss = self.loss(self(images), masks[:, 0].long())
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True, batch_size=1)  # type: ignore[union-attr]

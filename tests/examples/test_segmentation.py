@@ -11,10 +11,11 @@ pytest.importorskip("lightning")
 import numpy as np
 import torch
 
+import mr_masked_vs_contrastive
 from pipeline.inputs import ImageSet
 from pipeline.runs import read_csv
-from pipeline.segmentation import classes_of, dice_bce, evaluate, score, soft_dice
-from pipeline.tuning import poly_lr
+from pipeline.segmentation import Segmentation, classes_of, dice_bce, evaluate, score, soft_dice
+from pipeline.tuning import Tuning, poly_lr
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,30 @@ def test_soft_dice_is_that_of_the_batch_by_class() -> None:
     sure = 50 * torch.nn.functional.one_hot(target, 4).movedim(-1, 1).double()
     assert float(soft_dice(sure, target)) == pytest.approx(0, abs=1e-6)
     assert torch.equal(classes_of(sure), target)
+
+
+def test_deformations_are_as_exact_in_mixed_precision() -> None:
+    preset = mr_masked_vs_contrastive.PRESETS["smoke"]
+    seen: list[torch.Tensor] = []
+
+    class Seen(torch.nn.Conv2d):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return super().forward(images)
+
+    module = Segmentation(
+        Seen(1, 3, 1), loss=soft_dice, tuning=Tuning(lr=1.0), epochs=1,
+        augment=mr_masked_vs_contrastive.make_augmentation(preset),
+    )  # fmt: skip
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    module.optimizers = lambda: torch.optim.SGD(module.parameters())  # type: ignore[method-assign]
+    images = torch.rand(8, 1, preset.size, preset.size, generator=torch.Generator().manual_seed(0))
+    for mixed in (False, True):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            module.training_step([images, torch.zeros(images.shape, dtype=torch.uint8)], 0)
+    assert not torch.equal(seen[0], images)
+    assert torch.equal(seen[0], seen[1])
 
 
 def test_dice_with_cross_entropy_is_that_of_each_image() -> None:
