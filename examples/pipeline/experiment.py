@@ -104,7 +104,7 @@ class Experiment(Plan):
                 finetune=self.finetune,
             )  # fmt: skip
         with hold(path, wait=True):  # of several shares, the last to come here tabulates all
-            study.write_failures(path, failures, cells)
+            failures = study.write_failures(path, failures, cells)
             if self.paper.shows_features and rank() == 0:
                 write_features(self, cells)
             self._tabulate()

@@ -180,13 +180,18 @@ def results(folder: Path) -> list[dict[str, Any]]:
 def write_failures(
     folder: Path, failures: list[dict[str, str]], cells: Sequence[Cell]
 ) -> list[dict[str, str]]:
-    """Bring failures.json up to date: what other commands wrote of other cells stays until these succeed."""
+    """Bring failures.json up to date: what other commands wrote of other cells stays until these succeed.
+
+    Returns:
+        The failures of this command, but for cells that another run has done meanwhile.
+    """
+
+    def lacking(failure: dict[str, str]) -> bool:
+        return not (folder / "cells" / failure["cell"] / "result.json").exists()
+
     file = folder / "failures.json"
     own = {cell.name for cell in cells}
     before = json.loads(file.read_text()) if file.exists() else []
-    kept = [
-        f for f in before
-        if f["cell"] not in own and not (folder / "cells" / f["cell"] / "result.json").exists()
-    ]  # fmt: skip
-    write_json(file, kept + failures)
-    return kept + failures
+    failures = list(filter(lacking, failures))
+    write_json(file, [f for f in before if f["cell"] not in own and lacking(f)] + failures)
+    return failures

@@ -126,6 +126,14 @@ def test_failures_of_other_shares_stay_until_they_succeed(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "failures.json").read_text()) == []
 
 
+def test_a_cell_that_another_run_has_done_by_the_end_is_no_failure(tmp_path: Path) -> None:
+    a, b = CELLS[:2]
+    failures = [{"cell": cell.name, "error": "Busy: in use by another process"} for cell in (a, b)]
+    write_json(tmp_path / "cells" / a.name / "result.json", {})
+    assert write_failures(tmp_path, failures, [a, b]) == failures[1:]
+    assert json.loads((tmp_path / "failures.json").read_text()) == failures[1:]
+
+
 CONFIG = {"paper": "x", "preset": {"size": 32}, "methods": ["supervised"], "labels": [1.0], "seeds": [0]}
 
 
