@@ -44,6 +44,8 @@ def write_features(experiment: Experiment, cells: Sequence[Cell]) -> None:
         method = experiment.paper.display.get(cell.method, cell.method)
         title = "untrained network" if cell.method == SUPERVISED else method
         domain = experiment.paper.display.get(experiment.domain(cell), experiment.domain(cell))
+        for part in file.parent.glob(f".{file.name}.*.part"):  # a kill's; no training comes here again
+            part.unlink(missing_ok=True)
         write_npz(
             file,
             xy=tsne(features(encoder, material.small.images[test])),

@@ -66,7 +66,7 @@ def merge(sources: Sequence[Path], into: Path, cells: Sequence[Cell]) -> list[st
             if not (target / file.name).exists():
                 partial = target.with_name(f".{target.name}.part")
                 shutil.rmtree(partial, ignore_errors=True)
-                shutil.copytree(file.parent, partial, ignore=shutil.ignore_patterns(".lock"))
+                shutil.copytree(file.parent, partial, ignore=shutil.ignore_patterns(".lock", ".*.part"))
                 shutil.rmtree(target, ignore_errors=True)
                 partial.rename(target)
     return [cell.name for cell in cells if not (into / "cells" / cell.name / "result.json").exists()]
