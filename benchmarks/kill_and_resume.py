@@ -2,12 +2,13 @@
 
     python benchmarks/kill_and_resume.py [--script examples/ultrasound_relation.py ...] [--kills 10] [--seed 0]
 
-Each script runs with `--preset smoke` once unbroken; then again, killed with SIGKILL at random moments and resumed by
-the same command until it ends; where that was not kills enough, once more in another folder. Moments are counted from
-the script's first line, which comes after its imports, and drawn up to the time that the unbroken run took for its last
-cell; a start that finds all cells done is left to end. After each kill every file under its final name must parse. At
-the end the cells' metrics.csv and result.json (but seconds), curves.csv, the weights and the tables must equal those of
-the unbroken run, text to the letter and tensors to the bit, and nothing half written may be left. Results go to
+Each script, by default the four that carry a paper, runs with `--preset smoke` once unbroken; then again, killed with
+SIGKILL at random moments and resumed by the same command until it ends; where that was not kills enough, once more in
+another folder. Moments are counted from the script's first line, which comes after its imports, and drawn up to the
+time that the unbroken run took for its last cell, or the last picture of features; a start that finds all of them is
+left to end. After each kill every file under its final name must parse. At the end the cells' metrics.csv and
+result.json (but seconds), curves.csv, the weights, the arrays and the tables must equal those of the unbroken run, text
+to the letter, tensors and arrays to the bit, and nothing half written may be left. Results go to
 benchmarks/results/kill_and_resume.json.
 """
 
@@ -36,6 +37,14 @@ from measure import report, write
 ROOT = Path(__file__).parents[1]
 TEXT = ("**/curves.csv", "**/metrics.csv", "table.csv", "tests.csv", "splits.json")
 TENSORS = ("pretext/**/*.pt", "cells/*/model.pt")
+FEATURES = "pretext/*/features.npz"
+COMPARED = {
+    "text": TEXT,
+    "tensors": TENSORS,
+    "arrays": ("cells/*/cases.npz", "galleries.npz", FEATURES),
+    "results": ("cells/*/result.json",),
+}
+PROGRAMS = ("ultrasound_relation", "multi_organ", "multimodal_breast", "mr_masked_vs_contrastive")
 LONGEST = 600  # seconds that one start may take
 
 
@@ -95,10 +104,15 @@ def start(command: list[str], log: Path) -> tuple[subprocess.Popen[bytes], float
     return process, time.monotonic()
 
 
+def ends(folder: Path) -> list[Path]:
+    """What a run makes last: results of cells, and pictures of features."""
+    return [*folder.glob("cells/*/result.json"), *folder.glob(FEATURES)]
+
+
 def differences(one: Path, two: Path) -> tuple[dict[str, int], list[str]]:
     """How many files of each kind were compared, and which differ."""
-    counts, wrong = {"text": 0, "tensors": 0, "results": 0}, []
-    for kind, patterns in (("text", TEXT), ("tensors", TENSORS), ("results", ("cells/*/result.json",))):
+    counts, wrong = dict.fromkeys(COMPARED, 0), []
+    for kind, patterns in COMPARED.items():
         names = [
             sorted(str(file.relative_to(folder)) for pattern in patterns for file in folder.glob(pattern))
             for folder in (one, two)
@@ -130,9 +144,9 @@ def trial(script: Path, kills: int, seed: int, place: Path) -> dict[str, Any]:
     if process.wait(LONGEST):
         raise SystemExit(log.read_text())
     length = time.monotonic() - began
-    results = [file.stat().st_mtime for file in (place / "whole").glob("cells/*/result.json")]
-    trained = max(results) - wall
-    print(f"unbroken: {trained:.1f} s from its first line to its last cell, {length:.1f} s to its end")
+    made = [file.stat().st_mtime for file in ends(place / "whole")]
+    trained = max(made) - wall
+    print(f"unbroken: {trained:.1f} s from its first line to its last result, {length:.1f} s to its end")
 
     random.seed(seed)
     rows: list[dict[str, Any]] = []
@@ -141,7 +155,7 @@ def trial(script: Path, kills: int, seed: int, place: Path) -> dict[str, Any]:
     run = 0
     while True:
         folder = place / f"broken{run}"
-        left = len(results) - len(list(folder.glob("cells/*/result.json")))
+        left = len(made) - len(ends(folder))
         moment = random.uniform(0, trained) if left and len(rows) < kills else LONGEST
         process, began = start([*command, str(folder)], log)
         try:
@@ -182,7 +196,7 @@ def trial(script: Path, kills: int, seed: int, place: Path) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
-        "--script", type=Path, nargs="+", default=[ROOT / "examples" / "ultrasound_relation.py"]
+        "--script", type=Path, nargs="+", default=[ROOT / "examples" / f"{name}.py" for name in PROGRAMS]
     )
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
