@@ -19,6 +19,7 @@ from pipeline.segmentation import Segmentation, soft_dice
 from pipeline.training import Fit, fit
 from pipeline.tuning import Tuning
 from sslmed.distributed import rank, world_size
+from sslmed.memory import MomentumQueue
 
 
 def cases(count: int, seed: int = 1) -> TensorDataset:
@@ -76,17 +77,22 @@ class Regression(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
 
 
+def torchrun(nodes: int) -> None:
+    """Its environment."""
+    local = world_size() // nodes
+    numbers = {
+        "WORLD_SIZE": world_size(), "LOCAL_WORLD_SIZE": local, "RANK": rank(), "LOCAL_RANK": rank() % local,
+        "GROUP_RANK": rank() // local, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1,
+    }  # fmt: skip
+    os.environ |= {name: str(value) for name, value in numbers.items()}
+
+
 def trained(
     folder: Path, settings: Fit, count: int, options: dict[str, Any], nodes: int = 1
 ) -> tuple[str, float, list[float], list[int], str]:
     """What became of a fit: the file, the last val_loss, draws, sizes of the slices, and the error if any."""
-    if world_size() > 1:  # torchrun's environment
-        local = world_size() // nodes
-        numbers = {
-            "WORLD_SIZE": world_size(), "LOCAL_WORLD_SIZE": local, "RANK": rank(), "LOCAL_RANK": rank() % local,
-            "GROUP_RANK": rank() // local, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1,
-        }  # fmt: skip
-        os.environ |= {name: str(value) for name, value in numbers.items()}
+    if world_size() > 1:
+        torchrun(nodes)
     module, file, error = Regression(**options), "", ""
     try:
         file = fit(
@@ -96,6 +102,31 @@ def trained(
         error = f"{type(caught).__name__}: {caught}"
     losses = module.trainer.callback_metrics if module._trainer is not None else {}
     return file, float(losses.get("val_loss", 0.0)), module.drawn, module.sizes, error
+
+
+class Marked(Regression):
+    """Its buffers differ between processes before the first step; `met` is what that step meets."""
+
+    def __init__(self) -> None:
+        super().__init__("batch")
+        self.queue = MomentumQueue(4, 2, with_ids=True)
+        self.met: dict[str, float] = {}
+
+    def on_train_start(self) -> None:
+        for buffer in self.buffers():
+            buffer.fill_(rank())
+
+    def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
+        self.met = {name: float(buffer.flatten()[0]) for name, buffer in self.named_buffers()}
+        return super().training_step(batch, index)
+
+
+def met(folder: Path) -> dict[str, float]:
+    """The first values of the buffers in the only step of a fit."""
+    torchrun(1)
+    module = Marked()
+    fit(module, cases(8), Fit(epochs=1, batch_size=8), folder=folder, seed=3, title="toy", val=cases(7))
+    return module.met
 
 
 def held(folder: Path) -> str:

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.checkpoints import PortableCheckpoint, WholeFiles
@@ -27,6 +28,7 @@ from pipeline.guards import Board, Finite, OneState, PlateauFirst, WholeSums
 from pipeline.processes import agree, barrier, rank, world_size
 from pipeline.runs import write_csv
 from pipeline.seeding import EvenBatches, OrderByEpoch, SeedSteps
+from sslmed.memory import MomentumQueue
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
@@ -134,10 +136,21 @@ def _machines() -> dict[str, Any]:
 
 
 class Processes(DDPStrategy):
-    """Lightning's DDP, where the mean over processes of whole numbers is not rounded down.
+    """Lightning's DDP, where the mean over processes of whole numbers is not rounded down, and queues are not sent.
 
     Logged values are weighed by numbers of cases; their mean over processes, 10.5 for 21 cases in two, would become 10.
+    A queue takes gathered keys, so that all processes hold the same; as a buffer it would be sent before each step.
     """
+
+    def configure_ddp(self) -> None:
+        """Lightning's hook."""
+        queues = [
+            f"{name}.{buffer}"
+            for name, module in self.model.named_modules() if isinstance(module, MomentumQueue)
+            for buffer, _ in module.named_buffers()
+        ]  # fmt: skip
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, queues)
+        super().configure_ddp()
 
     def reduce(self, tensor: Tensor, group: Any = None, reduce_op: Any = "mean") -> Tensor:
         """Lightning's hook."""

@@ -13,7 +13,7 @@ pytest.importorskip("lightning")
 
 import torch
 
-from fits import held, spoken, trained, validated
+from fits import held, met, spoken, trained, validated
 from pipeline import training
 from pipeline.locks import hold
 from pipeline.runs import read_csv, read_json
@@ -125,6 +125,16 @@ def test_the_dice_of_validation_counts_each_case_once(ranks: Ranks) -> None:
     logits = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     target = torch.zeros(3, 8, 8, dtype=torch.int64)  # two structures are absent, whose Dice is all smoothing
     assert ranks.run(2, validated, logits, target) == [pytest.approx(validated(logits, target), abs=1e-6)] * 2
+
+
+@pytest.mark.ddp
+def test_batch_statistics_are_sent_each_step_and_queues_are_not(tmp_path: Path, ranks: Ranks) -> None:
+    first, second = ranks.run(2, met, tmp_path)
+    assert set(first.values()) == {0.0}
+    assert {name for name, value in second.items() if value == 1} == {
+        "queue.keys", "queue.key_ids", "queue.count"
+    }  # fmt: skip
+    assert second.keys() == first.keys() > {"net.1.running_mean", "net.1.running_var"}
 
 
 @pytest.mark.ddp
