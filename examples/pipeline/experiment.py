@@ -49,6 +49,8 @@ class Experiment(Plan):
         self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         for name in GROWING:
             unique(f"--{name}", getattr(args, name))
+        if args.merge and args.shard != (0, 1):
+            raise ValueError("--merge puts all shares together, and --shard does one; give one of them")
         unique("--labels", [study.amount(labels, self.paper.unit) for labels in args.labels])
         self.check()
         self.folder = RunFolder(args.out)
