@@ -59,7 +59,8 @@ def number(
         raise TypeError(f"{name} must be a number, got {value!r}")
     too_low = value <= low if low_open else value < low
     too_high = value >= high if high_open else value > high
-    if not math.isfinite(value) or too_low or too_high:
+    # Compared, not asked with math.isfinite, which torch.compile cannot trace where floats are dynamic.
+    if not -math.inf < value < math.inf or too_low or too_high:
         interval = f"{'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
         raise ValueError(f"{name} must be a finite number in {interval}, got {value!r}")
     return float(value)

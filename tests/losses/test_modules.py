@@ -77,6 +77,25 @@ def test_one_module_takes_any_batch_size(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_a_module_compiles_with_all_that_may_vary_left_open(name: str) -> None:
+    module, function, inputs = CASES[name]
+    if name == "LocalContrastive":  # a graph holds no generator: all other regions are drawn instead
+        module = function = LocalContrastive(region=2, negatives=8)
+    compiled = torch.compile(module, fullgraph=True, dynamic=True, backend="eager")
+    extra = {"population": 50} if isinstance(module, NCE) else {}
+    for n in (8, 5):
+        torch.testing.assert_close(compiled(*inputs(n), **extra), function(*inputs(n)))
+
+
+@pytest.mark.parametrize("function", [nt_xent, info_nce])
+def test_a_temperature_that_follows_a_schedule_compiles(function: Callable[..., Tensor]) -> None:
+    compiled = torch.compile(function, fullgraph=True, backend="eager")
+    for temperature in (0.5, 0.3, 0.1):
+        expected = function(*pair(6), temperature=temperature)
+        torch.testing.assert_close(compiled(*pair(6), temperature=temperature), expected)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_a_module_holds_settings_only(name: str) -> None:
     module, _, inputs = CASES[name]
     expected = called(module, inputs(4))
