@@ -172,6 +172,26 @@ def test_a_bank_in_another_dtype(dtype: torch.dtype, device: torch.device) -> No
     assert bank.negatives(torch.tensor([1]), 3).dtype == dtype
 
 
+@pytest.mark.parametrize("k", [None, 3])
+def test_an_empty_batch(bank: MemoryBank, k: int | None) -> None:
+    none = torch.empty(0, dtype=torch.int64)
+    before = bank.vectors.clone()
+    bank.update(none, v(0))
+    assert torch.equal(bank.vectors, before)
+    assert bank[none].shape == (0, 5)
+    assert bank.negatives(none, k).shape == (0, 11 if k is None else k, 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.uint32, torch.uint64])
+def test_an_index_of_any_integers(bank: MemoryBank, dtype: torch.dtype) -> None:
+    index = torch.tensor([3, 7]).to(dtype)
+    bank.update(index, v(2))
+    assert torch.equal(bank[index], bank.vectors[[3, 7]])
+    assert torch.equal(bank.negatives(index), bank.negatives(index.long()))
+    with pytest.raises(IndexError, match=r"index must be in 0\.\.11, got values from 3 to 12"):
+        bank[torch.tensor([3, 12]).to(dtype)]
+
+
 @pytest.mark.parametrize("index", [[12], [-1], [0, 99]])
 def test_an_index_outside_the_bank(bank: MemoryBank, index: list[int]) -> None:
     bad = torch.tensor(index)
@@ -197,6 +217,11 @@ def test_bad_input(bank: MemoryBank) -> None:
     for bad in (index.float(), index > 1):
         with pytest.raises(TypeError, match="index must be a tensor of integers"):
             bank[bad]
+    for write in (bank.update, bank.fill):
+        with pytest.raises(TypeError, match=r"index must be a torch\.Tensor of shape"):
+            write(3, v(1))
+        with pytest.raises(ValueError, match=r"index must have shape \(N,\), got \(\)"):
+            write(index[0], v(1))
     with pytest.raises(ValueError, match=r"v must have shape \(N, D\) = \(2, 5\), got \(3, 5\)"):
         bank.update(index, v(3))
     with pytest.raises(ValueError, match=r"v must have shape \(N, D\) = \(2, 5\), got \(2, 4\)"):

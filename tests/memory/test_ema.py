@@ -45,6 +45,16 @@ def test_the_ends_are_exact() -> None:
         assert torch.equal(value, online.state_dict()[name])
 
 
+def test_at_the_ends_the_side_without_weight_does_not_count() -> None:
+    frozen, online = network(0), network(1)
+    before = copy.deepcopy(frozen.state_dict())
+    torch.nn.init.constant_(online[0].weight, torch.nan)
+    update_ema(frozen, online, decay=1.0, buffers="keep")
+    assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
+    update_ema(online, frozen, decay=0.0)
+    assert all(torch.equal(value, before[name]) for name, value in online.state_dict().items())
+
+
 def test_many_steps_towards_a_constant() -> None:
     target, online = network(0), network(1)
     start = [t.detach().clone() for t in target.parameters()]
@@ -318,6 +328,20 @@ def test_networks_that_do_not_match() -> None:
         update_ema(target, target, decay=1.1)
     with pytest.raises(ValueError, match="buffers must be one of 'copy', 'ema', 'keep', got 'average'"):
         update_ema(target, target, decay=0.5, buffers="average")
+
+
+@pytest.mark.parametrize("alias", [lambda net: net, copy.copy])
+def test_a_target_that_is_the_online_network(alias: Callable[[nn.Module], nn.Module]) -> None:
+    online = network(0)
+    with pytest.raises(ValueError, match="target must have parameters of its own, got online's"):
+        update_ema(alias(online), online, decay=0.5)
+
+
+def test_what_is_no_network() -> None:
+    with pytest.raises(TypeError, match=r"online must be a torch\.nn\.Module, got OrderedDict"):
+        update_ema(network(0), network(1).state_dict(), decay=0.5)
+    with pytest.raises(TypeError, match=r"target must be a torch\.nn\.Module, got NoneType"):
+        update_ema(None, network(1), decay=0.5)
 
 
 def test_the_schedule() -> None:

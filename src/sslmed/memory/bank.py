@@ -119,7 +119,7 @@ class MemoryBank(nn.Module):
             keys = torch.rand(len(index), others, generator=generator, device=device)
             slots = keys.topk(k, dim=1).indices.to(index.device)
         chosen = slots + (slots >= index[:, None])  # slot s stands for row s, or s + 1 from the own row on
-        return self.vectors.index_select(0, chosen.flatten()).view(*chosen.shape, -1)
+        return self.vectors.index_select(0, chosen.flatten()).view(*chosen.shape, self.vectors.shape[1])
 
     def extra_repr(self) -> str:
         """Show the settings."""
@@ -131,13 +131,15 @@ class MemoryBank(nn.Module):
         _checks.shaped("index", index, "(N,)", ndim=1)
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
             raise TypeError(f"index must be a tensor of integers, got {index.dtype}")
+        index = index.long()  # of unsigned integers torch knows no least value
         if index.device.type == "cpu" and len(index):
             low, high = int(index.min()), int(index.max())
             if low < 0 or high >= len(self):
                 raise IndexError(f"index must be in 0..{len(self) - 1}, got values from {low} to {high}")
-        return index.to(self.vectors.device, torch.int64, non_blocking=True)
+        return index.to(self.vectors.device, non_blocking=True)
 
     def _write(self, index: torch.Tensor, v: torch.Tensor, momentum: float) -> None:
+        index = self._checked(index)
         _checks.floating("v", v)
         _checks.shaped("v", v, "(N, D)", ndim=2)
         if v.shape != (len(index), self.vectors.shape[1]):
@@ -145,7 +147,6 @@ class MemoryBank(nn.Module):
                 f"v must have shape (N, D) = ({len(index)}, {self.vectors.shape[1]}), got {tuple(v.shape)}"
             )
         _checks.same_device(v=v, bank=self.vectors)
-        index = self._checked(index)
         if momentum == 1 or not len(index):
             return
         old = self.vectors.index_select(0, index)

@@ -37,8 +37,10 @@ def update_ema(target: nn.Module, online: nn.Module, *, decay: float, buffers: s
             and copies the others, "keep" leaves the target's.
 
     Raises:
+        TypeError: a network is no module.
         ValueError: networks whose names, shapes or kinds of dtype differ or that lie on two devices, parameters not of
-            floating point, a decay outside [0, 1], or an unknown `buffers`. Nothing has changed then.
+            floating point, a target without a parameter of its own, a decay outside [0, 1], or an unknown `buffers`.
+            Nothing has changed then.
 
     Example:
         >>> import torch
@@ -51,7 +53,12 @@ def update_ema(target: nn.Module, online: nn.Module, *, decay: float, buffers: s
     """
     decay = _checks.number("decay", decay, low=0, high=1)
     _checks.choice("buffers", buffers, _BUFFERS)
+    for name, network in (("target", target), ("online", online)):
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"{name} must be a torch.nn.Module, got {type(network).__name__}")
     averaged, copied = _aligned(target, online) or _matched(target, online)
+    if averaged[0] and all(old is new for old, new in zip(*averaged, strict=True)):
+        raise ValueError("target must have parameters of its own, got online's; start from copy.deepcopy(online)")
     if buffers == "keep":
         copied = ([], [])
     elif buffers == "ema":
@@ -60,7 +67,9 @@ def update_ema(target: nn.Module, online: nn.Module, *, decay: float, buffers: s
             olds, news = averaged if old.is_floating_point() else copied
             olds.append(old)
             news.append(new)
-    if averaged[0]:
+    if decay == 0:
+        copied = (copied[0] + averaged[0], copied[1] + averaged[1])
+    elif averaged[0] and decay < 1:  # at 1 and 0, lerp gives nan where the side without weight is not finite
         torch._foreach_lerp_(*averaged, 1 - decay)
     if copied[0]:
         torch._foreach_copy_(*copied)
