@@ -108,6 +108,17 @@ def test_ids_leave_out_negatives_as_in_the_loop(kind: str, block_size: int | Non
     assert not torch.isclose(loss, info_nce(q, p, n))
 
 
+@pytest.mark.parametrize("block_size", [None, 2])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.uint16, torch.uint64])
+def test_ids_of_any_integers(dtype: torch.dtype, block_size: int | None) -> None:
+    q, p, n = rows(5, 6), rows(5, 6, seed=1), negatives_of("shared")
+    ids, negative_ids = torch.tensor([0, 1, 0, 2, 3]), torch.arange(len(n)) % 4
+    expected = info_nce(q, p, n, ids=ids, negative_ids=negative_ids)
+    for pair in ((ids.to(dtype), negative_ids), (ids, negative_ids.to(dtype))):
+        loss = info_nce(q, p, n, ids=pair[0], negative_ids=pair[1], block_size=block_size)
+        torch.testing.assert_close(loss, expected)
+
+
 @pytest.mark.parametrize("temperature", [0.01, 0.07])
 @pytest.mark.parametrize("block_size", [None, 2])
 @pytest.mark.parametrize("kind", NEGATIVES)

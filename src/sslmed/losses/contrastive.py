@@ -122,6 +122,8 @@ def info_nce(
             "query must have at least 2 rows when negatives is None, got 1: there is no negative"
         )
     check_ids(query, negatives, ids, negative_ids)
+    # torch does not compare unsigned integers with others.
+    ids, negative_ids = (None if labels is None else labels.long() for labels in (ids, negative_ids))
     with torch.autocast(query.device.type, enabled=False):
         dtype = widest(query, positive, query if negatives is None else negatives)
         query, positive = unit_rows(query.to(dtype)), unit_rows(positive.to(dtype))
