@@ -220,6 +220,16 @@ def test_bad_labels(pred: torch.Tensor, target: torch.Tensor, error: type[Except
 
 
 @pytest.mark.parametrize("metric", [roc_auc, average_precision])
+def test_scores_of_one_class_against_a_bool_target(
+    metric: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> None:
+    scores, label = torch.tensor([0.1, 0.7, 0.35, 0.8, 0.6]), torch.tensor([0, 2, 1, 1, 0])
+    assert float(metric(scores, label == 1)) == float(metric(scores, (label == 1).long()))
+    with pytest.raises(TypeError, match="target must be a tensor of integers, got torch.bool"):
+        metric(torch.rand(5, 2), label == 1)
+
+
+@pytest.mark.parametrize("metric", [roc_auc, average_precision])
 def test_bad_scores(metric: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
     with pytest.raises(ValueError, match="scores must be numbers, got NaN"):
         metric(torch.tensor([0.5, float("nan")]), torch.tensor([0, 1]))

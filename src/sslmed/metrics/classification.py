@@ -172,13 +172,13 @@ def roc_auc(scores: Tensor, target: Tensor) -> Tensor:
 
     Args:
         scores: (N,) floating point, higher for class 1; or (N, C), a column for each class.
-        target: (N,) integers: 0 and 1, or 0..C - 1.
+        target: (N,) integers: 0 and 1, or 0..C - 1; for scores (N,) also bool.
 
     Returns:
         Scalar float64 in [0, 1], or (C,), each class against the rest.
 
     Raises:
-        TypeError: scores are not floating point or target is not of integers.
+        TypeError: scores are not floating point, or target is neither of integers nor, for scores (N,), bool.
         ValueError: shapes or devices that do not fit, NaN scores, or a class that has all cases or none.
 
     Example:
@@ -209,7 +209,7 @@ def average_precision(scores: Tensor, target: Tensor) -> Tensor:
 
     Args:
         scores: (N,) floating point, higher for class 1; or (N, C), a column for each class.
-        target: (N,) integers: 0 and 1, or 0..C - 1.
+        target: (N,) integers: 0 and 1, or 0..C - 1; for scores (N,) also bool.
 
     Returns:
         Scalar float64 in (0, 1], or (C,), each class against the rest.
@@ -246,6 +246,8 @@ def _one_vs_rest(scores: Tensor, target: Tensor) -> list[tuple[int, Tensor, Tens
             " for two classes drop the column, e.g. scores[:, 0]"
         )
     classes = 2 if scores.ndim == 1 else scores.shape[1]
+    if scores.ndim == 1 and isinstance(target, Tensor) and target.dtype == torch.bool:
+        target = target.long()  # one class against the rest, e.g. label == 1
     _class_labels("target", target, classes)
     if len(scores) != len(target):
         raise ValueError(
