@@ -25,6 +25,9 @@ class MomentumQueue(nn.Module):
         loss = info_nce(query, keys, queue.negatives(), ids=ids, negative_ids=queue.ids())
         queue.enqueue(keys, ids)
 
+    The queue starts empty, and `info_nce` refuses no negatives: in the first step contrast within the batch,
+    `info_nce(query, keys, ids=ids)`.
+
     Keys, ids and the running count are persistent buffers: a checkpoint restores the queue in the middle of a
     wrap. Keys are stored as given; `info_nce` normalises them.
 
