@@ -86,7 +86,7 @@ class Preset:
     """How large a run is."""
 
     size: int  # fine-tuning images, pixels a side
-    crop: int  # pretext images and crops, pixels a side, a multiple of the grid
+    crop: int  # pretext crops (t2), pixels a side, a multiple of the grid
     encoder: str
     width: int
     phantoms: int
@@ -96,6 +96,11 @@ class Preset:
     pretext_lr: dict[str, float]
     tuning: Tuning = TUNING
     constants: Constants = Constants()
+
+    @property
+    def whole(self) -> int:
+        """Side of the pretext's images, whole in t1: no smaller than what fine-tuning sees, nor than a crop."""
+        return max(self.size, self.crop)
 
 
 # The paper's bins on 224 pixels as fractions of Nyquist, for crops of other sizes.
@@ -161,6 +166,8 @@ def make_method(method: str, preset: Preset, data: Dataset[Any]) -> Relation:
 def gallery(images: Tensor, preset: Preset) -> dict[str, np.ndarray]:
     """The paper's Fig. 2 and 3 on images (N, 1, H, W): filtered, with the bins kept, and puzzled."""
     c = preset.constants
+    inset = (images.shape[-1] - preset.crop) // 2  # the middle, of a size that the grid divides
+    images = images[..., inset : inset + preset.crop, inset : inset + preset.crop]
     generator = torch.Generator().manual_seed(0)
     stop = FrequencyBandStop(radius=c.radius, unit=c.unit, generator=generator)
     params = stop.forward_parameters(images.shape)
@@ -251,7 +258,7 @@ class UltrasoundRelation(Experiment):
         }  # fmt: skip
         return [
             Wanted(
-                Source("--data", args.data, phantoms[0]), crop=preset.crop, size=preset.size,
+                Source("--data", args.data, phantoms[0]), crop=preset.whole, size=preset.size,
                 fractions=preset.constants.fractions, labels=args.labels, seeds=args.seeds, pools=pools,
                 mixes={"": (POOL,) if pools else (TRAIN,)}, leave_out_copies=args.leave_out_copies,
             )

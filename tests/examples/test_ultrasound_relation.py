@@ -298,4 +298,16 @@ def test_the_paper_preset_has_the_papers_numbers() -> None:
     assert (paper.finetune.patience, paper.finetune.patience_from) == (50, 100)
     assert (paper.tuning.lr, paper.tuning.end, paper.tuning.power) == (1e-3, 1e-6, 0.9)
     assert paper.pretext_lr == {"pirl": 1e-4, "pirl+percep": 1e-3, "rcl": 1e-2, "rcl+percep": 1e-3}
+    assert (paper.whole, paper.crop) == (224, 216)
     assert paper.crop % paper.constants.grid[0] == 0
+
+
+def test_the_paper_preset_shows_whole_images_and_crops_that_the_grid_divides() -> None:
+    paper = ultrasound_relation.PRESETS["paper"]
+    images = torch.rand(2, 1, paper.whole, paper.whole)
+    t1, t2 = ultrasound_relation.make_views("cp-jig+freq", paper)(images)
+    assert (t1.shape, t2.shape) == ((2, 1, 224, 224), (2, 1, 216, 216))
+    shown = ultrasound_relation.gallery(images, paper)
+    np.testing.assert_array_equal(shown["original"], images[:, 0, 4:220, 4:220].numpy())
+    assert shown["filtered"].shape == shown["jigsaw"].shape == shown["original"].shape
+    assert shown["kept"].shape == (2, 216, 109)
