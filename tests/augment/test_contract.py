@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
 
 import kornia.augmentation as K
@@ -287,6 +288,19 @@ def test_other_things_than_image_batches_raise(make: Make) -> None:
 
 
 @every
+@pytest.mark.parametrize("shape", [(2, 1, 36, 0), (2, 1, 0, 48), (0, 1, 0, 0), (2, 0, 36, 48)])
+def test_images_without_pixels_or_channels_raise(make: Make, shape: tuple[int, ...]) -> None:
+    augment = make(p=0.5)
+    params = augment.forward_parameters((shape[0], 1, 36, 48))
+    message = "must have channels and pixels, got shape " + re.escape(str(shape))
+    for call in (lambda: augment(torch.rand(shape)), lambda: augment(torch.rand(shape), params=params)):
+        with pytest.raises(ValueError, match="input " + message):
+            call()
+    with pytest.raises(ValueError, match="batch_shape " + message):
+        augment.forward_parameters(shape)
+
+
+@every
 @pytest.mark.parametrize("p", [1.0, 0.5])
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
 def test_masks_inside_augmentation_sequential(make: Make, p: float, dtype: torch.dtype) -> None:
@@ -414,6 +428,20 @@ def test_gradients_reach_the_image(make: Make) -> None:
     assert x.grad is not None
     assert x.grad.isfinite().all()
     assert x.grad.abs().sum() > 0
+
+
+@every
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_vmap_gives_the_same_as_a_loop(make: Make) -> None:
+    augment, x = make(), images(3)
+    params = augment.forward_parameters((1, 1, 36, 48))
+
+    def changed(image: torch.Tensor) -> torch.Tensor:
+        return augment(image[None], params=params)[0]
+
+    torch.testing.assert_close(
+        torch.func.vmap(changed)(x), torch.stack([changed(image) for image in x]), rtol=0, atol=1e-5
+    )
 
 
 @every

@@ -86,6 +86,13 @@ def test_batches_beyond_the_cache_are_moved_alike(
         torch.testing.assert_close(leaf.grad, 2 * x)
 
 
+def test_vmap_over_images_beyond_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patches, "_CACHE_BYTES", 0)
+    x, order = torch.rand(3, 2, 1, 6, 6), torch.tensor([[3, 1, 0, 2]]).expand(2, 4)
+    moved = torch.func.vmap(lambda image: permute_patches(image, order, (2, 2)))(x)
+    assert torch.equal(moved, torch.stack([permute_patches(image, order, (2, 2)) for image in x]))
+
+
 def test_looked_up_crosses_equal_computed_ones() -> None:
     crossing = torch.arange(15).flip(0)
     for mirror in (False, True):

@@ -282,3 +282,14 @@ def test_a_patch_larger_than_the_image_raises() -> None:
     with pytest.raises(ValueError, match="patch must fit in the image of 16 x 64, got 17"):
         RandomPatchMask(patch=17)(images(1, 1, (16, 64)))
     assert RandomPatchMask(patch=16)(images(1, 1, (16, 64))).shape == (1, 1, 16, 64)
+
+
+@pytest.mark.parametrize("make", [RandomPixelMask, RandomPatchMask])
+@pytest.mark.parametrize("p", [1.0, 0.5])
+def test_masks_of_another_size_are_not_replayed(
+    make: type[RandomPixelMask | RandomPatchMask], p: float
+) -> None:
+    augment = make(p=p)
+    params = {**augment.forward_parameters((2, 1, 32, 40)), "batch_prob": torch.ones(2)}
+    with pytest.raises(ValueError, match=r"mask.* must have shape \(2, 1, 16, 40\) .*, got \(2, 1, 32, 40\)"):
+        augment(images(2, 1, (16, 40)), params=params)

@@ -7,6 +7,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .._checks import integer, shaped
+from ._tracked import tracked
 
 Grid = tuple[int, int]
 _CACHE_BYTES = 10 << 20  # batches up to this size stay in the processor's cache as a whole
@@ -101,8 +102,7 @@ def gather_patches(x: Tensor, order: Tensor, grid: Grid, flip: Tensor | None = N
     rows, columns = grid
     tall, wide = height // rows, width // columns
     size = x.numel() * x.element_size()
-    tracked = torch.compiler.is_compiling() or (torch.is_grad_enabled() and x.requires_grad)
-    whole = tracked or x.device.type != "cpu" or size <= _CACHE_BYTES
+    whole = tracked(x) or x.device.type != "cpu" or size <= _CACHE_BYTES
     step = batch if whole else max(1, _BLOCK_BYTES * torch.get_num_threads() // (size // batch))
 
     source = order.reshape(batch, 1, rows, 1, columns).long()

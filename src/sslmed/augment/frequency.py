@@ -18,6 +18,7 @@ from torch import Tensor
 from .._checks import choice, floating, integer, number, same_device, same_shape, shaped
 from ._base import Intensity, Params
 from ._spectrum import bits, corner2, limits
+from ._tracked import tracked
 
 _DEFAULTS = {
     "bin": ((10, 100), (0, 10), 20),
@@ -119,8 +120,7 @@ def _filtered(x: Tensor, stays: Tensor) -> Tensor:
         return x.clone()
     # Contiguous: the FFT of torch 2.5 fails on expanded images.
     work = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
-    tracked = torch.compiler.is_compiling() or (torch.is_grad_enabled() and work.requires_grad)
-    if work.dtype == torch.float32 and work.device.type == "cpu" and not tracked:
+    if work.dtype == torch.float32 and work.device.type == "cpu" and not tracked(work):
         return _filtered_in_blocks(work, stays).to(x.dtype)
     spectrum = torch.fft.rfft2(work).masked_fill(stays == 0, 0)
     filtered: Tensor = torch.fft.irfft2(spectrum, s=work.shape[-2:])

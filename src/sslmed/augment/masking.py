@@ -45,13 +45,7 @@ def mask_pixels(x: Tensor, mask: Tensor, fill: Tensor | float) -> Tensor:
     """
     floating("x", x)
     shaped("x", x, "(B, C, H, W)", ndim=4)
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        raise TypeError(f"mask must be a bool tensor, got {getattr(mask, 'dtype', type(mask).__name__)}")
-    expected = (x.shape[0], 1, *x.shape[2:])
-    if tuple(mask.shape) != expected:
-        raise ValueError(
-            f"mask must have shape {expected} for x of {tuple(x.shape)}, got {tuple(mask.shape)}"
-        )
+    _masking("mask", mask, x)
     same_device(x=x, mask=mask)
     if not isinstance(fill, Tensor):
         limits = torch.finfo(x.dtype)
@@ -137,7 +131,7 @@ class RandomPixelMask(Intensity):
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Mask every row."""
-        mask = params["mask"].to(x.device)
+        mask = _masking("params['mask']", params["mask"], x).to(x.device)
         if self.sigma == 0:
             return mask_pixels(x, mask, 0.0)
         size, seed = (x.shape[1], x.shape[2], x.shape[3]), params["seed"][:, SEED_DRAWS:]
@@ -230,3 +224,15 @@ class RandomPatchMask(Intensity):
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Mask every row."""
         return mask_pixels(x, params["mask"].to(x.device), 0.0)
+
+
+def _masking(name: str, mask: Tensor, x: Tensor) -> Tensor:
+    """Return `mask`; raise unless it is (B, 1, H, W) bool for `x` (B, C, H, W)."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        raise TypeError(f"{name} must be a bool tensor, got {getattr(mask, 'dtype', type(mask).__name__)}")
+    expected = (x.shape[0], 1, *x.shape[2:])
+    if tuple(mask.shape) != expected:
+        raise ValueError(
+            f"{name} must have shape {expected} for x of {tuple(x.shape)}, got {tuple(mask.shape)}"
+        )
+    return mask
