@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,14 @@ RAMP = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
 def save(path: Path, pixels: np.ndarray, mode: str | None = None) -> Path:
     image = Image.fromarray(pixels)
     (image.convert(mode) if mode else image).save(path)
+    return path
+
+
+def with_tag(path: Path, tag: int, value: int) -> Path:
+    """Overwrite a number in the header of a TIFF."""
+    content = path.read_bytes()
+    entry = content.index(struct.pack("<HHI", tag, 3, 1)) + 8
+    path.write_bytes(content[:entry] + struct.pack("<H", value) + content[entry + 2 :])
     return path
 
 
@@ -79,6 +88,36 @@ def test_float_tiff_holds_unit_values(tmp_path: Path) -> None:
         values[0, 2] = bad
         with pytest.raises(ValueError, match=rf"scan\.tif.*{words}"):
             read_image(save(tmp_path / "scan.tif", values))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tag", "value", "words"),
+    [
+        (np.uint16, 262, 0, "white is 0 in values of 16 bits"),
+        (np.float32, 262, 0, "white is 0 in values of 32 bits"),
+        (np.uint16, 258, 12, "values of 12 bits"),
+    ],
+)
+def test_a_tiff_whose_values_pillow_takes_for_others_is_refused(
+    tmp_path: Path, dtype: type, tag: int, value: int, words: str
+) -> None:
+    path = with_tag(save(tmp_path / "scan.tif", RAMP.astype(dtype)), tag, value)
+    for read in (read_image, read_mask, image_size):
+        with pytest.raises(ValueError, match=rf"scan\.tif: {words}; save the image"):
+            read(path)
+
+
+def test_a_tiff_of_8_bits_with_white_as_0_is_turned(tmp_path: Path) -> None:
+    image = read_image(with_tag(save(tmp_path / "scan.tif", RAMP), 262, 0))
+    assert torch.equal(image, torch.from_numpy(255 - RAMP)[None] / 255)
+
+
+def test_signed_bytes_are_a_mask_but_no_image(tmp_path: Path) -> None:
+    path = tmp_path / "scan.tif"
+    Image.fromarray(RAMP).save(path, tiffinfo={339: 2})
+    assert torch.equal(read_mask(path), torch.from_numpy(RAMP)[None] > 0)
+    with pytest.raises(ValueError, match=r"scan\.tif: signed values have no agreed black; save the image"):
+        read_image(path)
 
 
 def test_32_bit_integers_are_refused(tmp_path: Path) -> None:

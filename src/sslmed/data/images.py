@@ -17,6 +17,8 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif"
 
 _GRAY = ("1", "L", "LA", "La")
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF headers
+_WHITE_IS_ZERO, _SIGNED = 0, 2  # values of the last two
 
 
 def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
@@ -36,7 +38,8 @@ def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is corrupt, truncated or empty, of another format than its ending says or of an
-            unsupported one, holds several frames, 32-bit integers, or floats outside [0, 1] such as NaN.
+            unsupported one, holds several frames, signed or 32-bit integers, 12 bits, white as 0 in more than 8 bits,
+            or floats outside [0, 1] such as NaN.
 
     Example:
         >>> import tempfile
@@ -48,6 +51,8 @@ def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
         (torch.Size([1, 3, 4]), 0.20000000298023224)
     """
     pixels = _decode(Path(path))
+    if _SIGNED in getattr(pixels, "tag_v2", {}).get(_SAMPLE_FORMAT, ()) and pixels.mode == "L":
+        raise ValueError(f"{path}: signed values have no agreed black; save the image with unsigned ones")
     if pixels.mode == "F":
         values = np.asarray(pixels, dtype=np.float32)
         if not ((values >= 0) & (values <= 1)).all():
@@ -137,7 +142,20 @@ def _opened(path: Path) -> Image:
         raise ValueError(
             f"{path}: the file holds {image.n_frames} frames, one was expected; save each as a file"
         )
+    if image.format == "TIFF" and (unread := _unread(image.tag_v2)):
+        image.close()
+        raise ValueError(f"{path}: {unread}; save the image with 8 or 16 bits, black as 0")
     return image  # type: ignore[no-any-return]
+
+
+def _unread(tags: Any) -> str | None:
+    """Say what a TIFF's header holds that Pillow reads over: it would take the values for others."""
+    bits = tags.get(_BITS_PER_SAMPLE, (1,))[0]
+    if bits not in (1, 2, 4, 8, 16, 32, 64):
+        return f"values of {bits} bits"
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and bits > 8:
+        return f"white is 0 in values of {bits} bits"
+    return None
 
 
 def _decode(path: Path) -> Image:
