@@ -254,6 +254,9 @@ def test_bad_input():
         hausdorff(mask, mask, percentile=101)
     with pytest.raises(ValueError, match=r"empty must be one of 'worst', 'inf', 'nan', got None"):
         hausdorff(mask, mask, empty=None)
+    for spacing in (("a", "b"), ([0.2], [0.3, 0.4]), (None, 0.2)):
+        with pytest.raises(TypeError, match=r"spacing_mm must be 2 numbers, or a tensor \(1, 2\), got [(]"):
+            hausdorff(mask, mask, spacing_mm=spacing)
     with pytest.raises(TypeError, match=r"spacing_mm must be 2 numbers, or a tensor \(1, 2\), got 0.5"):
         hausdorff(mask, mask, spacing_mm=0.5)
     with pytest.raises(

@@ -96,7 +96,10 @@ def _spacings(
     expected = f"{dims} numbers, or a tensor ({batch}, {dims})"
     if not isinstance(spacing_mm, (Sequence, torch.Tensor, np.ndarray)) or isinstance(spacing_mm, str):
         raise TypeError(f"spacing_mm must be {expected}, got {spacing_mm!r}")
-    table = torch.as_tensor(spacing_mm, dtype=torch.float64).cpu().numpy()
+    try:
+        table = torch.as_tensor(spacing_mm, dtype=torch.float64).numpy(force=True)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"spacing_mm must be {expected}, got {spacing_mm!r}") from error
     if table.shape not in ((dims,), (batch, dims)):
         raise ValueError(f"spacing_mm must be {expected}, got shape {table.shape}")
     if not (np.isfinite(table) & (table > 0)).all():
