@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ from typing import Any
 from sslmed import data
 
 PHANTOM = "phantom"
-_MASK = re.compile(r".+_mask(_\d+)?|mask_.+")  # as BUSI and BUS-BRA name them
+# As BUSI and BUS-BRA name masks and as others do, and the folders that hold them.
+_MASK = re.compile(r".+_(mask|seg|segmentation|gt|label)(_\d+)?|mask_.+", re.IGNORECASE)
+_MASKS = {"mask", "masks", "label", "labels", "labelstr", "gt", "ground_truth", "groundtruth", "annotations"}
+_MASKS |= {"segmentation", "segmentations"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,17 @@ def _matches(*patterns: str) -> Callable[[Path], bool]:
     return lambda folder: any(any(folder.glob(pattern)) for pattern in patterns)
 
 
+def _own(folder: Path) -> bool:
+    return {"images", "masks"} <= set(
+        os.listdir(folder)
+    )  # BUS-BRA's have capitals, which some systems ignore
+
+
+def _open_own(root: Path, *, size: int, fit: str, allow_partial: bool) -> data.LabelledImages:
+    del allow_partial  # nobody published how many there are
+    return data.LabelledImages(root, size=size, fit=fit)
+
+
 KNOWN = (
     Known("BUSI", lambda folder: set(data.BUSI.classes) & set(os.listdir(folder)), data.BUSI),
     Known("BUS-BRA", _bears("bus_data.csv"), data.BUSBRA),
@@ -58,6 +72,7 @@ KNOWN = (
     Known("INbreast", _bears("AllDICOMs"), data.INbreast),
     Known("CBIS-DDSM", _matches("*_case_description_*_set.csv"), data.CBISDDSM),
     Known("Decathlon", _bears("dataset.json"), data.Decathlon),
+    Known("labelled images", _own, _open_own),
 )
 
 
@@ -68,7 +83,8 @@ def open_set(source: Source, *, size: int, fit: str = "stretch") -> tuple[str, s
         The set's name, the source as results may print it (no folder of this machine), and the data set.
 
     Raises:
-        ValueError, OSError: the folder is missing or empty, or holds masks without being a set with masks.
+        ValueError, OSError: the folder is missing or empty, holds several sets, or holds masks without being a set
+            with masks.
     """
     if source.place == PHANTOM and source.phantom is not None:
         synthetic = source.phantom(size)
@@ -80,18 +96,32 @@ def open_set(source: Source, *, size: int, fit: str = "stretch") -> tuple[str, s
     if not root.is_dir():
         raise NotADirectoryError(f"{source.option} {source.place} is a file; a folder was expected")
     shown = os.path.relpath(root) if not root.is_absolute() else root.name
-    folders = [root, *(entry for entry in sorted(root.iterdir()) if entry.is_dir())]
-    for known in KNOWN:
-        if any(known.fits(folder) for folder in folders):
-            return known.name, shown, known.open(root, size=size, fit=fit, allow_partial=True)
+    inner = (entry for entry in sorted(root.iterdir()) if entry.is_dir())
+    fitting = _fitting([root]) or _fitting(inner)
+    if len(fitting) > 1:
+        raise ValueError(
+            f"{source.option} {source.place} holds several sets, {' and '.join(k.name for k in fitting)}; name one"
+        )
+    for known in fitting:
+        return known.name, shown, known.open(root, size=size, fit=fit, allow_partial=True)
     scans = data.UnlabelledImages(root, size=size, fit=fit)
-    masks = [name for name in scans.ids if _MASK.fullmatch(Path(name).stem)]
+    masks = [name for name in scans.ids if _is_mask(Path(name))]
     if masks:
         raise ValueError(
             f"{source.option} {source.place} would be read as unlabelled images, but holds {len(masks)} masks, as "
-            f"{masks[0]}; name the whole folder of a known set, or a folder without masks"
+            f"{masks[0]}; name the whole folder of a known set, one with images/ and masks/ under the same names, or a "
+            "folder without masks"
         )
     return "unlabelled images", shown, scans
+
+
+def _fitting(folders: Iterable[Path]) -> list[Known]:
+    places = list(folders)
+    return [known for known in KNOWN if any(known.fits(folder) for folder in places)]
+
+
+def _is_mask(path: Path) -> bool:
+    return _MASK.fullmatch(path.stem) is not None or any(part.lower() in _MASKS for part in path.parts[:-1])
 
 
 def _described(synthetic: Any) -> str:

@@ -98,6 +98,33 @@ def test_masks_are_not_taken_for_scans(command: Command, tmp_path: Path) -> None
     assert "holds 4 masks, as benign (1)_mask.png" in command.refuses("--data", inner)
     error = command.refuses("--data", "phantom", "--pretext-data", inner)
     assert "--pretext-data" in error
+    scans = tmp_path / "scans"
+    for folder in ("imagesTr", "labelsTr"):
+        shutil.copytree(inner, scans / folder, ignore=shutil.ignore_patterns("*_mask*"))
+    error = command.refuses("--data", scans)
+    assert (
+        "holds 4 masks, as labelsTr/benign (1).png; name the whole folder of a known set, one with images/"
+        in error
+    )
+
+
+def test_own_images_with_masks_are_a_set(command: Command, tmp_path: Path) -> None:
+    scans, set_ = write_scans(tmp_path / "scans", 20), tmp_path / "sets" / "clinic"
+    shutil.copytree(scans, set_ / "images" / "benign")  # as in BUSI
+    shutil.copytree(scans, set_ / "masks" / "benign")
+    lines = [f"benign/scan {i},{i // 2}" for i in range(20)]
+    (set_ / "cases.csv").write_text("\n".join(["image,group", *lines]))
+    assert command("--data", set_) == 0
+    described = json.loads((command.out / "data.json").read_text())
+    assert (described["name"], described["counts"]["images"], described["groups"]) == (
+        "labelled images",
+        20,
+        10,
+    )
+    (set_ / "masks" / "benign" / "scan 3.png").unlink()
+    assert "no mask for benign/scan 3, as masks/benign/scan 3.png" in command.refuses("--data", set_.parent)
+    write_images(set_.parent / "busi", 4)
+    assert "holds several sets, BUSI and labelled images; name one" in command.refuses("--data", set_.parent)
 
 
 def test_options_without_effect_are_refused(command: Command, tmp_path: Path) -> None:

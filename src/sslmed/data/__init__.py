@@ -21,6 +21,7 @@ and `groups` tell the same without decoding an image; `labels` or `groups` is No
 | Phantom          | synthetic ultrasound of breast, heart, lung | by organ | each image its own        |
 | MammogramPhantom | synthetic mammograms       | benign, malignant, normal | each image its own        |
 | MRPhantom        | synthetic T2-weighted MR   | two structures outlined   | volume                    |
+| LabelledImages   | your own, with masks       | from a `cases.csv`        | from a `cases.csv`        |
 | UnlabelledImages | any folder of images       | none                      | none                      |
 """
 
@@ -39,6 +40,7 @@ from .decathlon import Decathlon
 from .dicom import read_dicom
 from .images import read_image, read_mask
 from .inbreast import INbreast
+from .labelled import LabelledImages
 from .mammogram_phantom import MammogramPhantom
 from .mbud import MBUD
 from .mr_phantom import MRPhantom
@@ -63,6 +65,7 @@ __all__ = [
     "Decathlon",
     "DiskCache",
     "INbreast",
+    "LabelledImages",
     "MRPhantom",
     "MammogramPhantom",
     "Phantom",

@@ -31,7 +31,7 @@ class Cases(Dataset[dict[str, Any]]):
         size, fit: as given.
     """
 
-    classes: ClassVar[tuple[str, ...]]
+    classes: tuple[str, ...]
     published: ClassVar[Mapping[str, int]]
 
     def __init__(

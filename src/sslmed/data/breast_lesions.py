@@ -61,7 +61,7 @@ class BrEaST(Cases):
         (('benign', 'malignant', 'normal'), 256)
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("benign", "malignant", "normal")
+    classes: tuple[str, ...] = ("benign", "malignant", "normal")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"benign": 154, "malignant": 98, "normal": 4})
 
     def __init__(

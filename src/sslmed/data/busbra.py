@@ -51,7 +51,7 @@ class BUSBRA(Cases):
         (('benign', 'malignant'), 1875)
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("benign", "malignant")
+    classes: tuple[str, ...] = ("benign", "malignant")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"benign": 1268, "malignant": 607})
 
     def __init__(

@@ -55,7 +55,7 @@ class BUSI(Cases):
         (('benign', 'malignant', 'normal'), 780)
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("benign", "malignant", "normal")
+    classes: tuple[str, ...] = ("benign", "malignant", "normal")
     published: ClassVar[Mapping[str, int]] = MappingProxyType(
         {"benign": 437, "malignant": 210, "normal": 133}
     )

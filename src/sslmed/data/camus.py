@@ -67,7 +67,7 @@ class CAMUS(Cases):
         ('left atrium', 500)
     """
 
-    classes: ClassVar[tuple[str, ...]] = ()
+    classes: tuple[str, ...] = ()
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"2CH": 500, "4CH": 500})
     structures: ClassVar[Mapping[int, str]] = MappingProxyType(
         {0: "background", 1: "endocardium", 2: "epicardium", 3: "left atrium"}

@@ -71,7 +71,7 @@ class CBISDDSM(Cases):
         (('benign', 'malignant'), 3103)
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("benign", "malignant")
+    classes: tuple[str, ...] = ("benign", "malignant")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"training": 2458, "test": 645})
 
     def __init__(

@@ -73,7 +73,7 @@ class CovidLUS(Cases):
         (('covid', 'pneumonia', 'viral', 'regular'), 241)
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("covid", "pneumonia", "viral", "regular")
+    classes: tuple[str, ...] = ("covid", "pneumonia", "viral", "regular")
     published: ClassVar[Mapping[str, int]] = MappingProxyType(
         {"covid": 72, "pneumonia": 73, "viral": 6, "regular": 90}
     )

@@ -75,7 +75,7 @@ class INbreast(Cases):
         (('benign', 'malignant', 'normal'), 'mass', 410)
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("benign", "malignant", "normal")
+    classes: tuple[str, ...] = ("benign", "malignant", "normal")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"images": 410})
     structures: ClassVar[Mapping[int, str]] = MappingProxyType(dict(enumerate(("background", *_KINDS))))
 

@@ -50,7 +50,7 @@ class MammogramPhantom(Dataset[dict[str, Any]]):
         {'benign': 437, 'malignant': 210, 'normal': 133}
     """
 
-    classes: ClassVar[tuple[str, ...]] = tuple(BREAST_SHARES)
+    classes: tuple[str, ...] = tuple(BREAST_SHARES)
     shares: ClassVar[Mapping[str, float]] = BREAST_SHARES
 
     def __init__(self, count: int, *, size: int = 64, seed: int = 0) -> None:

@@ -46,7 +46,7 @@ class MBUD(Cases):
         (('benign', 'malignant'), 250)
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("benign", "malignant")
+    classes: tuple[str, ...] = ("benign", "malignant")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"benign": 100, "malignant": 150})
 
     def __init__(

@@ -53,7 +53,7 @@ class QAMEBI(Cases):
         (('benign', 'malignant'), 232)
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("benign", "malignant")
+    classes: tuple[str, ...] = ("benign", "malignant")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"benign": 109, "malignant": 123})
 
     def __init__(

@@ -49,7 +49,7 @@ class TBUD(Cases):
         (('benign', 'malignant'), {})
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("benign", "malignant")
+    classes: tuple[str, ...] = ("benign", "malignant")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
     def __init__(

@@ -51,7 +51,7 @@ class UDIAT(Cases):
         (('benign', 'malignant'), 163)
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("benign", "malignant")
+    classes: tuple[str, ...] = ("benign", "malignant")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"benign": 110, "malignant": 53})
 
     def __init__(

@@ -1,0 +1,134 @@
+"""A folder of your own images with masks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+from ._cases import Cases, find_root, shown
+from ._scans import scan_kind
+from ._tables import read_csv
+from .images import FORMATS
+from .unlabelled import scans_below
+
+
+class LabelledImages(Cases):
+    r"""Images and masks of your own, in two folders under the same names.
+
+    Layout: `images/` and `masks/`, with folders below them as you like; `masks/a/scan 1.png` outlines
+    `images/a/scan 1.jpg`. The endings may differ. The mask of a scan with nothing to outline is all black; scans whose
+    outlines nobody drew belong into another folder, for `UnlabelledImages`.
+
+    Optional beside them: a table `cases.csv` with the column image, and class, group, or both. It names every image by
+    its path below `images/`, with or without the ending. A group is what must not be parted by a split: most often
+    the patient. Without groups, split by near duplicates at least (`splits.near_duplicates`).
+
+    Args:
+        root: the folder with `images/` and `masks/`, or its parent.
+        size: side in pixels of the square that images are resized to; None keeps them as they are.
+        fit: how images become square: "stretch" does not keep the aspect, "pad" adds black to the shorter side.
+
+    Items:
+        image (1, H, W) float32 in [0, 1], mask (1, H, W) bool, id, the path below `images/` without its ending, and
+        label and group where `cases.csv` has them.
+
+    Attributes:
+        classes: the classes of `cases.csv` in alphabetical order; empty where it has none.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: `root` is no folder.
+        ValueError: `images/` or `masks/` is missing or empty, holds a scan that is no PNG, JPEG, BMP or TIFF, or two
+            of one name; an image has no mask or a mask no image; a mask has another size than its image; a header is
+            unreadable; or `cases.csv` is, lacks an image, has one twice or one that is not there.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for part in ("images", "masks"):
+        ...         Path(folder, part).mkdir()
+        ...         Image.new("L", (40, 30), 255).save(f"{folder}/{part}/scan 1.png")
+        ...     _ = Path(folder, "cases.csv").write_text("image,class,group\nscan 1,benign,patient 7\n")
+        ...     scans = LabelledImages(folder, size=32)
+        ...     scans.classes, sorted(scans[0]), scans.groups
+        (('benign',), ['group', 'id', 'image', 'label', 'mask'], ['patient 7'])
+    """
+
+    published: ClassVar[Mapping[str, int]] = MappingProxyType({})
+
+    def __init__(
+        self, root: str | os.PathLike[str], *, size: int | None = None, fit: str = "stretch"
+    ) -> None:
+        self.root = find_root(root, "labelled", "images/ and masks/", _fits)
+        images, masks = _pictures(self.root / "images"), _pictures(self.root / "masks")
+        for name, path in masks.items():
+            if name not in images:
+                raise ValueError(f"{path}: a mask without its image {self.root / 'images' / name}.*")
+        bare = [name for name in images if name not in masks]
+        if bare:
+            raise ValueError(
+                f"{self.root}: no mask for {shown(bare)}, as masks/{bare[0]}.png; one that is all black says that "
+                "there is nothing to outline, and images that nobody outlined belong into another folder"
+            )
+        columns = _columns(self.root / "cases.csv", {name: path.suffix for name, path in images.items()})
+        named = columns.get("class")
+        self.classes = tuple(sorted(set(named or ())))
+        super().__init__(
+            list(images.values()),
+            [(masks[name],) for name in images],
+            ids=list(images),
+            labels=None if named is None else [self.classes.index(name) for name in named],
+            groups=columns.get("group"),
+            size=size,
+            fit=fit,
+        )
+
+
+def _fits(folder: Path) -> bool:
+    return all((folder / name).is_dir() for name in ("images", "masks"))
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    """Return the pictures below a folder by their paths without endings."""
+    found: dict[str, Path] = {}
+    for path in scans_below(folder):
+        kind = scan_kind(path)
+        if kind is None:
+            continue
+        if kind != "image":
+            raise ValueError(f"{path}: {', '.join(FORMATS)} were expected; convert it, or move it elsewhere")
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise ValueError(f"{path}: a second picture of that name, beside {found[name].name}")
+        found[name] = path
+    if not found:
+        raise ValueError(f"{folder} holds no pictures; looked for {', '.join(FORMATS)} in all its folders")
+    return found
+
+
+def _columns(path: Path, endings: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the table's columns class and group, where it has them, in the order of the images."""
+    if not path.is_file():
+        return {}
+    rows = read_csv(path, ("image",))
+    names = [name for name in ("class", "group") if name in rows[0]]
+    if not names:
+        raise ValueError(f"{path}: a column class or group was expected beside image, got {list(rows[0])}")
+    files = {name + ending: name for name, ending in endings.items()}
+    table: dict[str, dict[str, str]] = {}
+    for row in rows:
+        image = files.get(row["image"], row["image"])
+        if image not in endings:
+            raise ValueError(f"{path}: {row['image']!r} is no picture below images/")
+        if image in table:
+            raise ValueError(f"{path}: {row['image']!r} occurs twice")
+        table[image] = row
+    for name in names:
+        missing = [image for image in endings if not table.get(image, {}).get(name)]
+        if missing:
+            raise ValueError(f"{path}: no {name} for {shown(missing)}")
+    return {name: [table[image][name] for image in endings] for name in names}
