@@ -84,7 +84,8 @@ def info_nce(
 
     Args:
         query: (N, D).
-        positive: (N, D); row i belongs to row i of `query`.
+        positive: (N, D); row i belongs to row i of `query`. Gradients reach it, as they do the negatives: make
+            MoCo's keys under `torch.no_grad()`.
         negatives: (K, D), shared by all queries, as a queue; or (N, K, D), each query's own, as from a memory
             bank; or None: for query i, the rows of `positive` other than i.
         temperature: T, above 0.
