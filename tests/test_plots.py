@@ -457,6 +457,11 @@ def test_curve_panels_give_each_method_its_own(count, sharey):
     assert len(pixels(figure))
 
 
+def test_curve_panels_take_a_range():
+    figure = plots.curve_panels({"a": {"b": ([1, 2], [0.5, 0.4])}}, ylim=(0, 1))
+    assert figure.axes[0].get_ylim() == (0, 1)
+
+
 def test_curve_panels_refuse():
     with pytest.raises(ValueError, match="at least one panel"):
         plots.curve_panels({})

@@ -176,6 +176,9 @@ def keep_cases(
     each = min(each, len(order) // 3)
     middle = (len(order) - each) // 2
     chosen = np.concatenate([order[:each], order[middle : middle + each], order[len(order) - each :]])
+    tiers = ["best"] * each + ["middle"] * each + ["worst"] * each
+    if not each:  # of one or two cases there is no middle
+        chosen, tiers = order, ["best", "worst"][: len(order)]
     write_npz(
         path,
         image=(images[chosen, 0].clamp(0, 1) * 255).round().byte().numpy(),
@@ -183,5 +186,5 @@ def keep_cases(
         pred=pred[chosen].numpy(),
         id=np.array([ids[i] for i in chosen], dtype=str),
         dice=dice[chosen],
-        tier=np.array(["best"] * each + ["middle"] * each + ["worst"] * each, dtype=str),
+        tier=np.array(tiers, dtype=str),
     )

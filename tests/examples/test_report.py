@@ -428,6 +428,17 @@ def test_many_methods_are_shown_by_baseline_proposal_and_best(tmp_path, plain):
     assert plots.curve_panels.call_count
 
 
+def test_curves_count_epochs_from_1_and_the_spread_from_0(folder):
+    for file in folder.glob("pretext/*/curves.csv"):
+        run_folders.write_csv(
+            file, [{"epoch": k, "loss": 2 - k, "feature_sd": 0.04 + k / 1e4} for k in range(2)]
+        )
+    render(folder)
+    spread = next(c for c in plots.curve_panels.call_args_list if "spread" in c.kwargs["ylabel"])
+    assert spread.kwargs["ylim"] == pytest.approx((0, 1.1 * 0.0401))
+    assert next(iter(next(iter(spread.args[0].values())).values()))[0] == [1, 2]
+
+
 def test_a_smaller_distance_is_the_better_one(folder):
     config = json.loads((folder / "config.json").read_text())
     config["targets"][0]["metric"] = "hausdorff"

@@ -14,7 +14,7 @@ import torch
 import mr_masked_vs_contrastive
 from pipeline.inputs import ImageSet
 from pipeline.runs import read_csv
-from pipeline.segmentation import Segmentation, classes_of, dice_bce, evaluate, score, soft_dice
+from pipeline.segmentation import Segmentation, classes_of, dice_bce, evaluate, keep_cases, score, soft_dice
 from pipeline.tuning import Tuning, poly_lr
 
 
@@ -78,6 +78,16 @@ def test_evaluation_writes_every_case_and_keeps_the_tiers(tmp_path: Path) -> Non
         assert kept["tier"].tolist() == ["best"] * 4 + ["middle"] * 4 + ["worst"] * 4
         assert kept["dice"] == pytest.approx(dice[:12])
         assert kept["pred"].dtype == bool
+
+
+@pytest.mark.parametrize(("cases", "tiers"), [(0, []), (1, ["best"]), (2, ["best", "worst"])])
+def test_one_or_two_cases_are_kept_too(cases: int, tiers: list[str], tmp_path: Path) -> None:
+    masks = torch.ones(cases, 2, 2, dtype=torch.bool)
+    dice, ids = np.array([0.1, 0.9][:cases]), ["low", "high"][:cases]
+    keep_cases(tmp_path / "cases.npz", torch.rand(cases, 1, 2, 2), masks, masks, dice, ids)
+    with np.load(tmp_path / "cases.npz") as kept:
+        assert kept["tier"].tolist() == tiers
+        assert kept["id"].tolist() == sorted(ids)
 
 
 def test_soft_dice_is_that_of_the_batch_by_class() -> None:

@@ -126,7 +126,13 @@ def _apart(
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for curve in held:
         panels.setdefault(display(curve.method), {})[f"seed {curve.seed}"] = _points(curve, column)
-    figure = plots.curve_panels(panels, ylabel=_name(column), sharey=sharey)
+    # The spread is judged by its distance from 0, which a range of its own would hide.
+    limits = (
+        (0.0, 1.1 * max(float(np.nanmax(c.columns[column])) for c in held) or 1.0)
+        if column == "feature_sd"
+        else None
+    )
+    figure = plots.curve_panels(panels, ylabel=_name(column), sharey=sharey, ylim=limits)
     return [drawing.picture(figure, f"{_name(column)} {where}: " + ", ".join(panels))]
 
 
@@ -142,7 +148,8 @@ def _held(found: Sequence[Curve], column: str) -> list[Curve]:
 
 def _points(curve: Curve, column: str) -> tuple[list[float], list[float]]:
     values = curve.columns[column]
-    return curve.columns.get("epoch") or [float(k) for k in range(len(values))], values
+    epochs = curve.columns.get("epoch") or [float(k) for k in range(len(values))]
+    return [epoch + 1 for epoch in epochs], values  # counted from 1, as the progress is
 
 
 def _name(column: str) -> str:

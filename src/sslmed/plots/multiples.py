@@ -20,6 +20,7 @@ def curve_panels(
     xlabel: str = "epoch",
     ylabel: str = "loss",
     sharey: bool = False,
+    ylim: tuple[float, float] | None = None,
 ) -> Figure:
     """A row of small panels, one for each method, with a line for each of its runs.
 
@@ -28,6 +29,7 @@ def curve_panels(
         xlabel: of the horizontal axes.
         ylabel: of the vertical axes.
         sharey: one vertical range for all panels, where their values can be compared.
+        ylim: that range; by default that of the values.
 
     Returns:
         The figure, at most four panels and a report page wide.
@@ -65,6 +67,8 @@ def curve_panels(
         axes.grid(axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        if ylim is not None:
+            axes.set_ylim(*ylim)
     figure.supxlabel(xlabel, fontsize=9)
     figure.supylabel(ylabel, fontsize=9)
     settle(figure)
