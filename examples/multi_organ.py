@@ -220,7 +220,8 @@ class MultiOrgan(Experiment):
             raise ValueError("--methods asks for natural images; name their folder with --natural")
         if "multi-organ" in used and not self.args.organs and self.args.data != PHANTOM:
             raise ValueError(
-                "--methods asks for multi-organ; name the other organs' folders, as --organs heart=CAMUS"
+                "--methods asks for multi-organ; name the other organs' folders, as --organs heart=CAMUS, or "
+                "methods that learn from --data alone, as --methods supervised moco/BUS"
             )
 
     def arguments(self) -> dict[str, Any]:

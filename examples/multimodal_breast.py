@@ -292,11 +292,15 @@ def _phantom(count: int, domain: str) -> Any:
     return lambda size: kind(count, size=size, seed=0)
 
 
+def _labelled(text: str) -> tuple[str, str]:
+    return ("", PHANTOM) if text == PHANTOM else cli.named(text)
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = cli.Parser(prog="multimodal_breast.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--data", nargs="+", type=cli.named, default=[], metavar="DOMAIN=FOLDER",
-                        help="labelled sets, as us=BUSI mg=INbreast (default: phantoms)")  # fmt: skip
+    parser.add_argument("--data", nargs="+", type=_labelled, default=[], metavar="DOMAIN=FOLDER",
+                        help="phantom (default), or labelled sets, as us=BUSI mg=INbreast")  # fmt: skip
     parser.add_argument("--pretext-data", nargs="+", type=cli.named, default=[], metavar="DOMAIN=FOLDER",
                         help="learn the pretext on these images instead of the training part; several folders of a "
                         "domain are joined")  # fmt: skip
@@ -307,6 +311,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="(default: both)")
     cli.add_study(parser, PRESETS, methods=METHODS, usual=METHODS, out="runs/multimodal_breast")
     args = cli.parsed(parser, arguments, PRESETS, METHODS)
+    if ("", PHANTOM) in args.data:
+        if len(args.data) > 1:
+            parser.error(
+                "argument --data: `phantom` stands alone; of one domain it is us=phantom or mg=phantom"
+            )
+        args.data = []
     args.domains = args.domains or list(dict.fromkeys(name for name, _ in args.data)) or list(DOMAINS)
     return args
 

@@ -102,8 +102,8 @@ def add_study(
                         help=f"`all`, `supervised`, or {listed} (default: {' '.join(usual)})")  # fmt: skip
     parser.add_argument("--labels", nargs="+", type=labels, metavar="AMOUNT",
                         help=f"{amounts} (default: the preset's)")  # fmt: skip
-    parser.add_argument("--preset", choices=presets, default="small", help="smoke: about a minute; small (default): "
-                        "for CPUs; paper: the paper's own numbers")  # fmt: skip
+    parser.add_argument("--preset", choices=presets, default="small", help="smoke: to see it run, about a "
+                        "minute on the phantom; small (default): for CPUs; paper: the paper's own numbers")  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=seed, default=[0], metavar="N", help="splits and runs (0)")
     parser.add_argument(
         "--out", type=path, metavar="FOLDER", default=Path(out), help=f"the run folder ({out})"

@@ -156,11 +156,11 @@ class Experiment(Plan):
             data = self.materials[self.domain(study.Cell(study.SUPERVISED, 1.0, 0, target.name))].large
             if target.kind == "classification" and (data.labels is None or len(set(data.labels)) < 2):
                 raise ValueError(
-                    f"{data.name} of --data has no two classes to tell apart, as {target.name} needs"
+                    f"--data, read as {data.name}, has no two classes to tell apart, as {target.name} needs"
                 )
             # Without masks, images of one domain serve pretext learning alone.
             if data.masks is None and "" not in self.materials:
-                raise ValueError(f"{data.name} of --data has no masks, as {target.name} needs")
+                raise ValueError(f"--data, read as {data.name}, has no masks, as {target.name} needs")
 
     def _usable(self) -> list[str]:
         """The methods asked for that these images serve."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,7 +104,7 @@ def read(source: Source, *, size: int, fit: str = "stretch") -> ImageSet:
     """
     name, shown, data = open_set(source, size=size, fit=fit)
     print(f"reading {len(data)} images of {name} at {size} px", flush=True)
-    items = [data[i] for i in range(len(data))]
+    items = _decoded(data, source)
     # Of several sequences the first, which in the Decathlon's prostate is T2.
     images = torch.stack([item["image"][:1] for item in items])
     ids = [item["id"] for item in items]
@@ -134,7 +135,7 @@ def read(source: Source, *, size: int, fit: str = "stretch") -> ImageSet:
         if found != len(ids):
             published = None  # it counts clips or patients, so it stands beside no number of images
     if labelled:
-        counts["without structures" if maps else "without lesion"] = sum(
+        counts["of all without structures" if maps else "of all without lesion"] = sum(
             not bool(item["mask"].any()) for item in items
         )
     return ImageSet(
@@ -152,6 +153,23 @@ def read(source: Source, *, size: int, fit: str = "stretch") -> ImageSet:
         label_maps=torch.stack([item["label_map"].to(torch.uint8) for item in items]) if maps else None,
         structures=tuple(name for k, name in sorted(data.structures.items()) if k) if maps else (),
     )
+
+
+def _decoded(data: Any, source: Source) -> list[dict[str, Any]]:
+    """All items; files that are damaged are told at once, not one at each attempt."""
+    items, broken = [], []
+    for i in range(len(data)):
+        try:
+            items.append(data[i])
+        except (ValueError, OSError) as error:
+            broken.append(str(error))
+    if broken:
+        others = len(set(broken)) - 1  # frames of one file fail alike
+        more = f", and {others} more cannot be read" if others else ""
+        raise ValueError(
+            f"{broken[0]}{more}; `python -m sslmed.data.audit {shlex.quote(source.place)}` lists what cannot be read"
+        )
+    return items
 
 
 def part_of(data: ImageSet, *, share: float, seed: int) -> ImageSet:

@@ -143,6 +143,11 @@ class Material:
             raise ValueError(
                 f"{source.option} {source.place} shows no lesion in any of its {len(data)} masks"
             )
+        if self.wanted.unit == "volumes" and data.label_maps is None:
+            raise ValueError(
+                f"{source.option} {source.place}, read as {data.name}, has no numbered structures; give a Decathlon "
+                "task"
+            )
 
     def _divide(self, seed: int) -> None:
         """Split for one seed, choose the pretext images, and check that they meet no held-out case."""
@@ -203,7 +208,9 @@ class Material:
     def description(self) -> dict[str, Any]:
         """The content of data.json."""
         data = self.large
-        counts = data.counts | {f"{name}, for the pretext": len(pool) for name, pool in self.pools.items()}
+        counts = data.counts | {
+            f"more for the pretext ({name})": len(pool) for name, pool in self.pools.items()
+        }
         return {
             "name": data.name,
             "source": data.source,

@@ -35,9 +35,8 @@ def pretrain(
         `sslmed.models.load_encoder` or `load_state_dict` reads. Present already: nothing is trained.
     """
     part = str(getattr(module, "saved", "encoder"))
-    weights = folder / (
-        "encoder.pt" if isinstance(module.get_submodule(part), ResNetEncoder) else "network.pt"
-    )
+    network = module.get_submodule(part)
+    weights = folder / ("encoder.pt" if isinstance(network, ResNetEncoder) else "network.pt")
     if agree(weights.exists()):
         print(f"    {title}: done before", flush=True)
         return weights
@@ -45,6 +44,7 @@ def pretrain(
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     prefix = part + "."
     write_tensors(weights, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    print(f"    {weights.name} holds {type(network).__name__}({network.extra_repr()})", flush=True)
     barrier()
     return weights
 

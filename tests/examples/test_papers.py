@@ -171,6 +171,8 @@ def test_a_local_stage_killed_before_its_first_checkpoint_starts_as_it_did(tmp_p
         (multi_organ, ["--organs", "heart"], "'heart' is not NAME=FOLDER"),
         (multi_organ, ["--methods", "byol"], "unknown 'byol'"),
         (multi_organ, ["--size", "48"], "invalid choice: 48"),
+        (multi_organ, ["--data", "nowhere"], "as --methods supervised moco/BUS"),
+        (multimodal_breast, ["--data", "phantom", "us=x"], "`phantom` stands alone"),
         (multimodal_breast, ["--data", "ct=x"], "--data: unknown 'ct'; give us=FOLDER or mg=FOLDER"),
         (multimodal_breast, ["--domains", "us", "us"], "--domains lists us twice"),
         (multimodal_breast, ["--tasks", *2 * ["segmentation"]], "--tasks lists segmentation twice"),
@@ -202,10 +204,18 @@ def test_images_without_labels_are_refused_where_a_target_needs_them(refused, tm
     scans = tmp_path / "scans"
     assert "no two classes to tell apart" in refused(multimodal_breast, "--data", f"us={scans}")
     only = ["--tasks", "segmentation"]
-    assert "has no masks, as us/segmentation needs" in refused(
+    assert "--data, read as unlabelled images, has no masks, as us/segmentation needs" in refused(
         multimodal_breast, "--data", f"us={scans}", *only
     )
     assert "no numbered structures" in refused(mr_masked_vs_contrastive, "--data", scans)
+    busi = tmp_path / "set" / "benign"
+    busi.mkdir(parents=True)
+    for file in scans.iterdir():
+        for ending in ("", "_mask"):
+            shutil.copy(file, busi / f"benign ({file.stem}){ending}.png")
+    assert "read as BUSI, has no numbered structures; give a Decathlon task" in refused(
+        mr_masked_vs_contrastive, "--data", tmp_path / "set"
+    )
     assert not (tmp_path / "run").exists()  # a mistake leaves no empty folder
 
 

@@ -12,7 +12,9 @@ pytest.importorskip("lightning")
 
 import multi_organ
 import multimodal_breast
+from pipeline.inputs import read
 from pipeline.runs import read_json
+from pipeline.sets import Source
 from sslmed.models import UNet
 
 
@@ -63,6 +65,20 @@ def test_a_mix_learns_from_the_training_part_where_a_domain_has_no_folder(tmp_pa
 def test_no_folder_is_left_aside(tmp_path: Path, arguments: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         multimodal(tmp_path / "run", *arguments)
+
+
+def test_phantom_stands_for_the_data(tmp_path: Path) -> None:
+    run = multimodal(tmp_path / "run", "--data", "phantom", "--domains", "us")
+    assert run.materials["us"].large.name == "Phantom"
+
+
+def test_damaged_files_are_counted_before_the_first_is_mended(tmp_path: Path) -> None:
+    scans = write_scans(tmp_path / "scans", 6, seed=0)
+    for name in ("scan 1.png", "scan 4.png"):
+        (scans / name).write_bytes((scans / name).read_bytes()[:700])  # its header is whole
+    message = r"scan 1\.png.*, and 1 more cannot be read; `python -m sslmed\.data\.audit .*scans` lists"
+    with pytest.raises(ValueError, match=message):
+        read(Source("--data", str(scans)), size=32)
 
 
 @pytest.mark.parametrize(
