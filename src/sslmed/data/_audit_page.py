@@ -47,7 +47,8 @@ def _classes(found: Audit) -> list[str]:
         heights, widths = zip(*sizes, strict=True)
         extent = f"{min(heights)} to {max(heights)} x {min(widths)} to {max(widths)}"
         rows.append((html.escape(name or "(top folder)"), count, len(sizes), extent))
-    return ["<h2>Classes</h2>", *_table(("class", "scans", "sizes", "height x width"), rows)]
+    told = "<p>A class is the folder that a scan lies in; where your folders are patients or dates, read it so.</p>"
+    return ["<h2>Classes</h2>", told, *_table(("class", "scans", "sizes", "height x width"), rows)]
 
 
 def _leaks(found: Audit) -> list[str]:
