@@ -300,7 +300,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = cli.Parser(prog="multimodal_breast.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--data", nargs="+", type=_labelled, default=[], metavar="DOMAIN=FOLDER",
-                        help="phantom (default), or labelled sets, as us=BUSI mg=INbreast")  # fmt: skip
+                        help="phantom (default), or labelled sets, as us=BUSI mg=INbreast; your own with images/, "
+                        "masks/ and cases.csv")  # fmt: skip
     parser.add_argument("--pretext-data", nargs="+", type=cli.named, default=[], metavar="DOMAIN=FOLDER",
                         help="learn the pretext on these images instead of the training part; several folders of a "
                         "domain are joined")  # fmt: skip

@@ -323,7 +323,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = cli.Parser(prog="ultrasound_relation.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--data", type=cli.filled, default="phantom", help="phantom (default), a BUSI or "
-                        "BUS-BRA folder, or a folder of unlabelled images (pretext learning only)")  # fmt: skip
+                        "BUS-BRA folder, one of your own with images/ and masks/, or any folder of images (pretext "
+                        "learning only)")  # fmt: skip
     parser.add_argument("--pretext-data", type=cli.filled, metavar="FOLDER", help="learn the pretext on these "
                         "images instead of the training part of --data; no labels needed")  # fmt: skip
     parser.add_argument("--leave-out-copies", action="store_true", help="leave out images of --pretext-data that "
