@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ def read(source: Source, *, size: int, fit: str = "stretch") -> ImageSet:
         ValueError, OSError: the folder is missing or empty, or a file in it is broken; the message names it.
     """
     name, shown, data = open_set(source, size=size, fit=fit)
-    print(f"reading {len(data)} images of {name} at {size} px", flush=True)
+    print(f"reading {len(data)} images of {name}{_inside(data, source)} at {size} px", flush=True)
     items = _decoded(data, source)
     # Of several sequences the first, which in the Decathlon's prostate is T2.
     images = torch.stack([item["image"][:1] for item in items])
@@ -153,6 +154,12 @@ def read(source: Source, *, size: int, fit: str = "stretch") -> ImageSet:
         label_maps=torch.stack([item["label_map"].to(torch.uint8) for item in items]) if maps else None,
         structures=tuple(name for k, name in sorted(data.structures.items()) if k) if maps else (),
     )
+
+
+def _inside(data: Any, source: Source) -> str:
+    """Which folder in the given one is read, where it is not that one itself: what lies beside it is left aside."""
+    place = getattr(data, "root", None)
+    return "" if place is None or Path(place) == Path(source.place) else f" in {Path(place).name}"
 
 
 def _decoded(data: Any, source: Source) -> list[dict[str, Any]]:

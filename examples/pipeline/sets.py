@@ -95,7 +95,7 @@ def open_set(source: Source, *, size: int, fit: str = "stretch") -> tuple[str, s
         raise FileNotFoundError(f"{source.option} {source.place}: no such folder (give a folder{other})")
     if not root.is_dir():
         raise NotADirectoryError(f"{source.option} {source.place} is a file; a folder was expected")
-    shown = os.path.relpath(root) if not root.is_absolute() else root.name
+    shown = Path(os.path.abspath(root)).name  # the same from wherever the command is given
     inner = (entry for entry in sorted(root.iterdir()) if entry.is_dir())
     fitting = _fitting([root]) or _fitting(inner)
     if len(fitting) > 1:
@@ -105,7 +105,7 @@ def open_set(source: Source, *, size: int, fit: str = "stretch") -> tuple[str, s
     for known in fitting:
         return known.name, shown, known.open(root, size=size, fit=fit, allow_partial=True)
     scans = data.UnlabelledImages(root, size=size, fit=fit)
-    masks = [name for name in scans.ids if _is_mask(Path(name))]
+    masks = [name for name in scans.ids if _is_mask(Path(shown, name.partition("#")[0]))]
     if masks:
         raise ValueError(
             f"{source.option} {source.place} would be read as unlabelled images, but holds {len(masks)} masks, as "
@@ -121,7 +121,8 @@ def _fitting(folders: Iterable[Path]) -> list[Known]:
 
 
 def _is_mask(path: Path) -> bool:
-    return _MASK.fullmatch(path.stem) is not None or any(part.lower() in _MASKS for part in path.parts[:-1])
+    stem = Path(path.name.removesuffix(".gz")).stem
+    return _MASK.fullmatch(stem) is not None or any(part.lower() in _MASKS for part in path.parts[:-1])
 
 
 def _described(synthetic: Any) -> str:

@@ -108,6 +108,29 @@ def test_masks_are_not_taken_for_scans(command: Command, tmp_path: Path) -> None
     )
 
 
+def test_masks_are_told_by_their_folder_and_in_volumes(command: Command, tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    labels = write_scans(tmp_path / "labelsTr", 3)
+    assert "holds 3 masks, as scan 0.png" in command.refuses("--data", labels)
+    scans = write_scans(tmp_path / "scans", 3)
+    volume = nibabel.Nifti1Image(np.zeros((8, 8, 2), np.int16), np.eye(4))
+    nibabel.save(volume, scans / "brain_label.nii.gz")
+    assert "holds 2 masks, as brain_label.nii.gz#0" in command.refuses("--data", scans)
+
+
+def test_a_folder_is_the_same_by_any_path(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "parent" / "set", 30)
+    assert command("--data", tmp_path / "parent") == 0
+    assert "reading 30 images of BUSI in set at" in capfd.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    assert command("--data", "parent") == 0
+    assert "reading 30 images of BUSI in set at" in capfd.readouterr().out
+    monkeypatch.chdir(tmp_path / "parent")
+    assert command("--data", ".") == 0
+
+
 def test_own_images_with_masks_are_a_set(command: Command, tmp_path: Path) -> None:
     scans, set_ = write_scans(tmp_path / "scans", 20), tmp_path / "sets" / "clinic"
     shutil.copytree(scans, set_ / "images" / "benign")  # as in BUSI
