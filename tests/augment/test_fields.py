@@ -108,6 +108,17 @@ def test_compiled_graphs_give_the_same(make: object, seed: Tensor) -> None:
     assert torch.equal(compiled(seed, (1, 33, 47), CPU), make(seed, (1, 33, 47), CPU))  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+def test_seeds_of_other_numbers_give_no_other_field(seed: Tensor, dtype: torch.dtype) -> None:
+    for make in (
+        lambda: uniform_field(seed.to(dtype), SIZE, CPU),
+        lambda: normal_field(seed.to(dtype), SIZE, CPU),
+        lambda: normal_at(seed.to(dtype), SIZE, torch.arange(3)),
+    ):
+        with pytest.raises(TypeError, match=f"seed must hold int32, got {dtype}"):
+            make()
+
+
 @pytest.mark.parametrize("make", [uniform_field, normal_field])
 def test_no_sample_gives_no_field(make: object, seed: Tensor) -> None:
     assert make(seed[:0], (3, 5, 7), CPU).shape == (0, 3, 5, 7)  # type: ignore[operator]

@@ -284,6 +284,8 @@ def test_ring_beyond_the_spectrum_raises() -> None:
 
 
 def test_bad_tensors_raise() -> None:
+    with pytest.raises(TypeError, match="cross_from must be a number, got '20'"):
+        band_stop_mask((16, 16), 1, 2, 0, cross_from="20")  # type: ignore[arg-type]
     one, x = torch.tensor([3]), torch.rand(2, 1, 8, 8)
     with pytest.raises(ValueError, match="inner and outer must have the same shape"):
         band_stop_mask((8, 8), one, torch.tensor([3, 4]), one)

@@ -132,6 +132,10 @@ def test_bad_inputs_raise() -> None:
         gray_jitter(torch.rand(2, 1, 8, 8), torch.ones(1), one)
     with pytest.raises(ValueError, match="brightness and contrast must have the same shape"):
         gray_jitter(torch.rand(2, 1, 8, 8), one, torch.ones(1))
+    with pytest.raises(TypeError, match=r"contrast must be a torch\.Tensor of shape \(B,\), got float"):
+        gray_jitter(torch.rand(2, 1, 8, 8), one, 1.0)
+    with pytest.raises(TypeError, match=r"gamma must be a torch\.Tensor of shape \(B,\), got float"):
+        gray_jitter(torch.rand(2, 1, 8, 8), one, one, 1.0)
     with pytest.raises(TypeError, match="x must be a floating point tensor"):
         gray_jitter(torch.ones(2, 1, 8, 8, dtype=torch.uint8), one, one)
 

@@ -138,6 +138,8 @@ def test_a_view_refuses_other_things_than_image_batches() -> None:
         View()(torch.ones(1, 1, 4, 4, dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"x must have shape \(B, C, H, W\), got \(1, 4, 4\)"):
         View()(torch.ones(1, 4, 4))
+    with pytest.raises(ValueError, match=r"x must have channels and pixels, got shape \(2, 1, 0, 4\)"):
+        View()(torch.ones(2, 1, 0, 4))
 
 
 def test_patches_are_transformed_independently() -> None:

@@ -173,6 +173,10 @@ def test_a_strength_the_mode_does_not_allow_changes_nothing() -> None:
             lambda: speckle_intensity(seeds(2), torch.ones(3), torch.ones(2), SIZE),
             r"axial must have shape \(2,\)",
         ),
+        (
+            lambda: speckle_intensity(seeds(2)[:, :1], torch.ones(2), torch.ones(2), SIZE),
+            r"seed must have shape \(B, 2\), got \(2, 1\)",
+        ),
         (lambda: reduce_speckle(torch.ones(2, 1, 8, 8), torch.ones(3)), r"strength must have shape \(2,\)"),
     ],
 )

@@ -327,6 +327,15 @@ def test_attenuation_in_a_sector_depends_on_depth_alone() -> None:
             lambda: shadow_profile((4, 4), torch.ones(2), torch.ones(3), torch.ones(2)),
             "beam and depth must have",
         ),
+        *(
+            (
+                lambda apex=apex: acoustic_shadow(
+                    torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool), torch.ones(1), apex=apex
+                ),
+                match,
+            )
+            for apex, match in (((0.5,), "apex must be None or a pair"), ((0.5, 1.5), r"apex\[1\] must be"))
+        ),
         (
             lambda: acoustic_shadow(
                 torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 5, dtype=torch.bool), torch.ones(1)

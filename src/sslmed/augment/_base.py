@@ -37,7 +37,8 @@ def cpu_generator(generator: torch.Generator | None) -> torch.Generator | None:
     return generator
 
 
-def _not_empty(name: str, shape: Sequence[int]) -> None:
+def not_empty(name: str, shape: Sequence[int]) -> None:
+    """Raise ValueError where images of `shape`, (B, C, H, W) or without leading axes, hold nothing; B may be 0."""
     if 0 in shape[-3:]:
         raise ValueError(f"{name} must have channels and pixels, got shape {tuple(shape)}")
 
@@ -104,7 +105,7 @@ class _OneDraw:
     def _drawn(self, batch_shape: Sequence[int], device: torch.device) -> Params:
         if not 2 <= len(batch_shape) <= 4:
             raise ValueError(f"batch_shape must be (B, C, H, W), got {tuple(batch_shape)}")
-        _not_empty("batch_shape", batch_shape)
+        not_empty("batch_shape", batch_shape)
         shape = (1,) * (4 - len(batch_shape)) + tuple(batch_shape)
         rows = 1 if self.same_on_batch else shape[0]
         # Not `generator=None`: that overload of torch.rand takes no symbolic size and breaks compiled graphs.
@@ -142,7 +143,7 @@ class _OneDraw:
         """
         floating("input", input)
         shaped("input", input, "(B, C, H, W) or (C, H, W)", ndim=(2, 3, 4))
-        _not_empty("input", input.shape)
+        not_empty("input", input.shape)
         x: Tensor = self.transform_tensor(input)  # type: ignore[attr-defined]
         drawn = self._drawn(x.shape, x.device) if params is None else self._replayed(params, x)
         self._commit_state(params=drawn)  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import number
+from ._sizes import image_size
 
 Apex = tuple[float, float] | None
 
@@ -51,10 +52,8 @@ def beams(
         >>> depth[:, 1], beam[:, 1]
         (tensor([0.1250, 0.3750, 0.6250, 0.8750]), tensor([0.5000, 0.5000, 0.5000, 0.5000]))
     """
-    if len(size) != 2:
-        raise ValueError(f"size must be (H, W), got {size!r}")
+    size = height, width = image_size(size)
     apex = apex_or_none(apex)
-    height, width = size
     down = torch.arange(height, dtype=torch.float32, device=device)[:, None] + 0.5
     right = torch.arange(width, dtype=torch.float32, device=device) + 0.5
     if apex is None:

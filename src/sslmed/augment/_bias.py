@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .._checks import floating, same_device, shaped
+from ._sizes import image_size
 
 
 def bias_field(size: tuple[int, int], coefficients: Tensor) -> Tensor:
@@ -38,8 +39,7 @@ def bias_field(size: tuple[int, int], coefficients: Tensor) -> Tensor:
         >>> bias_field((1, 4), torch.tensor([[1.0, 0.0]])).log().round(decimals=4)
         tensor([[[[-0.7500, -0.2500,  0.2500,  0.7500]]]])
     """
-    if len(size) != 2:
-        raise ValueError(f"size must be (H, W), got {size!r}")
+    size = image_size(size)
     floating("coefficients", coefficients)
     shaped("coefficients", coefficients, "(B, K)", ndim=2)
     order = (math.isqrt(9 + 8 * coefficients.shape[1]) - 3) // 2

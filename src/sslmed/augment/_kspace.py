@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import floating, same_device, shaped
+from ._sizes import image_size
 
 
 def acquired_matrix(size: tuple[int, int], height: Tensor, width: Tensor) -> Tensor:
@@ -36,8 +37,7 @@ def acquired_matrix(size: tuple[int, int], height: Tensor, width: Tensor) -> Ten
         >>> keep[0, 0, :, 0].int()
         tensor([1, 1, 1, 0, 0, 0, 1, 1], dtype=torch.int32)
     """
-    if len(size) != 2:
-        raise ValueError(f"size must be (H, W), got {size!r}")
+    size = image_size(size)
     for name, part in (("height", height), ("width", width)):
         floating(name, part)
         shaped(name, part, "(B,)", ndim=1)

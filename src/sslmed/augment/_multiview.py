@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import floating, shaped
-from ._base import Params, cpu_generator
+from ._base import Params, cpu_generator, not_empty
 from ._patches import Grid, checked_grid, join_patches, split_patches
 
 
@@ -109,6 +109,7 @@ class View(nn.Sequential):
         """Give the view, of x's dtype."""
         floating("x", x)
         shaped("x", x, "(B, C, H, W)", ndim=4)
+        not_empty("x", x.shape)
         with torch.autocast(x.device.type, enabled=False):
             y = x.to(torch.promote_types(x.dtype, torch.float32))
             for member in self:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._checks import floating, same_device, same_shape, shaped
-from ._beams import Apex, beams, path_length
+from ._beams import Apex, apex_or_none, beams, path_length
 from ._levels import apply_gain
 
 _THICKNESS = 0.1  # of the depth: over it a flat obstacle takes its toll
@@ -105,6 +105,7 @@ def acoustic_shadow(
     if strength_db.shape != x.shape[:1]:
         raise ValueError(f"strength_db must have shape ({x.shape[0]},), got {tuple(strength_db.shape)}")
     same_device(x=x, mask=mask, strength_db=strength_db)
+    apex = apex_or_none(apex)
     if x.numel() == 0:
         return x.clone()
     path = path_length(mask.to(torch.float32), apex=apex)

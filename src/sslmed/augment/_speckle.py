@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from .._checks import floating, same_device, shaped
 from ._fields import uniform_field
 from ._levels import NEPER, black_and_extent
+from ._sizes import image_size
 
 _EULER = 0.5772156649015329
 MEAN_LOG_DB = -_EULER / NEPER  # mean of 10 log10 of an exponential variable of mean 1
@@ -47,7 +48,7 @@ def speckle_intensity(
         (B, 1, H, W) float32, at least 0.001.
 
     Raises:
-        TypeError: a width is not floating point.
+        TypeError: the seed is not int32, or a width not floating point.
         ValueError: shapes that do not fit.
 
     Example:
@@ -57,7 +58,10 @@ def speckle_intensity(
         >>> print(f"{amplitude.mean() / amplitude.std():.1f}")
         1.9
     """
+    size = image_size(size)
     shaped("seed", seed, "(B, 2)", ndim=2)
+    if seed.shape[1] != 2:
+        raise ValueError(f"seed must have shape (B, 2), got {tuple(seed.shape)}")
     for name, width in (("axial", axial), ("lateral", lateral)):
         floating(name, width)
         if width.shape != seed.shape[:1]:

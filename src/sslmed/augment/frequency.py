@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .._checks import choice, floating, integer, number, same_device, same_shape, shaped
 from ._base import Intensity, Params
+from ._sizes import image_size
 from ._spectrum import bits, corner2, limits
 from ._tracked import tracked
 
@@ -66,7 +67,8 @@ def band_stop_mask(
         >>> bool(keep[0, 0, 0, 19]), bool(keep[0, 0, 0, 20]), bool(keep[0, 0, 50, 51])
         (True, False, False)
     """
-    size = _size(size)
+    size = image_size(size)
+    number("cross_from", cross_from, low=0)
     if not isinstance(inner, Tensor) and not isinstance(outer, Tensor):
         _radius_range("inner, outer", (inner, outer), size)
     inner, outer, cross = _lengths("inner", inner), _lengths("outer", outer), _lengths("cross", cross)
@@ -233,12 +235,6 @@ class FrequencyBandStop(Intensity):
             cross_from = cross_from * half
         bounds = limits((height, width), inner, outer, cross, cross_from)  # they cross over in one copy
         return _filtered(x, bits((height, width), bounds.to(x.device)))
-
-
-def _size(size: tuple[int, int]) -> tuple[int, int]:
-    if len(size) != 2:
-        raise ValueError(f"size must be (H, W), got {size!r}")
-    return integer("size[0]", size[0], low=1), integer("size[1]", size[1], low=1)
 
 
 def _lengths(name: str, value: Tensor | float) -> Tensor:

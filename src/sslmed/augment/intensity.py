@@ -31,7 +31,7 @@ def gray_jitter(x: Tensor, brightness: Tensor, contrast: Tensor, gamma: Tensor |
         (B, C, H, W) of x's dtype; not clamped.
 
     Raises:
-        TypeError: `x` is not floating point.
+        TypeError: `x` is not floating point, or a factor no tensor.
         ValueError: another number of channels, or factors of another shape.
 
     Example:
@@ -47,12 +47,13 @@ def gray_jitter(x: Tensor, brightness: Tensor, contrast: Tensor, gamma: Tensor |
     shaped("brightness", brightness, "(B,)", ndim=1)
     if brightness.shape[0] != x.shape[0]:
         raise ValueError(f"brightness must have shape ({x.shape[0]},), got {tuple(brightness.shape)}")
-    same_shape("brightness", brightness, "contrast", contrast)
+    for name, factor in (("contrast", contrast), ("gamma", brightness if gamma is None else gamma)):
+        shaped(name, factor, "(B,)", ndim=1)
+        same_shape("brightness", brightness, name, factor)
     y = x.to(torch.promote_types(x.dtype, torch.float32))
     if y.numel() == 0:
         return x.clone()
     if gamma is not None:
-        same_shape("brightness", brightness, "gamma", gamma)
         y = _gamma(y, gamma.to(y).view(-1, 1, 1, 1))
     gray = y if y.shape[1] == 1 else _LUMA[0] * y[:, 0] + _LUMA[1] * y[:, 1] + _LUMA[2] * y[:, 2]
     scale, contrast = brightness.to(y).view(-1, 1, 1, 1), contrast.to(y).view(-1, 1, 1, 1)

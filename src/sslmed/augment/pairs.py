@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .._checks import floating, same_device, shaped
 from ._base import Params, Rearrangement
 from ._multiview import MultiView, View
+from ._sizes import image_size
 
 
 class Pair(NamedTuple):
@@ -65,6 +66,7 @@ def correspond(
         >>> correspond(torch.tensor([[[2.0, 5.0]]]), torch.eye(3)[None], mirror, size=(8, 8))
         (tensor([[[5., 5.]]]), tensor([[True]]))
     """
+    height, width = image_size(size)
     shaped("points0", points0, "(B, P, 2)", ndim=3)
     batch = points0.shape[0]
     if points0.shape[2] != 2:
@@ -78,7 +80,7 @@ def correspond(
     # inv_ex: inv would wait for the device to tell whether a matrix is singular
     source = _moved(points0.to(work), torch.linalg.inv_ex(matrix0.to(work)).inverse)
     points1 = _moved(source, matrix1.to(work))
-    far = torch.tensor([size[1] - 1, size[0] - 1], dtype=work, device=points1.device)
+    far = torch.tensor([width - 1, height - 1], dtype=work, device=points1.device)
     inside = ((points1 >= -1e-3) & (points1 <= far + 1e-3)).all(dim=2)
     return points1, inside
 
