@@ -101,6 +101,25 @@ def test_bad_settings():
         ImageHead(8.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+@pytest.mark.parametrize(
+    ("head", "shape"),
+    [
+        (ProjectionHead(8, 4, 2), (3, 8)),
+        (ProjectionHead(8, 4, 2, batch_norm=True), (3, 8)),
+        (PredictionHead(8, 4), (3, 8)),
+        (ImageHead(8), (3, 8)),
+        (ImageHead(8), (3, 8, 2, 2)),
+        (PatchHead(8, patches=4), (3, 4, 8)),
+        (PatchHead(8, patches=4, style="two_stage"), (3, 4, 8)),
+    ],
+)
+def test_features_that_are_not_floating_point(head, shape, dtype):
+    name = "projection" if isinstance(head, PredictionHead) else "features"
+    with pytest.raises(TypeError, match=f"{name} must be a floating point tensor, got {dtype}"):
+        head(torch.ones(shape).to(dtype))
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match=r"features must have shape \(N, 8\), got \(3, 9\)"):
         ProjectionHead(8, 4, 2)(torch.rand(3, 9))

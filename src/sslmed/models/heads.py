@@ -125,6 +125,7 @@ class ImageHead(nn.Module):
             (N, out_dim) unit rows, float32 or wider.
         """
         expected = f"(N, {self.in_dim}) or (N, {self.in_dim}, h, w)"
+        _checks.floating("features", features)
         _checks.shaped("features", features, expected, ndim=(2, 4))
         if features.shape[1] != self.in_dim:
             raise ValueError(f"features must have shape {expected}, got {tuple(features.shape)}")
@@ -173,6 +174,7 @@ class PatchHead(nn.Module):
             (N, out_dim) unit rows, float32 or wider.
         """
         expected = f"(N, {self.patches}, {self.in_dim})"
+        _checks.floating("features", features)
         _checks.shaped("features", features, expected, ndim=3)
         if features.shape[1:] != (self.patches, self.in_dim):
             raise ValueError(f"features must have shape {expected}, got {tuple(features.shape)}")
@@ -190,6 +192,7 @@ def _unit_rows(x: torch.Tensor) -> torch.Tensor:
 
 
 def _check_rows(features: torch.Tensor, dim: int, *, name: str = "features") -> None:
+    _checks.floating(name, features)
     _checks.shaped(name, features, f"(N, {dim})", ndim=2)
     if features.shape[1] != dim:
         raise ValueError(f"{name} must have shape (N, {dim}), got {tuple(features.shape)}")
