@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,24 @@ def test_header_window_is_the_standards_linear_function(tmp_path: Path) -> None:
     x = RAMP.astype(np.float64) * 2 - 1000
     expected = np.clip((x - 2999.5) / 1000 + 0.5, 0, 1)
     torch.testing.assert_close(image, torch.tensor(expected, dtype=torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ("LINEAR_EXACT", lambda x: ((x - 2000) / 1000 + 0.5).clamp(0, 1)),
+        ("SIGMOID", lambda x: 1 / (1 + (-4 * (x - 2000) / 1000).exp())),
+    ],
+)
+def test_header_window_follows_the_headers_function(
+    tmp_path: Path, function: str, expected: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    tags = {"WindowCenter": 2000, "WindowWidth": 1000, "VOILUTFunction": function}
+    stored = np.array([[0, 1600, 1900], [2000, 2300, 4000]], dtype=np.uint16)
+    image = read_dicom(write(tmp_path / "a.dcm", stored, **tags), window="header")[0, 0]
+    torch.testing.assert_close(image, expected(torch.tensor(stored.astype(np.float32))))
+    with pytest.raises(ValueError, match=r"b\.dcm.*unknown function of the window, CUBIC"):
+        read_dicom(write(tmp_path / "b.dcm", stored, **tags | {"VOILUTFunction": "CUBIC"}), window="header")
 
 
 def test_own_window_runs_from_least_to_greatest(tmp_path: Path) -> None:

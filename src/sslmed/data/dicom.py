@@ -78,9 +78,9 @@ def read_dicom(path: str | os.PathLike[str], *, window: str = "full") -> torch.T
         path: a DICOM file with pixel data; compressed ones need the decoder that pydicom asks for.
         window: what becomes [0, 1] in gray files; colours always use the range of their bits. "full": the range of
             the stored bits, whatever the largest value in the file, which suits ultrasound and mammograms; "header":
-            the window of the file's own header (WindowCenter and WindowWidth, or its table), beyond which values are
-            clipped, as on a viewing station; "own": from the least to the greatest value of the file, for CT and MR,
-            which use few of their bits.
+            the window of the file's own header (WindowCenter and WindowWidth, with its function, or its table), beyond
+            which values are clipped, as on a viewing station; "own": from the least to the greatest value of the file,
+            for CT and MR, which use few of their bits.
 
     Returns:
         (F, 1, H, W) float32 in [0, 1], one row a frame.
@@ -192,8 +192,16 @@ def _windowed(header: Dataset, stored: Pixels) -> Pixels:
         raise ValueError("the header holds no window; use window='full' or 'own'")
     centre, width = (np.ravel(header[key].value).astype(float)[0] for key in ("WindowCenter", "WindowWidth"))
     values = apply_modality_lut(stored, header).astype(np.float64)
-    # DICOM PS3.3 C.11.2.1.2.1: the linear function, on [0, 1].
-    return (((values - (centre - 0.5)) / max(width - 1, 1e-9)) + 0.5).clip(0, 1).astype(np.float32)
+    function = str(header.get("VOILUTFunction", "LINEAR") or "LINEAR")
+    if function == "LINEAR":  # DICOM PS3.3 C.11.2.1.2.1; the others C.11.2.1.3.1 and 2. All on [0, 1].
+        shown = (values - (centre - 0.5)) / max(width - 1, 1e-9) + 0.5
+    elif function == "LINEAR_EXACT":
+        shown = (values - centre) / max(width, 1e-9) + 0.5
+    elif function == "SIGMOID":
+        shown = 0.5 + 0.5 * np.tanh(2 * (values - centre) / max(width, 1e-9))
+    else:
+        raise ValueError(f"an unknown function of the window, {function}; use window='full' or 'own'")
+    return shown.clip(0, 1).astype(np.float32)
 
 
 def _own(header: Dataset, stored: Pixels) -> Pixels:
