@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from scans import write_nifti as write
-from sslmed.data.nifti import read_nifti, unit_range
+from sslmed.data.nifti import nifti_shape, read_nifti, unit_range
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -118,6 +118,23 @@ def test_damaged_files_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "cut.nii").write_bytes(plain[:-40])
     with pytest.raises(ValueError, match=r"cut\.nii"):
         read_nifti(tmp_path / "cut.nii")
+
+
+@pytest.mark.parametrize(
+    "rows", [np.zeros((3, 4)), np.full((3, 4), np.nan), [[1, 0, 0, 0]] * 2 + [[0, 0, 1, 0]]]
+)
+def test_axes_that_run_nowhere(tmp_path: Path, rows: Any) -> None:
+    path = write(tmp_path / "a.nii", np.ones((2, 3, 4), dtype=np.float32), np.eye(4))
+    content = bytearray(path.read_bytes())
+    content[252:256] = np.array(
+        [0, 1], dtype=np.int16
+    ).tobytes()  # the matrix counts, the quaternion does not
+    content[280:328] = np.asarray(rows, dtype=np.float32).tobytes()
+    path.write_bytes(content)
+    for read in (read_nifti, nifti_shape):
+        with pytest.raises(ValueError, match=r"a\.nii: .*the header does not say which way the axes run"):
+            read(path)
+    assert read_nifti(path, axes="file").values.shape == (1, 4, 3, 2)
 
 
 def test_other_mistakes(tmp_path: Path) -> None:

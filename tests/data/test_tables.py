@@ -40,6 +40,7 @@ def test_csv_cells_are_text(tmp_path: Path) -> None:
         (b"ID,Other\n1,2\n", r"table\.csv: columns ID and Case were expected, got \['ID', 'Other'\]"),
         (b"", r"table\.csv: columns ID and Case were expected, got \[\]"),
         (b"ID,Case\n\n", r"table\.csv: the table is empty"),
+        (b"ID,Case,ID\n1,2,3\n", r"table\.csv: more than one column is called ID"),
         (b"ID,Case\n1,2,3\n", r"table\.csv: row 2 has more cells than the header"),
     ],
 )

@@ -22,7 +22,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> Rows:
     """Read a CSV table with (at least) these columns; absent cells are "".
 
     Raises:
-        ValueError: the file is no UTF-8 text or no CSV, lacks a column, has no rows, or a row longer than its header.
+        ValueError: the file is no UTF-8 text or no CSV, lacks a column or has it twice, has no rows, or a row longer
+            than its header.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -41,7 +42,8 @@ def read_xlsx(path: Path, columns: Sequence[str]) -> Rows:
 
     Raises:
         ImportError: openpyxl is not installed.
-        ValueError: the file is no workbook or damaged, no sheet has the columns, or the sheet has no rows.
+        ValueError: the file is no workbook or damaged, no sheet has the columns, or the sheet has one of them
+            twice or no rows.
     """
     try:
         openpyxl: Any = importlib.import_module("openpyxl")
@@ -81,6 +83,8 @@ def _rows(path: Path, columns: Sequence[str], sheets: Sequence[Sequence[Sequence
     else:
         wanted = ", ".join(columns[:-1]) + f" and {columns[-1]}"
         raise ValueError(f"{path}: columns {wanted} were expected, got {head}")
+    if twice := [name for name in columns if head.count(name) > 1]:
+        raise ValueError(f"{path}: more than one column is called {', '.join(twice)}")
     rows: Rows = []
     for number, line in enumerate(lines[1:], start=2):
         if not any(line):

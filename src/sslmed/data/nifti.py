@@ -55,7 +55,7 @@ def read_nifti(path: str | os.PathLike[str], *, axes: str = "anatomical") -> Vol
         FileNotFoundError: there is no such file.
         ImportError: nibabel is not installed.
         ValueError: the file is no NIfTI file, is truncated or corrupt, has other dimensions, holds complex, colour or
-            no values, or NaN or infinity.
+            no values, or NaN or infinity, or its header does not say which way the axes run.
 
     Example:
         >>> import nibabel, numpy, tempfile  # doctest: +SKIP
@@ -86,7 +86,10 @@ def read_nifti(path: str | os.PathLike[str], *, axes: str = "anatomical") -> Vol
     values = values.reshape(*values.shape[:3], *(1,) * (3 - values.ndim), -1)
     spacing += [1.0] * (3 - len(spacing))
     if axes == "anatomical":
-        values, spacing = _turned(values, spacing, image.affine)
+        try:
+            values, spacing = _turned(values, spacing, image.affine)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; axes='file' needs none") from error
     stack = torch.from_numpy(np.ascontiguousarray(values.transpose(3, 2, 1, 0)))
     return Volume(stack, (spacing[2], spacing[1], spacing[0]))
 
@@ -98,7 +101,6 @@ def nifti_shape(path: str | os.PathLike[str]) -> tuple[int, int, int, int]:
     try:
         import nibabel
         from nibabel.filebasedimages import ImageFileError
-        from nibabel.orientations import io_orientation
     except ImportError as error:
         raise ImportError(_MISSING.format(path)) from error
     if path.is_file() and not path.stat().st_size:
@@ -106,7 +108,7 @@ def nifti_shape(path: str | os.PathLike[str]) -> tuple[int, int, int, int]:
     try:
         image = nibabel.load(path)
         shape = (*image.shape, *(1,) * (4 - len(image.shape)))
-        axes = [int(axis) for axis in io_orientation(image.affine)[:, 0]]
+        axes = [int(axis) for axis in _orientation(image.affine)[:, 0]]
     except (FileNotFoundError, PermissionError):
         raise
     except (ImageFileError, *_FAULTS) as error:
@@ -154,7 +156,19 @@ def _turned(
     values: npt.NDArray[np.float32], spacing: list[float], affine: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float32], list[float]]:
     """Turn (X, Y, Z, C) so that X runs from the patient's right to left, Y from front to back, Z upward."""
-    from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+    from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 
-    turn = ornt_transform(io_orientation(affine), axcodes2ornt(("L", "P", "S")))
+    turn = ornt_transform(_orientation(affine), axcodes2ornt(("L", "P", "S")))
     return apply_orientation(values, turn), [spacing[int(axis)] for axis in np.argsort(turn[:, 0])]
+
+
+def _orientation(affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Nearest anatomical axis and direction of each axis; raise ValueError where the header's matrix has none."""
+    from nibabel.orientations import io_orientation
+
+    found: npt.NDArray[np.float64] = np.full((3, 2), np.nan)
+    if np.isfinite(affine).all():
+        found = io_orientation(affine)
+    if np.isnan(found).any():
+        raise ValueError(f"the header does not say which way the axes run, its matrix is {affine.tolist()}")
+    return found
