@@ -189,6 +189,16 @@ def test_a_scan_that_is_no_png_is_not_left_out_unseen(root: Path, name: str) -> 
         BUSI(root, allow_partial=True)
 
 
+def test_names_that_differ_in_case_only_are_not_one_image(root: Path) -> None:
+    write(root / "benign" / "benign (1).PNG", np.zeros((30, 40), dtype=np.uint8))
+    if len(list((root / "benign").glob("benign (1).*"))) < 2:
+        pytest.skip("this file system knows no difference of case")
+    with pytest.raises(
+        ValueError, match=r"benign \(1\)\.png is there more than once, in upper and lower case"
+    ):
+        BUSI(root, allow_partial=True)
+
+
 def test_no_set_at_all(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such folder"):
         BUSI(tmp_path / "absent")

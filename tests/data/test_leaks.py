@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -67,6 +69,15 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     assert whole[29] == 11
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1e5, 1e38])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_copies_are_found_whatever_the_unit(scale: float, channels: int) -> None:
+    scans = torch.rand(2, channels, 40, 40, generator=torch.Generator().manual_seed(0))
+    images = torch.cat([scans, scans.flip(0)]) * scale
+    assert near_duplicates(images).tolist() == [0, 1, 1, 0]
+    assert near_duplicates([scans[0], scans[1] * scale, scans[0] * scale]).tolist() == [0, 1, 0]
+
+
 def test_constant_images_are_related_to_none() -> None:
     assert near_duplicates(torch.zeros(3, 1, 64, 64)).tolist() == [0, 1, 2]
 
@@ -78,6 +89,8 @@ def test_two_thousand_images_take_seconds() -> None:
 
 
 def test_bad_images() -> None:
+    with pytest.raises(ValueError, match=r"images\[1\] is empty, its shape is \(1, 0, 4\)"):
+        near_duplicates([torch.rand(1, 4, 4), torch.rand(1, 0, 4)])
     with pytest.raises(TypeError, match="images must be a floating point tensor"):
         near_duplicates(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"each of images must have shape \(C, H, W\), got \(8, 8\)"):
@@ -129,6 +142,18 @@ def test_tensors_are_compared_by_value() -> None:
         assert_disjoint(torch.tensor([1, 2]), [2, 3])
     with pytest.raises(ValueError, match=r"share 1 group \(7\)"):
         assert_disjoint([{"group": torch.tensor(7)}], [{"group": torch.tensor(7)}])
+
+
+@pytest.mark.parametrize(("a", "b"), [(["1"], [1]), ([Path("1")], ["1"]), ([("s", 1)], ["s"])])
+def test_names_of_two_types_are_never_equal_and_so_refused(a: list[object], b: list[object]) -> None:
+    with pytest.raises(
+        TypeError, match=r"names of a and b must be of one type, got .* which are never equal"
+    ):
+        assert_disjoint(a, b)
+    with pytest.raises(TypeError, match="groups of a and b must be of one type"):
+        assert_disjoint([{"id": "a", "group": a[0]}], [{"id": "b", "group": b[0]}])
+    assert_disjoint([1, np.int64(2)], [3.0])
+    assert_disjoint(a, [])
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

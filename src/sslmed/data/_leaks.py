@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from .. import _checks
+from ._cases import shown
 
 _THUMBNAIL, _BLOCK = 64, 512
 
@@ -68,8 +70,8 @@ def assert_disjoint(a: Sequence[Any], b: Sequence[Any]) -> None:
         b: of the other, of the same kind; a map-style data set such as `torch.utils.data.Subset` fits too.
 
     Raises:
-        TypeError: one stage holds items and the other names, or a name is a tensor of several numbers: nothing would
-            be compared.
+        TypeError: one stage holds items and the other names, names, ids or groups are of one type in one stage and of
+            another in the other (as 1 and "1"), or a name is a tensor of several numbers: nothing would be compared.
         ValueError: something is shared; the message lists the first of it.
 
     Example:
@@ -86,6 +88,12 @@ def assert_disjoint(a: Sequence[Any], b: Sequence[Any]) -> None:
         )
     found = []
     for kind in sorted(marks_a.keys() & marks_b.keys()):
+        types_a, types_b = ({_type(key) for key in marks[kind]} for marks in (marks_a, marks_b))
+        if not types_a & types_b:
+            raise TypeError(
+                f"{kind}s of a and b must be of one type, got {shown(sorted(types_a))} in a and "
+                f"{shown(sorted(types_b))} in b, which are never equal"
+            )
         shared = [key for key in marks_a[kind] if key in marks_b[kind]]
         if shared:
             pairs = [(marks_a[kind][key], marks_b[kind][key]) for key in shared[:3]]
@@ -106,10 +114,22 @@ def _thumbnails(images: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
         _checks.shaped("each of images", image, "(C, H, W)", ndim=3)
         if not image.isfinite().all():
             raise ValueError(f"images[{len(rows)}] holds NaN or infinity, which correlates with nothing")
-        gray = image.detach().float().mean(dim=0)[None, None]
+        if not image.numel():
+            raise ValueError(f"images[{len(rows)}] is empty, its shape is {tuple(image.shape)}")
+        values = image.detach().to(torch.promote_types(image.dtype, torch.float32))
+        # In parts of its own range, so that images of very small and of very large numbers are compared alike.
+        gray = _scaled(_scaled(values, values.abs().amax()).mean(dim=0)).float()[None, None]
         small = F.interpolate(gray, (_THUMBNAIL, _THUMBNAIL), mode="bilinear", antialias=True)
         rows.append((small - small.mean()).flatten())
     return F.normalize(torch.stack(rows), eps=1e-6)
+
+
+def _scaled(values: torch.Tensor, by: torch.Tensor | None = None) -> torch.Tensor:
+    """Divide by `by`, or bring to [0, 1]; what is constant becomes 0."""
+    if by is None:
+        low, high = values.aminmax()
+        values, by = values - low, high - low
+    return values / by if by > 0 else torch.zeros_like(values)
 
 
 def _marks(stage: Sequence[Any]) -> dict[str, dict[Hashable, Hashable]]:
@@ -130,6 +150,10 @@ def _marks(stage: Sequence[Any]) -> dict[str, dict[Hashable, Hashable]]:
             key = (pixels.shape, hashlib.blake2b(pixels.tobytes(), digest_size=16).digest())
             marks.setdefault("image", {})[key] = item.get("id", k)
     return marks
+
+
+def _type(key: Hashable) -> str:
+    return "number" if isinstance(key, Number) else type(key).__name__
 
 
 def _name(value: Any) -> Hashable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def pictures(folder: Path, endings: Collection[str]) -> list[Path]:
     else may hold one is an error, so that no case is left out unseen.
 
     Raises:
-        ValueError: the folder is missing, or a file may hold a scan and has none of the endings.
+        ValueError: the folder is missing, a file may hold a scan and has none of the endings, or the names of two
+            pictures differ in upper and lower case only.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: the folder is missing")
@@ -32,6 +34,11 @@ def pictures(folder: Path, endings: Collection[str]) -> list[Path]:
         raise ValueError(
             f"{folder}: {shown(strange)} may hold a scan, but {' or '.join(endings)} was expected; "
             "convert it or move it elsewhere"
+        )
+    twice = [name for name, count in Counter(path.name.lower() for path in found).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{folder}: {shown(twice)} is there more than once, in upper and lower case; move the copies elsewhere"
         )
     return sorted(found, key=lambda path: by_number(path.stem))
 
