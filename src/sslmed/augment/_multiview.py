@@ -24,7 +24,8 @@ class MultiView(nn.Module):
             transforms on torch's global CPU generator seeded so, which is put back afterwards: kornia's own
             flips and crops, which take no generator, become reproducible and the global stream stays
             untouched. A member with a generator of its own keeps that one. None uses the global generator as
-            it is; a call compiles to one graph only so.
+            it is; a call compiles to one graph only so, and only so the workers of a DataLoader draw apart:
+            each would get a copy of the generator, in the same state.
 
     Returns (of a call):
         A list with one (B, C, H, W) for each transform, in order; sizes may differ.

@@ -29,7 +29,8 @@ class MomentumQueue(nn.Module):
     `info_nce(query, keys, ids=ids)`.
 
     Keys, ids and the running count are persistent buffers: a checkpoint restores the queue in the middle of a
-    wrap. Keys are stored as given; `info_nce` normalises them.
+    wrap. Keys are stored as given; `info_nce` normalises them. Change the buffers by `enqueue` and
+    `load_state_dict` only: the queue does not see a count that is copied into its buffer.
 
     Args:
         size: keys held at most.
