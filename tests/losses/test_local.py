@@ -128,6 +128,8 @@ def test_one_graph() -> None:
 
 def test_bad_input() -> None:
     f = torch.rand(2, 3, 9, 9)
+    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator or None, got int"):
+        local_contrastive(f, f, generator=0)
     with pytest.raises(ValueError, match="f0 and f1 must have the same shape"):
         local_contrastive(f, f[..., :6])
     with pytest.raises(ValueError, match=r"f0 must have shape \(B, D, h, w\), got \(3, 9, 9\)"):

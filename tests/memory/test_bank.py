@@ -233,6 +233,9 @@ def test_bad_input(bank: MemoryBank) -> None:
     for k in (0, 12, -1):
         with pytest.raises(ValueError, match=r"k must be in 1\.\.11"):
             bank.negatives(index, k)
+    for call in (lambda: bank.negatives(index, 2, generator=0), lambda: MemoryBank(4, 5, generator=0)):
+        with pytest.raises(TypeError, match=r"generator must be a torch\.Generator or None, got int"):
+            call()
     with pytest.raises(TypeError, match="k must be an integer"):
         bank.negatives(index, 2.0)
     with pytest.raises(ValueError, match="rows must be at least 2 for negatives"):

@@ -24,14 +24,14 @@ from kornia.augmentation import GeometricAugmentationBase2D, IntensityAugmentati
 from torch import Tensor, nn
 
 from .._checks import floating, number, shaped
+from .._checks import generator as check_generator
 
 Params = dict[str, Tensor]
 
 
 def cpu_generator(generator: torch.Generator | None) -> torch.Generator | None:
     """Return `generator`; raise unless it is None or a generator on the CPU."""
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
+    check_generator(generator)
     if generator is not None and generator.device.type != "cpu":
         raise ValueError(f"generator must be on the CPU, where all draws are made, got {generator.device}")
     return generator

@@ -50,7 +50,7 @@ def local_contrastive(
         The loss, a scalar of at least float32.
 
     Raises:
-        TypeError: a map is not of floating point.
+        TypeError: a map is not of floating point, or the generator none.
         ValueError: shapes or devices that do not fit, maps too small for K + 1 regions, or a setting that is
             not positive.
 
@@ -103,6 +103,7 @@ def draw_others(
 
     Floyd's algorithm: uniform over sets, in k steps.
     """
+    _checks.generator(generator)
     source = device if generator is None else generator.device
     # The keyword is left out where there is no generator: it would break compiled graphs.
     seeded: dict[str, Any] = {} if generator is None else {"generator": generator}

@@ -52,6 +52,7 @@ class MemoryBank(nn.Module):
         _checks.integer("rows", rows, low=1)
         _checks.integer("dim", dim, low=1)
         self.momentum = _checks.number("momentum", momentum, low=0, high=1)
+        _checks.generator(generator)
         device = None if generator is None else generator.device
         start = torch.randn(rows, dim, generator=generator, device=device)
         self.register_buffer("vectors", torch.nn.functional.normalize(start, dim=1))
@@ -103,7 +104,7 @@ class MemoryBank(nn.Module):
             (N, K, D), a copy outside any graph; K is `k`, or rows - 1.
 
         Raises:
-            TypeError: `index` is not of integers, or `k` not an int.
+            TypeError: `index` is not of integers, `k` not an int, or the generator none.
             IndexError: an index outside the bank.
             ValueError: `k` outside 1..rows - 1, or a bank of one row.
         """
@@ -115,6 +116,7 @@ class MemoryBank(nn.Module):
             slots = torch.arange(others, device=index.device).expand(len(index), others)
         else:
             _checks.integer("k", k, low=1, high=others)
+            _checks.generator(generator)
             device = index.device if generator is None else generator.device
             keys = torch.rand(len(index), others, generator=generator, device=device)
             slots = keys.topk(k, dim=1).indices.to(index.device)
