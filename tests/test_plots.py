@@ -332,6 +332,13 @@ def test_areas_under_the_lines_are_those_of_the_metrics(scored):
         assert (np.diff(recall) * precision[1:]).sum() == pytest.approx(float(step))
 
 
+def test_infinite_scores_are_ties_like_any_others():
+    logits = np.array([[np.inf, 0.0], [np.inf, 0.0], [-np.inf, 1.0], [-np.inf, 1.0]])
+    figure = plots.roc_curves(logits, np.array([0, 1, 0, 1]), classes=["benign", "malignant"])
+    alarms, hits = figure.axes[0].lines[1].get_data()
+    assert (alarms.tolist(), hits.tolist()) == ([0, 0.5, 1], [0, 0.5, 1])
+
+
 def test_classes_without_cases_have_no_line_and_say_so(scored):
     scores, target = scored
     kept = target < 2

@@ -118,7 +118,8 @@ def _scored(
 def _cumulative(scores: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """True and false positives from the highest threshold to the lowest; equal scores fall together."""
     order = np.argsort(-scores, kind="stable")
-    last = np.append(np.diff(scores[order]) != 0, True)
+    ordered = scores[order]
+    last = np.append(ordered[1:] != ordered[:-1], True)  # no differences, which infinite scores do not have
     hits, alarms = (np.cumsum(of[order])[last] for of in (positive, ~positive))
     return np.append(0.0, hits), np.append(0.0, alarms)
 
