@@ -32,6 +32,14 @@ def test_csv_cells_are_text(tmp_path: Path) -> None:
     ]
 
 
+def test_a_table_of_semicolons_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "cases.csv"
+    path.write_text("image;group\na;1\n")
+    message = r"a column image was expected, got \['image;group'\]; separate the columns by commas"
+    with pytest.raises(ValueError, match=message):
+        read_csv(path, ("image",))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

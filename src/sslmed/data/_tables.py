@@ -81,8 +81,11 @@ def _rows(path: Path, columns: Sequence[str], sheets: Sequence[Sequence[Sequence
         if set(columns) <= set(head):
             break
     else:
-        wanted = ", ".join(columns[:-1]) + f" and {columns[-1]}"
-        raise ValueError(f"{path}: columns {wanted} were expected, got {head}")
+        several = ", ".join(columns[:-1])
+        wanted = f"columns {several} and {columns[-1]} were" if several else f"a column {columns[-1]} was"
+        # As spreadsheets write CSV in countries whose numbers have a comma.
+        hint = "; separate the columns by commas" if len(head) == 1 and ";" in head[0] else ""
+        raise ValueError(f"{path}: {wanted} expected, got {head}{hint}")
     if twice := [name for name in columns if head.count(name) > 1]:
         raise ValueError(f"{path}: more than one column is called {', '.join(twice)}")
     rows: Rows = []
