@@ -223,7 +223,7 @@ class MultimodalBreast(Experiment):
         return Wanted(
             sources[0], crop=p.crop, size=p.size, fit="pad", fractions=p.constants.fractions, labels=args.labels,
             seeds=args.seeds, pools=pools, mixes=mixes, leave_out_copies=args.leave_out_copies, name=domain,
-            joined=tuple(sources[1:]), share=share,
+            outlined="segmentation" in args.tasks, joined=tuple(sources[1:]), share=share,
         )  # fmt: skip
 
     def targets(self) -> Sequence[study.Target]:

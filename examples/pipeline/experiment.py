@@ -92,7 +92,7 @@ class Experiment(Plan):
         """Do what is not done yet; returns the exit status."""
         with hold(self.folder.path, wait=True):
             self._describe()
-        if all(material.large.masks is None for material in self.materials.values()):
+        if not any(material.labelled for material in self.materials.values()):
             return self._pretext_only()
         cells, path = self.cells(), self.folder.path
         if self.args.merge:
@@ -159,12 +159,12 @@ class Experiment(Plan):
                     f"--data, read as {data.name}, has no two classes to tell apart, as {target.name} needs"
                 )
             # Without masks, images of one domain serve pretext learning alone.
-            if data.masks is None and "" not in self.materials:
+            if target.kind != "classification" and data.masks is None and "" not in self.materials:
                 raise ValueError(f"--data, read as {data.name}, has no masks, as {target.name} needs")
 
     def _usable(self) -> list[str]:
         """The methods asked for that these images serve."""
-        if any(material.large.masks is not None for material in self.materials.values()):
+        if any(material.labelled for material in self.materials.values()):
             return list(self.args.methods)
         methods = [m for m in self.args.methods if m != study.SUPERVISED]
         if not methods:

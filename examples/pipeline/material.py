@@ -37,6 +37,7 @@ class Wanted:
         parts_seed: a seed of the parts that holds for all seeds, which then draw the labelled cases only.
         leave_out_copies: leave out pool images that copy a held-out one, instead of refusing them.
         name: of the domain, where a run has several.
+        outlined: whether fine-tuning needs masks; else it needs classes.
         joined: more labelled sets to join with `labelled`.
         share: of each of them, of `labelled` and of the pools.
     """
@@ -55,6 +56,7 @@ class Wanted:
     parts_seed: int | None = None
     leave_out_copies: bool = False
     name: str = ""
+    outlined: bool = True
     joined: tuple[Source, ...] = ()
     share: float = 1.0
 
@@ -68,6 +70,7 @@ class Material:
     Attributes:
         large: the labelled set at the pretext's size.
         small: the same at the fine-tuning's size.
+        labelled: whether they have what fine-tuning needs; else they serve pretext learning only.
         splits: parts of `large` and `small` by seed; empty for unlabelled images.
         notes: what a reader of the results should know of the images.
         checks: what was compared to rule out leaks.
@@ -80,7 +83,8 @@ class Material:
         self.wanted = wanted
         parts = self._parts(wanted.crop)
         self.large = self.small = self._labelled(parts)
-        if self.large.masks is not None and wanted.size != wanted.crop:
+        self.labelled = (self.large.masks if wanted.outlined else self.large.labels) is not None
+        if self.labelled and wanted.size != wanted.crop:
             # Near duplicates found at another size would be others, and so would the half that is joined.
             self.small = self._labelled(
                 [
@@ -129,17 +133,18 @@ class Material:
     def _check_use(self) -> None:
         """Check that the images serve what they were given for."""
         data, source = self.large, self.wanted.labelled
-        if data.masks is None:
+        lacking = "masks" if self.wanted.outlined else "classes"
+        if not self.labelled:
             for pool in self.wanted.pools.values():
                 raise ValueError(
-                    f"{pool.option} {pool.place} would not be used, since {source.option} {source.place} has no masks "
-                    f"to fine-tune on; give one of them, as {source.option}"
+                    f"{pool.option} {pool.place} would not be used, since {source.option} {source.place} has no "
+                    f"{lacking} to fine-tune on; give one of them, as {source.option}"
                 )
             if len(data) < 2:
                 raise ValueError(
                     f"{source.option} {source.place} holds one image; pretext learning compares two at least"
                 )
-        elif not data.masks.any():
+        elif self.wanted.outlined and data.masks is not None and not data.masks.any():
             raise ValueError(
                 f"{source.option} {source.place} shows no lesion in any of its {len(data)} masks"
             )
@@ -152,12 +157,13 @@ class Material:
     def _divide(self, seed: int) -> None:
         """Split for one seed, choose the pretext images, and check that they meet no held-out case."""
         data, wanted = self.large, self.wanted
-        if data.masks is None:
+        if not self.labelled:
             self._chosen[seed] = {TRAIN: list(range(len(data)))}
             return
         split = self.splits[seed] = splitting.split(
             data, fractions=wanted.fractions, labels=wanted.labels, unit=wanted.unit, seed=seed,
-            everything=wanted.everything, parts_seed=wanted.parts_seed, option=wanted.labelled.option,
+            everything=wanted.everything, parts_seed=wanted.parts_seed, outlined=wanted.outlined,
+            option=wanted.labelled.option,
         )  # fmt: skip
         held_out = split.val + split.test
         self._chosen[seed] = {TRAIN: split.train}

@@ -50,19 +50,22 @@ def _matches(*patterns: str) -> Callable[[Path], bool]:
     return lambda folder: any(any(folder.glob(pattern)) for pattern in patterns)
 
 
-def _own(folder: Path) -> bool:
-    return {"images", "masks"} <= set(
-        os.listdir(folder)
-    )  # BUS-BRA's have capitals, which some systems ignore
+def _has(*names: str) -> Callable[[Path], bool]:
+    # In the letters given: BUS-BRA has Images and Masks, QAMEBI Benign, which are not told apart on every system.
+    return lambda folder: set(names) <= set(os.listdir(folder))
 
 
-def _open_own(root: Path, *, size: int, fit: str, allow_partial: bool) -> data.LabelledImages:
-    del allow_partial  # nobody published how many there are
-    return data.LabelledImages(root, size=size, fit=fit)
+def _uncounted(reader: Callable[..., Any]) -> Callable[..., Any]:
+    def opened(root: Path, *, size: int, fit: str, allow_partial: bool) -> Any:
+        del allow_partial  # nobody published how many there are
+        return reader(root, size=size, fit=fit)
+
+    return opened
 
 
+# Each set before those whose marks it bears too.
 KNOWN = (
-    Known("BUSI", lambda folder: set(data.BUSI.classes) & set(os.listdir(folder)), data.BUSI),
+    Known("BUSI", _matches(*(f"{name}/*_mask*.png" for name in data.BUSI.classes)), data.BUSI),
     Known("BUS-BRA", _bears("bus_data.csv"), data.BUSBRA),
     Known("UDIAT", _bears("DatasetB.xlsx"), data.UDIAT),
     Known("BrEaST", _matches("BrEaST-Lesions-USG-clinical-data*.xlsx"), data.BrEaST),
@@ -72,7 +75,14 @@ KNOWN = (
     Known("INbreast", _bears("AllDICOMs"), data.INbreast),
     Known("CBIS-DDSM", _matches("*_case_description_*_set.csv"), data.CBISDDSM),
     Known("Decathlon", _bears("dataset.json"), data.Decathlon),
-    Known("labelled images", _own, _open_own),
+    Known(
+        "MBUD",
+        lambda folder: folder.resolve().name == "originals" and (folder / "benign").is_dir(),
+        data.MBUD,
+    ),
+    Known("TBUD", _has("benign", "malignant"), _uncounted(data.TBUD)),
+    Known("labelled images", _has("images", "masks"), _uncounted(data.LabelledImages)),
+    Known("labelled images", _has("images", "cases.csv"), _uncounted(data.LabelledImages)),
 )
 
 
@@ -116,8 +126,8 @@ def open_set(source: Source, *, size: int, fit: str = "stretch") -> tuple[str, s
 
 
 def _fitting(folders: Iterable[Path]) -> list[Known]:
-    places = list(folders)
-    return [known for known in KNOWN if any(known.fits(folder) for folder in places)]
+    found = (next((known for known in KNOWN if known.fits(folder)), None) for folder in folders)
+    return list({known.name: known for known in found if known is not None}.values())
 
 
 def _is_mask(path: Path) -> bool:

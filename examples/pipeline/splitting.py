@@ -43,25 +43,25 @@ def split(
     seed: int,
     everything: bool = False,
     parts_seed: int | None = None,
+    outlined: bool = True,
     option: str = "--data",
 ) -> Split:
     """Split by group, stratified by class; the labelled parts of train are nested.
 
     Args:
-        data: a set with masks.
+        data: a set with masks or classes.
         fractions: of training, validation and test cases.
         labels: shares of the training cases, or numbers of training volumes.
         unit: "%" or "volumes": which of these `labels` holds.
         seed: of the draw of labelled cases.
         everything: also label all training volumes, for a baseline.
         parts_seed: of the parts; None for `seed`.
+        outlined: whether the labelled cases must show a lesion.
         option: what the user gave the set to, for messages.
 
     Raises:
         ValueError: a part, or the labelled cases, would be empty, or show no lesion.
     """
-    if data.masks is None:
-        raise ValueError(f"{data.name} has no masks to split for segmentation")
     parts_seed = seed if parts_seed is None else parts_seed
     try:
         parts = splits.group_split(data.groups, fractions, labels=data.labels, seed=parts_seed)
@@ -81,7 +81,7 @@ def split(
         )
         if len(chosen) < 2:
             raise ValueError(f"--labels {number:g} leaves {len(chosen)} labelled case of {len(train)}")
-        if not data.masks[chosen].any():
+        if outlined and data.masks is not None and not data.masks[chosen].any():
             raise ValueError(
                 f"--labels {number:g} leaves {len(chosen)} labelled cases of {len(train)} without any lesion in "
                 f"their masks (seed {seed}): there is nothing to learn to outline"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,28 @@ def test_images_and_masks_must_pair(root: Path) -> None:
     with pytest.raises(ValueError, match=r"masks/other\.png: a mask without its image .*images/other\.\*"):
         LabelledImages(root)
     (root / "masks" / "other.png").unlink()
-    with pytest.raises(ValueError, match=r"no mask for top, as masks/top\.png; one that is all black says"):
+    with pytest.raises(ValueError, match=r"masks: no mask for top, as top\.png; one that is all black says"):
         LabelledImages(root)
+
+
+def test_masks_may_be_called_so(root: Path) -> None:
+    before = [int(item["mask"].sum()) for item in LabelledImages(root)]
+    for path in list((root / "masks").rglob("*.png")):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    assert [int(item["mask"].sum()) for item in LabelledImages(root)] == before
+    write(root / "masks" / "top.png", np.zeros((20, 33), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"top_mask\.png: a second mask of top, beside top\.png; merge"):
+        LabelledImages(root)
+
+
+def test_classes_need_no_masks(root: Path) -> None:
+    shutil.rmtree(root / "masks")
+    table(root, "image,group", *(f"{name},x" for name in IDS))
+    with pytest.raises(ValueError, match=r"neither masks/ nor a column class in cases\.csv"):
+        LabelledImages(root)
+    table(root, "image,class", *(f"{name},x" for name in IDS))
+    data = LabelledImages(root.parent, size=16)
+    assert [sorted(item) for item in data] == [["id", "image", "label"]] * 4
 
 
 def test_files_that_cannot_serve_are_named(root: Path) -> None:
@@ -111,7 +132,9 @@ def test_files_that_cannot_serve_are_named(root: Path) -> None:
 def test_folders(root: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such folder"):
         LabelledImages(tmp_path / "absent")
-    with pytest.raises(ValueError, match=r"the labelled folder, with images/ and masks/, or its parent"):
+    with pytest.raises(
+        ValueError, match=r"the labelled folder, with images/ and masks/ or cases\.csv, or its parent"
+    ):
         LabelledImages(root / "images")
     for path in (root / "masks").rglob("*.png"):
         path.unlink()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.inputs import read
 from pipeline.material import TRAIN, Material, Wanted
-from pipeline.sets import Source
+from pipeline.sets import Source, open_set
 from sslmed.data import MammogramPhantom, MRPhantom, Phantom
 
 
@@ -163,3 +163,30 @@ def test_copies_of_held_out_images_are_refused_or_left_out(tmp_path: Path) -> No
     material = Material(wanted(phantom("breast"), **settings, leave_out_copies=True))
     assert len(material.pretext(0).tensors[0]) == 28
     assert any("12 copies of held-out images were left out of mine" in note for note in material.notes)
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (["benign/benign (1).png", "benign/benign (1)_mask.png"], "BUSI"),
+        (["originals/benign/us1.bmp", "originals/malignant/us1.bmp"], "MBUD"),
+        (["Thammasat/benign/a.jpg", "Thammasat/malignant/b.png"], "TBUD"),
+        (
+            ["clinic/images/benign/a.png", "clinic/images/malignant/b.png", "clinic/cases.csv"],
+            "labelled images",
+        ),
+        (["images/benign/a.png", "images/malignant/b.png"], "TBUD"),
+        (["Benign/1 Benign Image.bmp", "Benign/1 Benign Mask.tif"], "QAMEBI"),
+        (["benign/1.png", "2024/normal/2.jpg"], "unlabelled images"),
+    ],
+)
+def test_a_set_is_told_by_its_layout(tmp_path: Path, files: list[str], name: str) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        if file.endswith("csv"):
+            (tmp_path / file).write_text("image,class\nbenign/a,x\nmalignant/b,y\n")
+        else:
+            Image.fromarray(np.full((20, 20), 255, np.uint8)).save(tmp_path / file)
+    read_as, _, data = open_set(Source("--data", str(tmp_path)), size=16)
+    assert read_as == name
+    assert len(data) == sum("mask" not in file.lower() and not file.endswith("csv") for file in files)

@@ -145,7 +145,7 @@ def test_own_images_with_masks_are_a_set(command: Command, tmp_path: Path) -> No
         10,
     )
     (set_ / "masks" / "benign" / "scan 3.png").unlink()
-    assert "no mask for benign/scan 3, as masks/benign/scan 3.png" in command.refuses("--data", set_.parent)
+    assert "masks: no mask for benign/scan 3, as benign/scan 3.png" in command.refuses("--data", set_.parent)
     write_images(set_.parent / "busi", 4)
     assert "holds several sets, BUSI and labelled images; name one" in command.refuses("--data", set_.parent)
 

@@ -23,7 +23,6 @@ import multi_organ
 import multimodal_breast
 from pipeline.experiment import Experiment
 from pipeline.features import tsne
-from pipeline.material import Material, Wanted
 from pipeline.runs import read_csv, write_csv, write_json
 from pipeline.study import Cell
 from sslmed.data import Phantom
@@ -271,15 +270,26 @@ def test_features_of_few_test_images_are_drawn_or_left_out(count: int) -> None:
     assert np.isfinite(xy).all()
 
 
-def test_classes_without_masks_are_refused(refused, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    class Unmasked(Material):
-        def __init__(self, wanted: Wanted) -> None:
-            super().__init__(wanted)
-            self.large = self.small = dataclasses.replace(self.large, masks=None)
+def test_own_classes_without_masks_are_learnt(refused, monkeypatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    phantom, lines = Phantom(30, size=48), ["image,class,group"]
+    (tmp_path / "clinic" / "images").mkdir(parents=True)
+    for i, item in enumerate(phantom):
+        pixels = (item["image"][0].numpy() * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "clinic" / "images" / f"{i}.png")
+        lines.append(f"{i},{phantom.classes[item['label']]},patient {i // 2}")
+    (tmp_path / "clinic" / "cases.csv").write_text("\n".join(lines))
+    data = ["--domains", "us", "--data", f"us={tmp_path / 'clinic'}"]
+    assert "has no masks, as us/segmentation needs" in refused(multimodal_breast, *data)
+    assert "has no masks to fine-tune on" in refused(
+        multi_organ, *data[2:3], tmp_path / "clinic", "--organs", "heart=phantom"
+    )
 
-    monkeypatch.setattr("pipeline.experiment.Material", Unmasked)
-    only = ["--domains", "us", "--tasks", "classification"]
-    assert "has no masks, as us/classification needs" in refused(multimodal_breast, *only)
+    monkeypatch.undo()
+    run = ["--preset", "smoke", "--tasks", "classification", "--methods", "supervised", *data]
+    assert outcome(monkeypatch, multimodal_breast, *run, "--out", tmp_path / "own") == 0
+    assert {row["target"] for row in finished(tmp_path / "own")} == {"us/classification"}
+    described = json.loads((tmp_path / "own" / "data.json").read_text())
+    assert described["counts"] == {"images": 30} | dict(sorted(phantom.counts.items()))
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -19,30 +19,32 @@ class LabelledImages(Cases):
     r"""Images and masks of your own, in two folders under the same names.
 
     Layout: `images/` and `masks/`, with folders below them as you like; `masks/a/scan 1.png` outlines
-    `images/a/scan 1.jpg`. The endings may differ. The mask of a scan with nothing to outline is all black; scans whose
-    outlines nobody drew belong into another folder, for `UnlabelledImages`.
+    `images/a/scan 1.jpg`, and so does `masks/a/scan 1_mask.png`. The endings may differ. The mask of a scan with
+    nothing to outline is all black; scans whose outlines nobody drew belong into another folder, for
+    `UnlabelledImages`.
 
-    Optional beside them: a table `cases.csv` with the column image, and class, group, or both. It names every image by
+    Beside them, optional: a table `cases.csv` with the column image, and class, group, or both. It names every image by
     its path below `images/`, with or without the ending. A group is what must not be parted by a split: most often
-    the patient. Without groups, split by near duplicates at least (`splits.near_duplicates`).
+    the patient. Without groups, split by near duplicates at least (`splits.near_duplicates`). With classes,
+    `masks/` may be absent.
 
     Args:
-        root: the folder with `images/` and `masks/`, or its parent.
+        root: the folder with `images/` and with `masks/` or `cases.csv`, or its parent.
         size: side in pixels of the square that images are resized to; None keeps them as they are.
         fit: how images become square: "stretch" does not keep the aspect, "pad" adds black to the shorter side.
 
     Items:
-        image (1, H, W) float32 in [0, 1], mask (1, H, W) bool, id, the path below `images/` without its ending, and
-        label and group where `cases.csv` has them.
+        image (1, H, W) float32 in [0, 1], mask (1, H, W) bool where there is `masks/`, id, the path below `images/`
+        without its ending, and label and group where `cases.csv` has them.
 
     Attributes:
         classes: the classes of `cases.csv` in alphabetical order; empty where it has none.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is no folder.
-        ValueError: `images/` or `masks/` is missing or empty, holds a scan that is no PNG, JPEG, BMP or TIFF, or two
-            of one name; an image has no mask or a mask no image; a mask has another size than its image; a header is
-            unreadable; or `cases.csv` is, lacks an image, has one twice or one that is not there.
+        ValueError: a folder is missing or empty, holds a scan that is no PNG, JPEG, BMP or TIFF, or two of one name; an
+            image has no mask or a mask no image; a mask has another size than its image; a header is unreadable; or
+            `cases.csv` is, lacks an image, has one twice or one that is not there.
 
     Example:
         >>> import tempfile
@@ -63,23 +65,19 @@ class LabelledImages(Cases):
     def __init__(
         self, root: str | os.PathLike[str], *, size: int | None = None, fit: str = "stretch"
     ) -> None:
-        self.root = find_root(root, "labelled", "images/ and masks/", _fits)
-        images, masks = _pictures(self.root / "images"), _pictures(self.root / "masks")
-        for name, path in masks.items():
-            if name not in images:
-                raise ValueError(f"{path}: a mask without its image {self.root / 'images' / name}.*")
-        bare = [name for name in images if name not in masks]
-        if bare:
-            raise ValueError(
-                f"{self.root}: no mask for {shown(bare)}, as masks/{bare[0]}.png; one that is all black says that "
-                "there is nothing to outline, and images that nobody outlined belong into another folder"
-            )
+        self.root = find_root(root, "labelled", "images/ and masks/ or cases.csv", _fits)
+        images = _pictures(self.root / "images")
         columns = _columns(self.root / "cases.csv", {name: path.suffix for name, path in images.items()})
         named = columns.get("class")
+        folder = self.root / "masks"
+        if named is None and not folder.is_dir():
+            raise ValueError(
+                f"{self.root}: neither masks/ nor a column class in cases.csv: nothing is labelled"
+            )
         self.classes = tuple(sorted(set(named or ())))
         super().__init__(
             list(images.values()),
-            [(masks[name],) for name in images],
+            _masks(folder, images) if folder.is_dir() else None,
             ids=list(images),
             labels=None if named is None else [self.classes.index(name) for name in named],
             groups=columns.get("group"),
@@ -89,7 +87,7 @@ class LabelledImages(Cases):
 
 
 def _fits(folder: Path) -> bool:
-    return all((folder / name).is_dir() for name in ("images", "masks"))
+    return (folder / "images").is_dir() and any((folder / name).exists() for name in ("masks", "cases.csv"))
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
@@ -108,6 +106,25 @@ def _pictures(folder: Path) -> dict[str, Path]:
     if not found:
         raise ValueError(f"{folder} holds no pictures; looked for {', '.join(FORMATS)} in all its folders")
     return found
+
+
+def _masks(folder: Path, images: Mapping[str, Path]) -> list[tuple[Path, ...]]:
+    """Return each image's mask, which may bear the word in its name."""
+    masks: dict[str, Path] = {}
+    for written, path in _pictures(folder).items():
+        name = written if written in images else written.removesuffix("_mask")
+        if name not in images:
+            raise ValueError(f"{path}: a mask without its image {folder.parent / 'images' / written}.*")
+        if name in masks:
+            raise ValueError(f"{path}: a second mask of {name}, beside {masks[name].name}; merge them")
+        masks[name] = path
+    bare = [name for name in images if name not in masks]
+    if bare:
+        raise ValueError(
+            f"{folder}: no mask for {shown(bare)}, as {bare[0]}.png; one that is all black says that there is nothing "
+            "to outline, and images that nobody outlined belong into another folder"
+        )
+    return [(masks[name],) for name in images]
 
 
 def _columns(path: Path, endings: Mapping[str, str]) -> dict[str, list[str]]:
