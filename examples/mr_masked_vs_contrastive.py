@@ -5,7 +5,8 @@ contrastive loss in MRI": a U-Net learns to fill in hidden pixels, or its contra
 apart and then its expanding path to tell places apart; then it is fine-tuned on a few volumes.
 
     python examples/mr_masked_vs_contrastive.py --preset small --out runs/mr
-    python examples/mr_masked_vs_contrastive.py --data Task05_Prostate --preset paper --seeds 0 1 2 --out runs/prostate
+    python examples/mr_masked_vs_contrastive.py --data Task05_Prostate --unlabelled Task05_Prostate --preset paper \
+        --seeds 0 1 2 --out runs/prostate
 
 The same command again goes on where a killed run stopped.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from pipeline import cli, study, tables
 from pipeline.backbones import FlatUNet
 from pipeline.experiment import Experiment
 from pipeline.galleries import masked_gallery
-from pipeline.material import Wanted
+from pipeline.material import TRAIN, Wanted
 from pipeline.methods.masked import MaskedRegression
 from pipeline.methods.regional import Regional
 from pipeline.methods.simclr import SimCLR
@@ -50,6 +52,7 @@ from sslmed.data import MRPhantom
 from sslmed.models import ProjectionHead, UNet
 
 METHODS = ("supervised", "masked", "contrastive")
+POOL = "unlabelled"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,18 +163,35 @@ class MaskedAgainstContrastive(Experiment):
         unit="volumes",
     )
 
+    def check(self) -> None:
+        """Options that need another."""
+        if self.args.leave_out_copies and self.args.unlabelled is None:
+            raise ValueError("--leave-out-copies is about --unlabelled, which was not given")
+
     def arguments(self) -> dict[str, Any]:
         """What was read."""
-        return {"data": self.materials[""].large.source, "all_volumes": self.args.all_volumes}
+        material = self.materials[""]
+        pool = material.pools.get(POOL)
+        return {
+            "data": material.large.source,
+            "all_volumes": self.args.all_volumes,
+            "unlabelled": pool and pool.source,
+            "leave_out_copies": self.args.leave_out_copies,
+        }
 
     def wanted(self) -> Sequence[Wanted]:
-        """One set of volumes, whose parts are the same for all draws."""
+        """One set of volumes, whose parts are the same for all draws, and perhaps more without labels."""
         args, p = self.args, self.preset
-        phantom = Source("--data", args.data, lambda size: MRPhantom(p.phantoms, size=size, seed=0))
+        phantoms = [partial(_phantom, p.phantoms, seed) for seed in (0, 1)]
+        pools = {} if args.unlabelled is None else {
+            POOL: Source("--unlabelled", args.unlabelled, phantoms[1], unlabelled=True)
+        }  # fmt: skip
         return [
             Wanted(
-                phantom, crop=p.size, size=p.size, fit="pad", fractions=p.constants.fractions,
-                labels=args.labels, unit="volumes", seeds=args.seeds, everything=args.all_volumes, parts_seed=0,
+                Source("--data", args.data, phantoms[0]), crop=p.size, size=p.size, fit="pad",
+                fractions=p.constants.fractions, labels=args.labels, unit="volumes", seeds=args.seeds, pools=pools,
+                mixes={"": (TRAIN, *pools)}, everything=args.all_volumes, parts_seed=0,
+                leave_out_copies=args.leave_out_copies,
             )
         ]  # fmt: skip
 
@@ -262,6 +282,10 @@ class MaskedAgainstContrastive(Experiment):
         return "; ".join(reasons)
 
 
+def _phantom(count: int, seed: int, size: int) -> MRPhantom:
+    return MRPhantom(count, size=size, seed=seed)
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = cli.Parser(prog="mr_masked_vs_contrastive.py", description=(__doc__ or "").split("\n\n")[0])
@@ -269,6 +293,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                         "of the Medical Segmentation Decathlon")  # fmt: skip
     parser.add_argument("--all-volumes", action="store_true", help="also train the supervised baseline on all "
                         "training volumes")  # fmt: skip
+    parser.add_argument("--unlabelled", type=cli.filled, metavar="FOLDER", help="volumes that the pretexts learn from "
+                        "too: any folder of NIfTI or DICOM files, or a Decathlon task, of which those without labels "
+                        "are read")  # fmt: skip
+    parser.add_argument("--leave-out-copies", action="store_true", help="leave out volumes of --unlabelled that copy a "
+                        "validation or test volume, instead of refusing the folder")  # fmt: skip
     cli.add_study(parser, PRESETS, methods=METHODS, usual=METHODS, out="runs/mr", labels=cli.count,
                   amounts="numbers of labelled volumes")  # fmt: skip
     return cli.parsed(parser, arguments, PRESETS, METHODS)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,23 @@ class Source:
         option: what the user gave `place` to, for messages.
         place: a folder, or `phantom`.
         phantom: (size) -> the synthetic set that stands for a folder; None where there is none.
+        unlabelled: of a set that comes in two parts, read the one without labels.
     """
 
     option: str
     place: str
     phantom: Callable[[int], Any] | None = None
+    unlabelled: bool = False
 
 
 @dataclass(frozen=True)
 class Known:
-    """A data set that its folder gives away."""
+    """A data set that its folder gives away, and the reader of its part without labels, where it has one."""
 
     name: str
     fits: Callable[[Path], Any]
     open: Callable[..., Any]
+    unlabelled: Callable[..., Any] | None = None
 
 
 def _bears(*names: str) -> Callable[[Path], bool]:
@@ -74,7 +78,7 @@ KNOWN = (
     Known("COVID-LUS", _bears("dataset_metadata.csv", "sources.csv"), data.CovidLUS),
     Known("INbreast", _bears("AllDICOMs"), data.INbreast),
     Known("CBIS-DDSM", _matches("*_case_description_*_set.csv"), data.CBISDDSM),
-    Known("Decathlon", _bears("dataset.json"), data.Decathlon),
+    Known("Decathlon", _bears("dataset.json"), data.Decathlon, partial(data.Decathlon, part="test")),
     Known(
         "MBUD",
         lambda folder: folder.resolve().name == "originals" and (folder / "benign").is_dir(),
@@ -113,7 +117,11 @@ def open_set(source: Source, *, size: int, fit: str = "stretch") -> tuple[str, s
             f"{source.option} {source.place} holds several sets, {' and '.join(k.name for k in fitting)}; name one"
         )
     for known in fitting:
-        return known.name, shown, known.open(root, size=size, fit=fit, allow_partial=True)
+        reader = known.unlabelled if source.unlabelled and known.unlabelled is not None else known.open
+        found = reader(root, size=size, fit=fit, allow_partial=True)
+        if not len(found):
+            raise ValueError(f"{source.option} {source.place}, read as {known.name}, holds no images")
+        return known.name, shown, found
     scans = data.UnlabelledImages(root, size=size, fit=fit)
     masks = [name for name in scans.ids if _is_mask(Path(shown, name.partition("#")[0]))]
     if masks:

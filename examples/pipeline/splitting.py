@@ -127,15 +127,19 @@ def check_disjoint(pretext: list[dict[str, Any]], held_out: list[dict[str, Any]]
     )
 
 
-def without_copies(pretext: ImageSet, held_out: torch.Tensor) -> tuple[list[int], list[str]]:
+def without_copies(
+    pretext: ImageSet, held_out: torch.Tensor, *, threshold: float
+) -> tuple[list[int], list[str]]:
     """Positions of the pretext images that copy no held-out image, and the ids of those that do.
 
-    A copy is an image whose 64 x 64 thumbnail correlates above 0.95 with a held-out one, so that a saved-again or
-    resized copy is found too.
+    A copy is an image whose 64 x 64 thumbnail correlates above `threshold` with a held-out one, so that a saved-again
+    or resized copy is found too. What belongs to a copy's group, as the other slices of its volume, is none to learn
+    from either.
     """
-    groups = splits.near_duplicates(torch.cat([held_out, pretext.images]))
-    taken = {int(g) for g in groups[: len(held_out)]}
-    own = [int(g) for g in groups[len(held_out) :]]
-    return [i for i, g in enumerate(own) if g not in taken], [
-        pretext.ids[i] for i, g in enumerate(own) if g in taken
+    alike = splits.near_duplicates(torch.cat([held_out, pretext.images]), threshold=threshold)
+    taken = {int(first) for first in alike[: len(held_out)]}
+    copies = [i for i, first in enumerate(alike[len(held_out) :]) if int(first) in taken]
+    groups = {pretext.groups[i] for i in copies}
+    return [i for i, group in enumerate(pretext.groups) if group not in groups], [
+        pretext.ids[i] for i in copies
     ]

@@ -82,6 +82,16 @@ def test_constant_images_are_related_to_none() -> None:
     assert near_duplicates(torch.zeros(3, 1, 64, 64)).tolist() == [0, 1, 2]
 
 
+def test_constant_images_are_no_leak() -> None:
+    empty = [{"id": f"{k}", "image": torch.full((1, 8, 8), k / 4)} for k in (0, 0, 2)]
+    assert_disjoint([empty[0]], [{**empty[1], "id": "other"}])
+    assert_disjoint([{"image": torch.ones(1, 8, 8)}], [{"image": torch.ones(1, 8, 8)}])
+    scan = torch.ones(1, 8, 8)
+    scan[0, 0, 0] = 0
+    with pytest.raises(ValueError, match="they share 1 image"):
+        assert_disjoint([{"image": scan}], [{"image": scan.clone()}])
+
+
 def test_two_thousand_images_take_seconds() -> None:
     start = time.process_time()
     near_duplicates(torch.rand(2000, 1, 64, 64))

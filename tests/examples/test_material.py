@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from PIL import Image
 from pipeline.inputs import read
 from pipeline.material import TRAIN, Material, Wanted
 from pipeline.sets import Source, open_set
+from scans import write_nifti
 from sslmed.data import MammogramPhantom, MRPhantom, Phantom
 
 
@@ -163,6 +165,50 @@ def test_copies_of_held_out_images_are_refused_or_left_out(tmp_path: Path) -> No
     material = Material(wanted(phantom("breast"), **settings, leave_out_copies=True))
     assert len(material.pretext(0).tensors[0]) == 28
     assert any("12 copies of held-out images were left out of mine" in note for note in material.notes)
+
+
+def test_volumes_that_copy_held_out_ones_are_left_out_whole() -> None:
+    def source(seed: int) -> Source:
+        return Source("--unlabelled", "phantom", lambda size: MRPhantom(12, size=size, seed=seed))
+
+    def material(seed: int, **settings: object) -> Material:
+        pools = {"unlabelled": source(seed)}
+        return Material(
+            wanted(
+                source(0), crop=48, size=48, labels=[1], unit="volumes", pools=pools,
+                mixes={"": (TRAIN, "unlabelled")}, **settings,
+            )
+        )  # fmt: skip
+
+    other = material(1)  # as alike as two patients are
+    assert len(other.pretext(0)) == len(other.splits[0].train) + len(other.pools["unlabelled"])
+    with pytest.raises(ValueError, match=r"--unlabelled: .* images copy a validation or test image"):
+        material(0)
+    same = material(0, leave_out_copies=True)
+    held_out = {same.large.groups[i] for i in (*same.splits[0].val, *same.splits[0].test)}
+    learnt = {name.removeprefix("unlabelled/").partition("#")[0] for name in same.pretext_ids(0)}
+    assert learnt == set(same.large.groups) - held_out
+
+
+def test_the_unlabelled_part_of_a_task_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("nibabel")
+    task = tmp_path / "Task05_Prostate"
+    for folder in ("imagesTr", "labelsTr", "imagesTs"):
+        (task / folder).mkdir(parents=True)
+    cases = [{"image": f"imagesTr/{k}.nii.gz", "label": f"labelsTr/{k}.nii.gz"} for k in range(3)]
+    about = {"labels": {"0": "background", "1": "x"}, "modality": {"0": "T2", "1": "ADC"}, "training": cases}
+    rng = np.random.default_rng(0)
+    for case in cases:
+        write_nifti(task / case["image"], rng.random((12, 10, 3, 2)))
+        write_nifti(task / case["label"], np.zeros((12, 10, 3)))
+    write_nifti(task / "imagesTs/9.nii.gz", rng.random((12, 10, 4, 2)))
+    (task / "dataset.json").write_text(json.dumps(about | {"test": ["imagesTs/9.nii.gz"]}))
+    pool = read(Source("--unlabelled", str(task), unlabelled=True), size=16)
+    assert pool.ids == [f"9#{k}" for k in range(4)]  # of both sequences the first
+    assert pool.masks is None
+    (task / "dataset.json").write_text(json.dumps(about | {"test": []}))
+    with pytest.raises(ValueError, match=r"--unlabelled .*, read as Decathlon, holds no images"):
+        read(Source("--unlabelled", str(task), unlabelled=True), size=16)
 
 
 @pytest.mark.parametrize(
