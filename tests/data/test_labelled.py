@@ -76,12 +76,29 @@ def test_either_column_may_be_absent(root: Path, column: str, absent: str) -> No
         (["image,group", *(f"{name}," for name in IDS)], r"no group for a/scan 1, .* and 1 more"),
         (["image,class", "other,x"], r"'other' is no picture below images/"),
         (["image,class", "top,x", "top.bmp,y"], r"'top\.bmp' occurs twice"),
+        (["image,class,Group", "top,x,p"], r"the column 'Group' would not be read; call it 'group'"),
+        (["image,group, class", "top,p,x"], r"the column ' class' would not be read; call it 'class'"),
+        (["image,group,group", "top,p,q"], r"more than one column is called group"),
+        (["image,group", "top,p", "a/scan 1,p "], r"'p ' begins or ends with a space"),
+        (
+            ["image,class", *(f"{name},{'xX'[k % 2]}" for k, name in enumerate(IDS))],
+            r"classes 'x' and 'X' differ in upper and lower case only",
+        ),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(root: Path, lines: list[str], message: str) -> None:
     table(root, *lines)
     with pytest.raises(ValueError, match=message):
         LabelledImages(root)
+
+
+@pytest.mark.parametrize("name", ["Cases.csv", "cases.CSV", "cases.xlsx"])
+def test_a_table_of_another_name_is_not_overlooked(root: Path, name: str) -> None:
+    table(root, "image,group", *(f"{name},x" for name in IDS))
+    (root / "cases.csv").rename(root / name)
+    if not (root / "cases.csv").exists():  # some systems take both names for one
+        with pytest.raises(ValueError, match=rf"{name} would not be read; save the table as cases\.csv"):
+            LabelledImages(root)
 
 
 def test_images_and_masks_must_pair(root: Path) -> None:

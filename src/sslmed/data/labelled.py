@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from ._cases import Cases, find_root, shown
+from ._own_table import read_columns
 from ._scans import scan_kind
-from ._tables import read_csv
 from .images import FORMATS
 from .unlabelled import scans_below
 
@@ -44,7 +44,8 @@ class LabelledImages(Cases):
         FileNotFoundError, NotADirectoryError: `root` is no folder.
         ValueError: a folder is missing or empty, holds a scan that is no PNG, JPEG, BMP or TIFF, or two of one name; an
             image has no mask or a mask no image; a mask has another size than its image; a header is unreadable; or
-            `cases.csv` is, lacks an image, has one twice or one that is not there.
+            `cases.csv` is, is called otherwise, has "Class" for class or "patient 7 " beside "patient 7", lacks an
+            image, has one twice or one that is not there.
 
     Example:
         >>> import tempfile
@@ -67,7 +68,7 @@ class LabelledImages(Cases):
     ) -> None:
         self.root = find_root(root, "labelled", "images/ and masks/ or cases.csv", _fits)
         images = _pictures(self.root / "images")
-        columns = _columns(self.root / "cases.csv", {name: path.suffix for name, path in images.items()})
+        columns = read_columns(self.root, {name: path.suffix for name, path in images.items()})
         named = columns.get("class")
         folder = self.root / "masks"
         if named is None and not folder.is_dir():
@@ -125,27 +126,3 @@ def _masks(folder: Path, images: Mapping[str, Path]) -> list[tuple[Path, ...]]:
             "to outline, and images that nobody outlined belong into another folder"
         )
     return [(masks[name],) for name in images]
-
-
-def _columns(path: Path, endings: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the table's columns class and group, where it has them, in the order of the images."""
-    if not path.is_file():
-        return {}
-    rows = read_csv(path, ("image",))
-    names = [name for name in ("class", "group") if name in rows[0]]
-    if not names:
-        raise ValueError(f"{path}: a column class or group was expected beside image, got {list(rows[0])}")
-    files = {name + ending: name for name, ending in endings.items()}
-    table: dict[str, dict[str, str]] = {}
-    for row in rows:
-        image = files.get(row["image"], row["image"])
-        if image not in endings:
-            raise ValueError(f"{path}: {row['image']!r} is no picture below images/")
-        if image in table:
-            raise ValueError(f"{path}: {row['image']!r} occurs twice")
-        table[image] = row
-    for name in names:
-        missing = [image for image in endings if not table.get(image, {}).get(name)]
-        if missing:
-            raise ValueError(f"{path}: no {name} for {shown(missing)}")
-    return {name: [table[image][name] for image in endings] for name in names}
