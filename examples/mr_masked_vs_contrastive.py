@@ -176,7 +176,8 @@ class MaskedAgainstContrastive(Experiment):
             "data": material.large.source,
             "all_volumes": self.args.all_volumes,
             "unlabelled": pool and pool.source,
-            "leave_out_copies": self.args.leave_out_copies,
+            # None without a pool, as runs have it that were begun before there were pools.
+            "leave_out_copies": pool and self.args.leave_out_copies,
         }
 
     def wanted(self) -> Sequence[Wanted]:

@@ -190,21 +190,27 @@ def part_of(data: ImageSet, *, share: float, seed: int) -> ImageSet:
 def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
     """One set of a share of each of several, by whole groups and classes in proportion.
 
-    Classes are told by their names; ids and groups stand behind their set's name.
+    Classes are told by their names; ids and groups stand behind their set's name. Two sets of one kind, as both of
+    one's own, may be of the same patients: their ids are told apart, and groups of one name stay together.
     """
     taken = [part_of(part, share=share, seed=seed) for part in parts]
     masks = [part.masks for part in taken if part.masks is not None]
     labels = [label for part in taken for label in part.labels or ()]
     images = torch.cat([part.images for part in taken])
+    kinds = [part.name for part in taken]
+    names = [
+        f"{kind} {kinds[: k + 1].count(kind)}" if kinds.count(kind) > 1 else kind
+        for k, kind in enumerate(kinds)
+    ]
     return ImageSet(
-        name=" and ".join(part.name for part in taken),
+        name=" and ".join(names),
         source=" and ".join(part.source for part in taken),
         images=images,
         masks=torch.cat(masks) if len(masks) == len(taken) else None,
         labels=labels if len(labels) == len(images) else None,
-        ids=[f"{part.name}/{name}" for part in taken for name in part.ids],
+        ids=[f"{name}/{i}" for name, part in zip(names, taken, strict=True) for i in part.ids],
         groups=[f"{part.name}/{name}" for part in taken for name in part.groups],
         counts={"images": len(images)} | dict(sorted(Counter(labels).items())),
-        notes=[f"{share:.0%} of {part.name}: {len(part)} images" for part in taken],
+        notes=[f"{share:.0%} of {name}: {len(part)} images" for name, part in zip(names, taken, strict=True)],
         classes=tuple(dict.fromkeys(name for part in taken for name in part.classes)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ pytest.importorskip("lightning")
 import torch
 from PIL import Image
 
-from pipeline.inputs import read
+from pipeline.inputs import joined, read
 from pipeline.material import TRAIN, Material, Wanted
 from pipeline.sets import Source, open_set
 from scans import write_nifti
@@ -108,6 +109,18 @@ def test_a_joined_domain_takes_its_share_of_all_it_reads(tmp_path: Path) -> None
     assert data.masks is not None
     for i, label in enumerate(data.labels or []):
         assert bool(data.masks[i].any()) == (label != "normal")
+
+
+def test_two_sets_of_one_kind_are_told_apart_and_share_their_patients() -> None:
+    first = Source("--data", "phantom", lambda size: Phantom(40, size=size, seed=0))
+    other = read(Source("--data", "phantom", lambda size: Phantom(40, size=size, seed=1)), size=32)
+    sets = [replace(part, ids=[f"scan {i}" for i in range(40)], groups=[f"patient {i // 2}" for i in range(40)])
+            for part in (read(first, size=32), other)]  # fmt: skip
+    data = joined(sets, share=0.5, seed=0)
+    assert data.name == "Phantom 1 and Phantom 2"
+    assert len(set(data.ids)) == len(data) == 40
+    assert {name.partition("/")[0] for name in data.ids} == {"Phantom 1", "Phantom 2"}
+    assert set(data.groups) <= {f"Phantom/patient {i}" for i in range(20)}
 
 
 class Pairs(Phantom):
@@ -209,6 +222,15 @@ def test_the_unlabelled_part_of_a_task_is_read(tmp_path: Path) -> None:
     (task / "dataset.json").write_text(json.dumps(about | {"test": []}))
     with pytest.raises(ValueError, match=r"--unlabelled .*, read as Decathlon, holds no images"):
         read(Source("--unlabelled", str(task), unlabelled=True), size=16)
+
+
+@pytest.mark.parametrize("ending", ["_seg.png", "_MASK.PNG", " (1)_gt_1.jpg"])
+def test_masks_in_class_folders_are_no_images(tmp_path: Path, ending: str) -> None:
+    for name in ("benign/a.png", "malignant/b.png", f"malignant/b{ending}"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"read as TBUD, but holds 1 mask, as malignant/b"):
+        open_set(Source("--data", str(tmp_path)), size=16)
 
 
 @pytest.mark.parametrize(
