@@ -165,6 +165,8 @@ class Material:
             everything=wanted.everything, parts_seed=wanted.parts_seed, outlined=wanted.outlined,
             option=wanted.labelled.option,
         )  # fmt: skip
+        line = splitting.check_parts(data, split, option=wanted.labelled.option)
+        self.checks.append(f"seed {seed}: {line}")
         held_out = split.val + split.test
         self._chosen[seed] = {TRAIN: split.train}
         for name in dict.fromkeys(name for mix in wanted.mixes.values() for name in mix):

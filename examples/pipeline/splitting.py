@@ -110,6 +110,20 @@ def _volumes(data: ImageSet, train: list[int], number: float, *, seed: int) -> l
     return [i for i in train if data.groups[i] in chosen]
 
 
+def check_parts(data: ImageSet, parts: Split, *, option: str) -> str:
+    """Raise if one picture is in two parts, as in two groups; else return one line that says what was compared."""
+    pairs = (parts.train, [*parts.val, *parts.test]), (parts.val, parts.test)
+    for one, other in pairs:
+        try:
+            splits.assert_disjoint(data.items(one), data.items(other))
+        except ValueError as error:
+            raise ValueError(
+                f"{option} holds the same in two groups, which the split parts: {error}; give it one group, or leave "
+                "one out"
+            ) from error
+    return "training, validation and test images share no id, no group and no identical pixels"
+
+
 def check_disjoint(pretext: list[dict[str, Any]], held_out: list[dict[str, Any]], *, same_set: bool) -> str:
     """Raise if pretext learning would see a held-out case; else return one line that says what was compared.
 

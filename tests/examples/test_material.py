@@ -224,6 +224,21 @@ def test_the_unlabelled_part_of_a_task_is_read(tmp_path: Path) -> None:
         read(Source("--unlabelled", str(task), unlabelled=True), size=16)
 
 
+@pytest.mark.parametrize("pool", [False, True])
+def test_one_picture_in_two_groups_is_refused(pool: bool) -> None:
+    class Twice(Phantom):
+        def __getitem__(self, index: int) -> dict[str, object]:
+            return super().__getitem__(index) | {"image": super().__getitem__(index // 2)["image"]}
+
+    pools = {"pool": phantom("breast", 10, seed=1)} if pool else {}
+    mixes = {"": ("pool",)} if pool else {"": (TRAIN,)}
+    source = Source("--data", "phantom", lambda size: Twice(40, size=size, seed=0))
+    with pytest.raises(
+        ValueError, match=r"--data holds the same in two groups, .* share \d+ images .* one group"
+    ):
+        Material(wanted(source, pools=pools, mixes=mixes))
+
+
 @pytest.mark.parametrize("ending", ["_seg.png", "_MASK.PNG", " (1)_gt_1.jpg"])
 def test_masks_in_class_folders_are_no_images(tmp_path: Path, ending: str) -> None:
     for name in ("benign/a.png", "malignant/b.png", f"malignant/b{ending}"):
