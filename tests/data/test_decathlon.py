@@ -50,6 +50,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def test_two_volumes_of_one_name_are_refused(root: Path) -> None:
+    (root / "imagesTs/a").mkdir()
+    for folder in ("imagesTs", "imagesTs/a"):
+        write_nifti(root / folder / "prostate_03.nii.gz", np.random.default_rng(0).random((12, 10, 3, 2)))
+    about = json.loads((root / "dataset.json").read_text())
+    about["test"].append("imagesTs/a/prostate_03.nii.gz")
+    (root / "dataset.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"several volumes are called prostate_03; rename them"):
+        Decathlon(root, part="test", allow_partial=True)
+    assert len(Decathlon(root, allow_partial=True).volumes) == 2
+
+
 def test_slices(root: Path) -> None:
     data = Decathlon(root.parent)
     assert len(data) == 9

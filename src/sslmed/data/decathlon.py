@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -54,8 +55,9 @@ class Decathlon(Dataset[dict[str, Any]]):
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is no folder.
         ImportError: nibabel is not installed.
-        ValueError: the layout or the counts differ from the published ones, a file is missing or damaged, or a label
-            has another size than its image; on reading, a label holds other numbers than `dataset.json`.
+        ValueError: the layout or the counts differ from the published ones, a file is missing or damaged, two volumes
+            have one name, or a label has another size than its image; on reading, a label holds other numbers than
+            `dataset.json`.
 
     Example:
         >>> from sslmed.data import Decathlon
@@ -108,6 +110,11 @@ class Decathlon(Dataset[dict[str, Any]]):
         )
         self._items = self._enumerated()
         self.volumes = [path.name.removesuffix(".gz").removesuffix(".nii") for path in self._images]
+        # Ids and groups are volumes: two of one name would be one, half in training and half in the test.
+        if twice := sorted(name for name, count in Counter(self.volumes).items() if count > 1):
+            raise ValueError(
+                f"{self.root / 'dataset.json'}: several volumes are called {shown(twice)}; rename them"
+            )
         self.groups = [self.volumes[v] for v, _ in self._items]
         self.ids = [self.volumes[v] + (f"#{k}" if slices else "") for v, k in self._items]
         self._last: tuple[int, dict[str, Any]] | None = None
