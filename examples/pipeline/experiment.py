@@ -160,7 +160,8 @@ class Experiment(Plan):
                 )
             # Without masks, images of one domain serve pretext learning alone.
             if target.kind != "classification" and data.masks is None and "" not in self.materials:
-                raise ValueError(f"--data, read as {data.name}, has no masks, as {target.name} needs")
+                alone = "; --tasks classification needs none" if "tasks" in self.args and data.labels else ""
+                raise ValueError(f"--data, read as {data.name}, has no masks, as {target.name} needs{alone}")
 
     def _usable(self) -> list[str]:
         """The methods asked for that these images serve."""

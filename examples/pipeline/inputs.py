@@ -122,7 +122,7 @@ def read(source: Source, *, size: int, fit: str = "stretch") -> ImageSet:
         groups = [ids[int(first)] for first in splits.near_duplicates(images)]
         notes.append(
             f"no groups come with these images: {len(ids) - len(set(groups))} near duplicates were found by "
-            "correlation above 0.95" + (" and kept on one side of each split" if labelled else "")
+            "correlation above 0.95" + (" and kept on one side of each split" if labelled or labels else "")
         )
     counts = {"images": len(ids)} | dict(sorted(Counter(labels or ()).items()))
     volumes = getattr(data, "volumes", None)

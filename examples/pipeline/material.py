@@ -135,7 +135,8 @@ class Material:
         data, source = self.large, self.wanted.labelled
         lacking = "masks" if self.wanted.outlined else "classes"
         if not self.labelled:
-            for pool in self.wanted.pools.values():
+            # Of several domains none serves pretext learning alone: the run tells what its targets lack.
+            for pool in self.wanted.pools.values() if not self.wanted.name else ():
                 raise ValueError(
                     f"{pool.option} {pool.place} would not be used, since {source.option} {source.place} has no "
                     f"{lacking} to fine-tune on; give one of them, as {source.option}"

@@ -126,10 +126,14 @@ def open_set(source: Source, *, size: int, fit: str = "stretch") -> tuple[str, s
             f"{source.option} {source.place} holds several sets, {' and '.join(k.name for k in fitting)}; name one"
         )
     for known in fitting:
-        reader = known.unlabelled if source.unlabelled and known.unlabelled is not None else known.open
+        part = known.unlabelled if source.unlabelled else None
+        reader = part or known.open
         found = reader(root, size=size, fit=fit, allow_partial=True)
         if not len(found):
-            raise ValueError(f"{source.option} {source.place}, read as {known.name}, holds no images")
+            raise ValueError(
+                f"{source.option} {source.place}, read as {known.name}, holds no images"
+                + (" without labels" if part else "")
+            )
         if known.bare:
             _refuse_masks(found, found.ids, source, known.name)
         return known.name, shown, found

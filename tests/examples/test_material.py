@@ -220,7 +220,9 @@ def test_the_unlabelled_part_of_a_task_is_read(tmp_path: Path) -> None:
     assert pool.ids == [f"9#{k}" for k in range(4)]  # of both sequences the first
     assert pool.masks is None
     (task / "dataset.json").write_text(json.dumps(about | {"test": []}))
-    with pytest.raises(ValueError, match=r"--unlabelled .*, read as Decathlon, holds no images"):
+    with pytest.raises(
+        ValueError, match=r"--unlabelled .*, read as Decathlon, holds no images without labels"
+    ):
         read(Source("--unlabelled", str(task), unlabelled=True), size=16)
 
 

@@ -279,7 +279,9 @@ def test_own_classes_without_masks_are_learnt(refused, monkeypatch, tmp_path: Pa
         lines.append(f"{i},{phantom.classes[item['label']]},patient {i // 2}")
     (tmp_path / "clinic" / "cases.csv").write_text("\n".join(lines))
     data = ["--domains", "us", "--data", f"us={tmp_path / 'clinic'}"]
-    assert "has no masks, as us/segmentation needs" in refused(multimodal_breast, *data)
+    assert "has no masks, as us/segmentation needs; --tasks classification needs none" in refused(
+        multimodal_breast, *data, "--pretext-data", *data[3:]
+    )
     assert "has no masks to fine-tune on" in refused(
         multi_organ, *data[2:3], tmp_path / "clinic", "--organs", "heart=phantom"
     )
