@@ -176,3 +176,11 @@ def test_bad_arguments_raise() -> None:
         PatchWise(nn.Identity(), 2)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="grid must divide"):
         PatchWise(nn.Identity(), (5, 5))(torch.rand(1, 1, 8, 8))
+
+
+def test_draws_stay_what_they_were_in_a_module_that_is_moved() -> None:
+    moved, x = MultiView(View(RandomResizedCrop((8, 8)), RandomHorizontalFlip())), torch.rand(4, 1, 12, 12)
+    params = moved.forward_parameters(x.shape)
+    want = moved(x, params=params)[0]
+    nn.Sequential(moved).to(torch.bfloat16)  # whose 8 bits would not do for corners of crops
+    assert torch.equal(moved(x, params=params)[0], want)

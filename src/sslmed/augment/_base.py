@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from .._checks import floating, number, shaped
 from .._checks import generator as check_generator
+from .._compat import moved
 
 Params = dict[str, Tensor]
 
@@ -180,15 +181,15 @@ class _OneDraw:
             return self.apply_transform(x, params, flags)
         gate = params["batch_prob"] > 0.5
         if torch.compiler.is_compiling():  # a row count that depends on data would break the graph
-            moved = gate.to(x.device).view(-1, 1, 1, 1)
-            return torch.where(moved, self.apply_transform(x, params, flags), x)
+            there = gate.to(x.device).view(-1, 1, 1, 1)
+            return torch.where(there, self.apply_transform(x, params, flags), x)
         rows = gate.nonzero().flatten()
         if len(rows) == 0:
             return x.clone()
         if len(rows) == len(gate):
             return self.apply_transform(x, params, flags)
-        chosen = {name: params[name].index_select(0, rows.to(params[name].device)) for name in self.names}
-        changed = self.apply_transform(x.index_select(0, rows.to(x.device)), chosen, flags)
+        chosen = {name: params[name].index_select(0, moved(rows, params[name].device)) for name in self.names}
+        changed = self.apply_transform(x.index_select(0, moved(rows, x.device)), chosen, flags)
         images = list(x.unbind())
         for row, image in zip(rows.tolist(), changed.unbind(), strict=True):
             images[row] = image

@@ -14,6 +14,8 @@ import math
 import torch
 from torch import Tensor
 
+from .._compat import moved
+
 _FIRST, _SECOND = 0x7FEB352D, 0x846CA68B - 2**32  # lowbias32's multipliers, the second as a signed number
 _STEP = 0x9E3779B9 - 2**32  # the golden ratio's bits: neighbouring numbers land far apart
 _ROWS, _COLUMNS, _PLANES = 0x243F6A88, 0x13198A2E, 0x03707344  # digits of pi: the axes' own starts
@@ -36,7 +38,7 @@ def uniform_field(seed: Tensor, size: tuple[int, int, int], device: torch.device
     Returns:
         (B, C, H, W) float32 in [0, 1), in steps of 2^-24.
     """
-    planes, rows, columns = _keys(seed.to(device), size)
+    planes, rows, columns = _keys(moved(seed, device), size)
     rows = (planes[:, :, None] ^ rows[:, None]).flatten(0, 1)
     columns = columns.repeat_interleave(size[0], dim=0)
     if torch.compiler.is_compiling() or device.type != "cpu":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,29 @@ from ._base import Params, cpu_generator, not_empty
 from ._patches import Grid, checked_grid, join_patches, split_patches
 
 
-class MultiView(nn.Module):
+class _DrawsOnCPU(nn.Module):
+    """A module whose members draw on the CPU, and as precisely, wherever and to whatever dtype it is moved.
+
+    A kornia augmentation that is moved draws where it then is: from another stream, and with a look at each draw for
+    which a GPU has to be waited for.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        drawing: list[tuple[Any, Any]] = [
+            (m, m.dtype) for m in self.modules() if hasattr(m, "set_rng_device_and_dtype")
+        ]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for member, dtype in drawing:
+            member.set_rng_device_and_dtype(torch.device("cpu"), dtype)
+        return self
+
+
+class MultiView(_DrawsOnCPU):
     """Apply several transforms to the same images.
 
     A view's geometry is kornia's, whose draws of a sample depend on the batch's size: with another B the same
-    seed gives other crops and flips. This library's own augmentations keep their draws.
+    seed gives other crops and flips. This library's own augmentations keep their draws. All draw on the CPU, also
+    after the module was moved: a seed gives the same views on every device.
 
     Args:
         transforms: one module for each view, each taking (B, C, H, W).
@@ -100,7 +119,7 @@ class MultiView(nn.Module):
                 )
 
 
-class View(nn.Sequential):
+class View(_DrawsOnCPU, nn.Sequential):
     """Transforms one after another on (B, C, H, W), computed in at least float32 and outside of autocast.
 
     So half precision is rounded once, at the end, and kornia's filters and matrices keep their precision.

@@ -7,6 +7,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .._checks import integer, shaped
+from .._compat import moved
 from ._tracked import tracked
 
 Grid = tuple[int, int]
@@ -93,7 +94,7 @@ def permute_patches(x: Tensor, order: Tensor, grid: Grid) -> Tensor:
     if tuple(order.shape) != (x.shape[0], grid[0] * grid[1]):
         expected = (x.shape[0], grid[0] * grid[1])
         raise ValueError(f"order must have shape {expected} for x {tuple(x.shape)}, got {tuple(order.shape)}")
-    return gather_patches(x, order.to(x.device), grid)
+    return gather_patches(x, moved(order, x.device), grid)
 
 
 def gather_patches(x: Tensor, order: Tensor, grid: Grid, flip: Tensor | None = None) -> Tensor:

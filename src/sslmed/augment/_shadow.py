@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .._checks import floating, same_device, same_shape, shaped
+from .._compat import moved
 from ._beams import Apex, apex_or_none, beams, path_length
 from ._levels import apply_gain
 
@@ -57,7 +58,9 @@ def shadow_profile(
         shaped(name, value, "(B,)", ndim=1)
         same_shape("beam", beam, name, value)
     device = beam.device if device is None else torch.device(device)
-    beam, depth, width = (value.to(device, torch.float32).view(-1, 1, 1, 1) for value in (beam, depth, width))
+    beam, depth, width = (
+        moved(value.to(torch.float32), device).view(-1, 1, 1, 1) for value in (beam, depth, width)
+    )
     deep, across = beams(size, apex=apex, device=device)
     behind = ((deep - depth) / _THICKNESS).clamp(0, 1)
     rim = ((1 - (across - beam).abs() * 2 / width) / _RIM).clamp(0, 1)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .._checks import floating, same_device, shaped
+from .._compat import moved
 from ._fields import uniform_field
 from ._levels import NEPER, black_and_extent
 from ._sizes import image_size
@@ -67,8 +68,8 @@ def speckle_intensity(
         if width.shape != seed.shape[:1]:
             raise ValueError(f"{name} must have shape ({seed.shape[0]},), got {tuple(width.shape)}")
     device = seed.device if device is None else torch.device(device)
-    rows, columns = _transfer(axial.to(device), size[0]), _transfer(lateral.to(device), size[1])
-    seed = seed.to(device)
+    rows, columns = _transfer(moved(axial, device), size[0]), _transfer(moved(lateral, device), size[1])
+    seed = moved(seed, device)
     if torch.compiler.is_compiling() or device.type != "cpu":
         return _intensity(seed, rows, columns)
     field = torch.empty(len(seed), 1, *size, device=device)

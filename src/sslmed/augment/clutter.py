@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .._checks import integer
+from .._compat import moved
 from ._base import Intensity, Params
 from ._beams import Apex, apex_or_none, beams, deeper
 from ._fields import SEED_DRAWS, seed_from
@@ -109,7 +110,7 @@ class Haze(Intensity):
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Veil every row."""
         size = (x.shape[2], x.shape[3])
-        level_db, reach, seed = (params[name].to(x.device) for name in self.names)
+        level_db, reach, seed = (moved(params[name], x.device) for name in self.names)
         depth, _ = beams(size, apex=self.apex, device=x.device)
         nepers = (level_db + self.dynamic_range_db).view(-1, 1, 1, 1) * NEPER
         mean = (nepers - 2 * depth.clamp(min=0) / reach.view(-1, 1, 1, 1)).exp()
@@ -198,7 +199,7 @@ class Reverberation(Intensity):
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Repeat every row's echoes."""
-        spacing, loss_db = (params[name].to(x.device) for name in self.names)
+        spacing, loss_db = (moved(params[name], x.device) for name in self.names)
         echoes = echo_power(x, dynamic_range_db=self.dynamic_range_db)
         power = torch.zeros_like(echoes)
         for k in range(1, self.copies + 1):

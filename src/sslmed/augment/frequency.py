@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .._checks import choice, floating, integer, number, same_device, same_shape, shaped
+from .._compat import moved
 from ._base import Intensity, Params
 from ._sizes import image_size
 from ._spectrum import bits, corner2, limits
@@ -234,7 +235,7 @@ class FrequencyBandStop(Intensity):
             inner, outer, cross = (value.to(torch.float64) * half for value in (inner, outer, cross))
             cross_from = cross_from * half
         bounds = limits((height, width), inner, outer, cross, cross_from)  # they cross over in one copy
-        return _filtered(x, bits((height, width), bounds.to(x.device)))
+        return _filtered(x, bits((height, width), moved(bounds, x.device)))
 
 
 def _lengths(name: str, value: Tensor | float) -> Tensor:

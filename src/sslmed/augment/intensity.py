@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .._checks import floating, number, same_shape, shaped
+from .._compat import moved
 from ._base import Intensity, Params
 
 _LUMA = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
@@ -54,9 +55,11 @@ def gray_jitter(x: Tensor, brightness: Tensor, contrast: Tensor, gamma: Tensor |
     if y.numel() == 0:
         return x.clone()
     if gamma is not None:
-        y = _gamma(y, gamma.to(y).view(-1, 1, 1, 1))
+        y = _gamma(y, moved(gamma.to(y.dtype), y.device).view(-1, 1, 1, 1))
     gray = y if y.shape[1] == 1 else _LUMA[0] * y[:, 0] + _LUMA[1] * y[:, 1] + _LUMA[2] * y[:, 2]
-    scale, contrast = brightness.to(y).view(-1, 1, 1, 1), contrast.to(y).view(-1, 1, 1, 1)
+    scale, contrast = (
+        moved(factor.to(y.dtype), y.device).view(-1, 1, 1, 1) for factor in (brightness, contrast)
+    )
     shift = scale * (1 - contrast) * gray.flatten(1).mean(dim=1).view(-1, 1, 1, 1)
     return (y * (scale * contrast)).add_(shift).to(x.dtype)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .._checks import choice
+from .._compat import moved
 from ._base import Params, Rearrangement
 from ._patches import Grid, checked_grid, divided, gather_patches, permute_patches
 
@@ -203,7 +204,7 @@ class CrossPatchJigsaw(PatchJigsaw):
         if self.focal != "random":
             return super().transform(x, params)
         return gather_patches(
-            x, params["order"].to(x.device), divided(x, self.grid), params["flip"].to(x.device)
+            x, moved(params["order"], x.device), divided(x, self.grid), moved(params["flip"], x.device)
         )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .._checks import floating, integer, number, same_device, shaped
+from .._compat import moved
 from ._base import Intensity, Params
 from ._fields import SEED_DRAWS, normal_at, normal_field, seed_from, uniform_field
 
@@ -126,12 +127,12 @@ class RandomPixelMask(Intensity):
     def fields_from(self, params: Params, size: tuple[int, int], device: torch.device) -> Params:
         """Draw the mask; a skipped row hides nothing."""
         field = uniform_field(params["seed"][:, :SEED_DRAWS], (1, *size), device)
-        ratio = self.ratio * params["batch_prob"].to(device)
+        ratio = self.ratio * moved(params["batch_prob"], device)
         return {"mask": field < ratio.view(-1, 1, 1, 1)}
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Mask every row."""
-        mask = _masking("params['mask']", params["mask"], x).to(x.device)
+        mask = moved(_masking("params['mask']", params["mask"], x), x.device)
         if self.sigma == 0:
             return mask_pixels(x, mask, 0.0)
         size, seed = (x.shape[1], x.shape[2], x.shape[3]), params["seed"][:, SEED_DRAWS:]
@@ -216,14 +217,14 @@ class RandomPatchMask(Intensity):
         field = uniform_field(params["seed"], (1, rows, columns), device)
         order = field.flatten(1).argsort(dim=1, stable=True)[:, : int(self.ratio * (rows * columns) + 0.5)]
         hidden = torch.zeros_like(field, dtype=torch.bool).flatten(1).scatter(1, order, True).view_as(field)
-        hidden = hidden & (params["batch_prob"] > 0.5).to(device).view(-1, 1, 1, 1)
+        hidden = hidden & moved(params["batch_prob"] > 0.5, device).view(-1, 1, 1, 1)
         cells = hidden[:, :, :, None, :, None].expand(-1, -1, -1, self.patch, -1, self.patch)
         mask = cells.reshape(-1, 1, rows * self.patch, columns * self.patch)
         return {"mask": mask[:, :, : size[0], : size[1]].contiguous()}
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Mask every row."""
-        return mask_pixels(x, params["mask"].to(x.device), 0.0)
+        return mask_pixels(x, moved(params["mask"], x.device), 0.0)
 
 
 def _masking(name: str, mask: Tensor, x: Tensor) -> Tensor:

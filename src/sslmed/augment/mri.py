@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .._checks import choice, integer
+from .._compat import moved
 from ._base import Intensity, Params
 from ._bias import apply_bias_field, bias_field, terms
 from ._kspace import acquired_matrix, add_spikes
@@ -92,7 +93,7 @@ class GibbsRinging(Intensity):
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Truncate every row."""
-        height, width = (params[name].to(x.device) for name in self.names)
+        height, width = (moved(params[name], x.device) for name in self.names)
         return apply_spectral_mask(x, acquired_matrix((x.shape[2], x.shape[3]), height, width))
 
 
@@ -179,7 +180,7 @@ class KSpaceSpike(Intensity):
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Add every row's waves."""
-        bins, amplitude, phase = (params[name].to(x.device) for name in self.names)
+        bins, amplitude, phase = (moved(params[name], x.device) for name in self.names)
         return add_spikes(x, bins, amplitude, phase)
 
 
@@ -248,5 +249,5 @@ class BiasField(Intensity):
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Apply every row's field."""
-        coefficients = params["coefficients"].to(x.device, x.dtype)
+        coefficients = moved(params["coefficients"].to(x.dtype), x.device)
         return apply_bias_field(x, bias_field((x.shape[2], x.shape[3]), coefficients))

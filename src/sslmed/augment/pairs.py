@@ -14,6 +14,7 @@ from kornia.augmentation import GeometricAugmentationBase2D, IntensityAugmentati
 from torch import Tensor, nn
 
 from .._checks import floating, same_device, shaped
+from .._compat import moved
 from ._base import Params, Rearrangement
 from ._multiview import MultiView, View
 from ._sizes import image_size
@@ -80,7 +81,7 @@ def correspond(
     # inv_ex: inv would wait for the device to tell whether a matrix is singular
     source = _moved(points0.to(work), torch.linalg.inv_ex(matrix0.to(work)).inverse)
     points1 = _moved(source, matrix1.to(work))
-    far = torch.tensor([width - 1, height - 1], dtype=work, device=points1.device)
+    far = moved(torch.tensor([width - 1, height - 1], dtype=work, device="cpu"), points1.device)
     inside = ((points1 >= -1e-3) & (points1 <= far + 1e-3)).all(dim=2)
     return points1, inside
 

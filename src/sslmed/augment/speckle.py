@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .._checks import choice
+from .._compat import moved
 from ._base import Intensity, Params
 from ._fields import SEED_DRAWS, seed_from
 from ._levels import NEPER, apply_gain, dynamic_range
@@ -115,9 +116,9 @@ class Speckle(Intensity):
             )
         order, count = (~adds).to(torch.uint8).argsort(stable=True), int(adds.sum())
         sorted_params = {
-            name: params[name].index_select(0, order.to(params[name].device)) for name in self.names
+            name: params[name].index_select(0, moved(order, params[name].device)) for name in self.names
         }
-        rows = order.to(x.device)
+        rows = moved(order, x.device)
         images = x.index_select(0, rows)
         done = [
             change(images[part], {name: value[part] for name, value in sorted_params.items()})
@@ -126,10 +127,10 @@ class Speckle(Intensity):
         return torch.cat(done).index_select(0, rows.argsort())
 
     def _added(self, x: Tensor, params: Params) -> Tensor:
-        strength, axial, lateral, seed = (params[name].to(x.device) for name in self.names)
+        strength, axial, lateral, seed = (moved(params[name], x.device) for name in self.names)
         level_db = speckle_intensity(seed, axial, lateral, (x.shape[2], x.shape[3])).log_()
         level_db = level_db.div_(NEPER).sub_(MEAN_LOG_DB).mul_(strength.clamp(min=0).view(-1, 1, 1, 1))
         return apply_gain(x, level_db, dynamic_range_db=self.dynamic_range_db)
 
     def _reduced(self, x: Tensor, params: Params) -> Tensor:
-        return reduce_speckle(x, (-params["strength"]).clamp(min=0).to(x.device, x.dtype))
+        return reduce_speckle(x, moved((-params["strength"]).clamp(min=0).to(x.dtype), x.device))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .._checks import number
+from .._compat import moved
 from ._base import Intensity, Params
 from ._beams import Apex, apex_or_none, beams
 from ._levels import apply_gain, dynamic_range
@@ -108,9 +109,9 @@ class AcousticShadow(Intensity):
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Shade every row."""
-        place = (params[name].to(x.device) for name in ("beam", "depth", "width"))
+        place = (moved(params[name], x.device) for name in ("beam", "depth", "width"))
         profile = shadow_profile((x.shape[2], x.shape[3]), *place, apex=self.apex)
-        loss_db = profile * params["strength_db"].to(x.device).view(-1, 1, 1, 1)
+        loss_db = profile * moved(params["strength_db"], x.device).view(-1, 1, 1, 1)
         return apply_gain(x, -loss_db, dynamic_range_db=self.dynamic_range_db)
 
 
@@ -196,6 +197,6 @@ class DepthAttenuation(Intensity):
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Attenuate every row."""
         depth, _ = beams((x.shape[2], x.shape[3]), apex=self.apex, device=x.device)
-        error = params["error_db_per_cm_mhz"].to(x.device).view(-1, 1, 1, 1)
+        error = moved(params["error_db_per_cm_mhz"], x.device).view(-1, 1, 1, 1)
         loss_db = depth.clamp(min=0) * (error * (2 * self.frequency_mhz * self.depth_cm))
         return apply_gain(x, -loss_db, dynamic_range_db=self.dynamic_range_db)

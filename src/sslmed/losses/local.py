@@ -18,6 +18,7 @@ from einops import rearrange
 from torch import nn
 
 from .. import _checks
+from .._compat import moved
 from ._rows import unit_rows, widest
 
 
@@ -114,7 +115,7 @@ def draw_others(
         chosen = torch.cat([chosen, torch.where(taken, last, drawn)], dim=2)
     own = torch.arange(count, device=source)[:, None]
     # Slot s stands for region s, or s + 1 from the own region on.
-    return (chosen + (chosen >= own)).to(device)
+    return moved(chosen + (chosen >= own), device)
 
 
 class LocalContrastive(nn.Module):

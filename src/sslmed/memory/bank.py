@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .. import _checks
+from .._compat import moved
 
 
 class MemoryBank(nn.Module):
@@ -119,7 +120,7 @@ class MemoryBank(nn.Module):
             _checks.generator(generator)
             device = index.device if generator is None else generator.device
             keys = torch.rand(len(index), others, generator=generator, device=device)
-            slots = keys.topk(k, dim=1).indices.to(index.device)
+            slots = moved(keys.topk(k, dim=1).indices, index.device)
         chosen = slots + (slots >= index[:, None])  # slot s stands for row s, or s + 1 from the own row on
         return self.vectors.index_select(0, chosen.flatten()).view(*chosen.shape, self.vectors.shape[1])
 
@@ -138,7 +139,7 @@ class MemoryBank(nn.Module):
             low, high = int(index.min()), int(index.max())
             if low < 0 or high >= len(self):
                 raise IndexError(f"index must be in 0..{len(self) - 1}, got values from {low} to {high}")
-        return index.to(self.vectors.device, non_blocking=True)
+        return moved(index, self.vectors.device)
 
     def _write(self, index: torch.Tensor, v: torch.Tensor, momentum: float) -> None:
         index = self._checked(index)
