@@ -69,7 +69,10 @@ def share(count: int | Tensor, *, device: torch.device | str | None = None) -> T
     Returns:
         Processes x count / sum of the counts, a scalar; 1 for one process.
     """
-    own = torch.as_tensor(count, dtype=torch.float64, device=device)
+    if isinstance(count, Tensor):
+        own = count.to(device, torch.float64)
+    else:  # made there: a copy of a number would wait for the GPU
+        own = torch.full((), count, dtype=torch.float64, device=device)
     if world_size() == 1:
         return torch.ones((), device=own.device)
     total = own.clone()
