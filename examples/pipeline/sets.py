@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,14 +44,12 @@ class Known:
         fits: whether a folder is of this set.
         open: its reader.
         unlabelled: the reader of its part without labels, where it has one.
-        bare: it is known by class folders alone and has no masks: other sets fit as well, whose masks would be images.
     """
 
     name: str
     fits: Callable[[Path], Any]
     open: Callable[..., Any]
     unlabelled: Callable[..., Any] | None = None
-    bare: bool = False
 
 
 def _bears(*names: str) -> Callable[[Path], bool]:
@@ -65,6 +63,18 @@ def _matches(*patterns: str) -> Callable[[Path], bool]:
 def _has(*names: str) -> Callable[[Path], bool]:
     # In the letters given: BUS-BRA has Images and Masks, QAMEBI Benign, which are not told apart on every system.
     return lambda folder: set(names) <= set(os.listdir(folder))
+
+
+def _holds_only(*names: str) -> Callable[[Path], bool]:
+    """Class folders of pictures and nothing else: of any other set, masks would be images, or a class left out."""
+    has = _has(*names)
+    return lambda folder: (
+        has(folder)
+        and all(
+            Path(name).parent.as_posix() in names and not _is_mask(Path(name))
+            for name in data.UnlabelledImages(folder).ids
+        )
+    )
 
 
 def _uncounted(reader: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,9 +101,8 @@ KNOWN = (
         "MBUD",
         lambda folder: folder.resolve().name == "originals" and (folder / "benign").is_dir(),
         data.MBUD,
-        bare=True,
     ),
-    Known("TBUD", _has("benign", "malignant"), _uncounted(data.TBUD), bare=True),
+    Known("TBUD", _holds_only("benign", "malignant"), _uncounted(data.TBUD)),
     Known("labelled images", _has("images", "masks"), _uncounted(data.LabelledImages)),
     Known("labelled images", _has("images", "cases.csv"), _uncounted(data.LabelledImages)),
 )
@@ -134,24 +143,16 @@ def open_set(source: Source, *, size: int, fit: str = "stretch") -> tuple[str, s
                 f"{source.option} {source.place}, read as {known.name}, holds no images"
                 + (" without labels" if part else "")
             )
-        if known.bare:
-            _refuse_masks(found, found.ids, source, known.name)
         return known.name, shown, found
     scans = data.UnlabelledImages(root, size=size, fit=fit)
-    _refuse_masks(scans, [f"{shown}/{name}" for name in scans.ids], source, "unlabelled images")
-    return "unlabelled images", shown, scans
-
-
-def _refuse_masks(scans: Any, names: Sequence[str], source: Source, kind: str) -> None:
-    """Raise if some of the images are masks by their names."""
-    masks = [k for k, name in enumerate(names) if _is_mask(Path(name.partition("#")[0]))]
+    masks = [name for name in scans.ids if _is_mask(Path(shown, name.partition("#")[0]))]
     if masks:
         raise ValueError(
-            f"{source.option} {source.place} would be read as {kind}, but holds {len(masks)} mask"
-            f"{'s' * (len(masks) > 1)}, as "
-            f"{scans.ids[masks[0]]}; name the whole folder of a known set, one with images/ and masks/ under the same "
-            "names, or a folder without masks"
+            f"{source.option} {source.place} would be read as unlabelled images, but holds {len(masks)} mask"
+            f"{'s' * (len(masks) > 1)}, as {masks[0]}; name the whole folder of a known set, one with images/ and "
+            "masks/ under the same names, or a folder without masks"
         )
+    return "unlabelled images", shown, scans
 
 
 def _fitting(folders: Iterable[Path]) -> list[Known]:
@@ -160,8 +161,8 @@ def _fitting(folders: Iterable[Path]) -> list[Known]:
 
 
 def _is_mask(path: Path) -> bool:
-    stems = path.name, Path(path.name.removesuffix(".gz")).stem  # ids of some sets have no ending
-    return any(map(_MASK.fullmatch, stems)) or any(part.lower() in _MASKS for part in path.parts[:-1])
+    stem = Path(path.name.removesuffix(".gz")).stem
+    return _MASK.fullmatch(stem) is not None or any(part.lower() in _MASKS for part in path.parts[:-1])
 
 
 def _described(synthetic: Any) -> str:

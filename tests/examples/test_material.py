@@ -246,7 +246,7 @@ def test_masks_in_class_folders_are_no_images(tmp_path: Path, ending: str) -> No
     for name in ("benign/a.png", "malignant/b.png", f"malignant/b{ending}"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / name)
-    with pytest.raises(ValueError, match=r"read as TBUD, but holds 1 mask, as malignant/b"):
+    with pytest.raises(ValueError, match=r"read as unlabelled images, but holds 1 mask, as malignant/b"):
         open_set(Source("--data", str(tmp_path)), size=16)
 
 
@@ -263,6 +263,8 @@ def test_masks_in_class_folders_are_no_images(tmp_path: Path, ending: str) -> No
         (["images/benign/a.png", "images/malignant/b.png"], "TBUD"),
         (["Benign/1 Benign Image.bmp", "Benign/1 Benign Mask.tif"], "QAMEBI"),
         (["benign/1.png", "2024/normal/2.jpg"], "unlabelled images"),
+        (["benign/1.png", "malignant/2.png", "normal/3.png"], "unlabelled images"),
+        (["benign/1.png", "malignant/2.png", "malignant/more/3.png"], "unlabelled images"),
     ],
 )
 def test_a_set_is_told_by_its_layout(tmp_path: Path, files: list[str], name: str) -> None:
