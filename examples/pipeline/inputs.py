@@ -192,6 +192,9 @@ def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
 
     Classes are told by their names; ids and groups stand behind their set's name. Two sets of one kind, as both of
     one's own, may be of the same patients: their ids are told apart, and groups of one name stay together.
+
+    Raises:
+        ValueError: a class of one set and a class of another differ in upper and lower case only.
     """
     taken = [part_of(part, share=share, seed=seed) for part in parts]
     masks = [part.masks for part in taken if part.masks is not None]
@@ -202,6 +205,11 @@ def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
         f"{kind} {kinds[: k + 1].count(kind)}" if kinds.count(kind) > 1 else kind
         for k, kind in enumerate(kinds)
     ]
+    classes = tuple(dict.fromkeys(name for part in taken for name in part.classes))
+    if len({name.lower() for name in classes}) < len(classes):
+        raise ValueError(
+            f"{' and '.join(names)} have classes that differ in upper and lower case only: {', '.join(classes)}"
+        )
     return ImageSet(
         name=" and ".join(names),
         source=" and ".join(part.source for part in taken),
@@ -211,6 +219,10 @@ def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
         ids=[f"{name}/{i}" for name, part in zip(names, taken, strict=True) for i in part.ids],
         groups=[f"{part.name}/{name}" for part in taken for name in part.groups],
         counts={"images": len(images)} | dict(sorted(Counter(labels).items())),
-        notes=[f"{share:.0%} of {name}: {len(part)} images" for name, part in zip(names, taken, strict=True)],
-        classes=tuple(dict.fromkeys(name for part in taken for name in part.classes)),
+        notes=[
+            line
+            for name, part in zip(names, taken, strict=True)
+            for line in (f"{share:.0%} of {name}: {len(part)} images", *(f"{name}: {n}" for n in part.notes))
+        ],
+        classes=classes,
     )

@@ -56,11 +56,11 @@ def split(
         seed: of the draw of labelled cases.
         everything: also label all training volumes, for a baseline.
         parts_seed: of the parts; None for `seed`.
-        outlined: whether the labelled cases must show a lesion.
+        outlined: whether the labelled cases must show a lesion; else they must be of two classes.
         option: what the user gave the set to, for messages.
 
     Raises:
-        ValueError: a part, or the labelled cases, would be empty, or show no lesion.
+        ValueError: a part, or the labelled cases, would be empty, or show no lesion or no two classes.
     """
     parts_seed = seed if parts_seed is None else parts_seed
     try:
@@ -85,6 +85,11 @@ def split(
             raise ValueError(
                 f"--labels {number:g} leaves {len(chosen)} labelled cases of {len(train)} without any lesion in "
                 f"their masks (seed {seed}): there is nothing to learn to outline"
+            )
+        if not outlined and data.labels is not None and len({data.labels[i] for i in chosen}) < 2:
+            raise ValueError(
+                f"--labels {number:g} leaves {len(chosen)} labelled cases of {len(train)}, all "
+                f"{data.labels[chosen[0]]} (seed {seed}): there is nothing to tell apart"
             )
         labelled[number] = chosen
     if everything:

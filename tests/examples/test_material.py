@@ -116,11 +116,18 @@ def test_two_sets_of_one_kind_are_told_apart_and_share_their_patients() -> None:
     other = read(Source("--data", "phantom", lambda size: Phantom(40, size=size, seed=1)), size=32)
     sets = [replace(part, ids=[f"scan {i}" for i in range(40)], groups=[f"patient {i // 2}" for i in range(40)])
             for part in (read(first, size=32), other)]  # fmt: skip
+    sets[0].notes.append("a note")
     data = joined(sets, share=0.5, seed=0)
     assert data.name == "Phantom 1 and Phantom 2"
+    assert data.notes == ["50% of Phantom 1: 20 images", "Phantom 1: a note", "50% of Phantom 2: 20 images"]
     assert len(set(data.ids)) == len(data) == 40
     assert {name.partition("/")[0] for name in data.ids} == {"Phantom 1", "Phantom 2"}
     assert set(data.groups) <= {f"Phantom/patient {i}" for i in range(20)}
+    spelt = replace(sets[1], classes=("Benign", "malignant", "normal"), labels=["Benign"] * 40)
+    with pytest.raises(
+        ValueError, match="differ in upper and lower case only: benign, malignant, normal, Benign"
+    ):
+        joined([sets[0], spelt], share=0.5, seed=0)
 
 
 class Pairs(Phantom):
@@ -224,6 +231,19 @@ def test_the_unlabelled_part_of_a_task_is_read(tmp_path: Path) -> None:
         ValueError, match=r"--unlabelled .*, read as Decathlon, holds no images without labels"
     ):
         read(Source("--unlabelled", str(task), unlabelled=True), size=16)
+
+
+def test_labelled_cases_of_one_class_are_refused() -> None:
+    class Rare(Phantom):
+        def __getitem__(self, index: int) -> dict[str, object]:
+            return super().__getitem__(index) | {"label": int(index % 8 == 0)}
+
+    source = Source("--data", "phantom", lambda size: Rare(40, size=size, seed=0))
+    with pytest.raises(
+        ValueError, match=r"--labels 0\.1 leaves 3 labelled cases of 28, all benign \(seed 0\)"
+    ):
+        Material(wanted(source, labels=[1.0, 0.1], outlined=False))
+    assert Material(wanted(source, labels=[1.0, 0.1])).labelled  # to outline
 
 
 @pytest.mark.parametrize("pool", [False, True])
