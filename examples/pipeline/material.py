@@ -168,6 +168,8 @@ class Material:
         )  # fmt: skip
         line = splitting.check_parts(data, split, option=wanted.labelled.option)
         self.checks.append(f"seed {seed}: {line}")
+        if lacking := splitting.absent_classes(data, split):
+            self.notes.append(f"seed {seed}: {lacking}")
         held_out = split.val + split.test
         self._chosen[seed] = {TRAIN: split.train}
         for name in dict.fromkeys(name for mix in wanted.mixes.values() for name in mix):

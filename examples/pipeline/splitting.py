@@ -115,6 +115,16 @@ def _volumes(data: ImageSet, train: list[int], number: float, *, seed: int) -> l
     return [i for i in train if data.groups[i] in chosen]
 
 
+def absent_classes(data: ImageSet, parts: Split) -> str:
+    """Which classes some part lacks, as where a class is of few patients; nothing where all have all."""
+    lacking = []
+    for what, part in (("training", parts.train), ("validation", parts.val), ("test", parts.test)):
+        there = {data.labels[i] for i in part} if data.labels is not None else set(data.classes)
+        absent = [name for name in data.classes if name in (data.labels or ()) and name not in there]
+        lacking += [f"no {' and no '.join(absent)} in the {what} part"] if absent else []
+    return ", ".join(lacking)
+
+
 def check_parts(data: ImageSet, parts: Split, *, option: str) -> str:
     """Raise if one picture is in two parts, as in two groups; else return one line that says what was compared."""
     pairs = (parts.train, [*parts.val, *parts.test]), (parts.val, parts.test)

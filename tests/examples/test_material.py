@@ -246,6 +246,28 @@ def test_labelled_cases_of_one_class_are_refused() -> None:
     assert Material(wanted(source, labels=[1.0, 0.1])).labelled  # to outline
 
 
+def test_classes_of_few_patients_are_noted_where_a_part_lacks_them() -> None:
+    class Clinic(Phantom):
+        def __getitem__(self, index: int) -> dict[str, object]:
+            item = super().__getitem__(index) | {"group": f"patient {index // 4}"}
+            return item | {"label": 2 if index < 4 else index % 2}
+
+    source = Source("--data", "phantom", lambda size: Clinic(40, size=size, seed=0))
+    material = Material(wanted(source, fractions=(0.6, 0.2, 0.2), outlined=False, seeds=[0, 1, 2]))
+    for seed, split in material.splits.items():
+        groups = {
+            name: [material.large.groups[i] for i in getattr(split, name)]
+            for name in ("train", "val", "test")
+        }
+        words = {"train": "training", "val": "validation", "test": "test"}
+        lacking = [
+            f"no normal in the {words[name]} part" for name in groups if "patient 0" not in groups[name]
+        ]
+        assert len(lacking) == 2
+        assert f"seed {seed}: {', '.join(lacking)}" in material.notes
+    assert Material(wanted(phantom("breast"), fractions=(0.4, 0.3, 0.3))).notes == []
+
+
 @pytest.mark.parametrize("pool", [False, True])
 def test_one_picture_in_two_groups_is_refused(pool: bool) -> None:
     class Twice(Phantom):
