@@ -70,7 +70,8 @@ def speckle_intensity(
     device = seed.device if device is None else torch.device(device)
     rows, columns = _transfer(moved(axial, device), size[0]), _transfer(moved(lateral, device), size[1])
     seed = moved(seed, device)
-    if torch.compiler.is_compiling() or device.type != "cpu":
+    # Not of no rows: Fourier transforms of an empty batch fail with some versions of MKL and cuFFT.
+    if torch.compiler.is_compiling() or (device.type != "cpu" and len(seed)):
         return _intensity(seed, rows, columns)
     field = torch.empty(len(seed), 1, *size, device=device)
     step = max(1, _BLOCK_PIXELS * torch.get_num_threads() // max(1, size[0] * size[1]))
