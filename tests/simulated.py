@@ -43,6 +43,10 @@ class MixedDevices(RuntimeError):
     """Tensors of two devices in one operation."""
 
 
+class UnfinishedCopy(RuntimeError):
+    """A copy to the CPU that nobody waits for."""
+
+
 class OnCuda(Tensor):
     """What `held`, a CPU tensor, is on CUDA."""
 
@@ -172,8 +176,9 @@ class _Crossed(torch.autograd.Function):
 def _moved(x: Tensor, device: torch.device, non_blocking: bool) -> Tensor:
     if x.device.type == device.type:
         return x
-    # Towards the CPU a copy that does not wait may be read before it is there.
-    if device.type == "cpu" or not non_blocking:
+    if device.type == "cpu" and non_blocking:
+        raise UnfinishedCopy(f"a copy to the CPU may be read before it is there{_place()}")
+    if not non_blocking:
         _waited(f"copy to {device.type}")
     return _Crossed.apply(x)
 
@@ -204,7 +209,8 @@ def _check(func: Any, args: Any, kwargs: Any) -> None:
     if plain == "stack" and torch._C._current_graph_task_id() != -1:
         elsewhere = []  # zeros that autograd made itself, in the place that torch takes these tensors to be
     if plain == "copy":
-        if len({type(x) for x in args[:2]}) > 1 and not (args[2:] or kwargs.get("non_blocking")):
+        crosses = len({isinstance(x, OnCuda) for x in args[:2]}) > 1
+        if crosses and not (args[2] if args[2:] else kwargs.get("non_blocking")):
             _waited("copy_")
     elif plain in ("index", "index_put", "_index_put_impl", "_unsafe_index"):
         indices = [x for x in args[1] if x is not None]
@@ -215,10 +221,13 @@ def _check(func: Any, args: Any, kwargs: Any) -> None:
         elsewhere = [x for x in elsewhere if not any(x is i for i in indices)]
     if elsewhere and plain != "copy":
         raise MixedDevices(f"{func} takes tensors on CUDA and on the CPU{_place()}")
-    if name in WAITING or func is torch.ops.aten.repeat_interleave.Tensor:
+    uncounted = func is torch.ops.aten.repeat_interleave.Tensor and kwargs.get("output_size") is None
+    if name in WAITING or uncounted:
         _waited(name)
     if plain in NO_INTEGERS and not all(x.is_floating_point() or x.is_complex() for x in tensors):
         raise RuntimeError(f"{func} is not implemented on CUDA for integers{_place()}")
+    if plain.startswith("_fft") and not tensors[0].numel():
+        raise RuntimeError(f"{func}: cuFFT error: CUFFT_INVALID_SIZE{_place()}")
     if kwargs.get("generator") is not None:
         raise RuntimeError(f"{func} on CUDA takes a generator on CUDA{_place()}")
     if not exists:

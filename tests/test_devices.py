@@ -10,10 +10,11 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip
 from torch import Tensor, nn
 
 import pretexts
-from simulated import CUDA, Cuda, MixedDevices
+from simulated import CUDA, Cuda, MixedDevices, UnfinishedCopy
 from sslmed import augment, distributed, losses, memory, metrics, models
 from sslmed.augment import functional as F
 from sslmed.augment import views
@@ -75,7 +76,6 @@ def test_two_devices_in_one_operation_raise(mix: Callable[[Tensor], Tensor]) -> 
         (lambda x: x[x > 0.5], "index"),
         (lambda x: x[torch.tensor([0])], "index"),
         (lambda x: x.cpu(), "copy to cpu"),
-        (lambda x: x.to("cpu", non_blocking=True), "copy to cpu"),
         (lambda x: torch.ones(3).to(x.device), "copy to cuda"),
         (lambda x: torch.tensor([1.0], device=x.device), "copy to cuda"),
         (lambda x: x.copy_(torch.ones(3)), "copy_"),
@@ -90,12 +90,22 @@ def test_what_waits_is_counted(look: Callable[[Tensor], Any], what: str) -> None
     assert "test_devices" in cuda.waits[0]
 
 
+def test_a_copy_that_nobody_waits_for_raises() -> None:
+    with Cuda() as cuda:
+        with pytest.raises(UnfinishedCopy):
+            rand(3).to("cpu", non_blocking=True)
+        assert torch.ones(3).to("cuda", non_blocking=True).device == CUDA
+    assert not cuda.waits
+
+
 def test_what_cuda_lacks_raises() -> None:
     with Cuda():
         with pytest.raises(RuntimeError, match="not implemented on CUDA for integers"):
             whole(4, 2).view(2, 2) @ whole(4, 2).view(2, 2)
         with pytest.raises(RuntimeError, match="generator"):
             rand(3, generator=torch.Generator())
+        with pytest.raises(RuntimeError, match="CUFFT_INVALID_SIZE"):
+            torch.fft.rfft2(rand(0, 1, 8, 8))
         with pytest.raises(TypeError, match="numpy"):
             rand(3).numpy()
 
@@ -160,6 +170,14 @@ def test_augmentations_wait_for_nothing_and_do_as_on_the_cpu(
 
 
 @every
+def test_augmentations_take_a_batch_of_none_or_one(make: Callable[..., _OneDraw]) -> None:
+    with Cuda() as cuda:
+        for batch in (0, 1, 1, 1, 1, 1, 1):  # Speckle adds to some, and reduces others
+            assert make()(rand(batch, 1, 36, 48)).shape == (batch, 1, 36, 48)
+    assert not cuda.waits
+
+
+@every
 def test_parameters_replay_from_either_device(make: Callable[..., _OneDraw]) -> None:
     x, transform = torch.rand(6, 1, 36, 48), make(p=0.5)
     params = transform.forward_parameters(x.shape)
@@ -172,6 +190,20 @@ def test_parameters_replay_from_either_device(make: Callable[..., _OneDraw]) -> 
     assert here.device == torch.device("cpu")
     torch.testing.assert_close(there.held, want)
     torch.testing.assert_close(here, want)
+
+
+@every
+def test_containers_of_kornia_carry_images_and_masks(make: Callable[..., _OneDraw]) -> None:
+    both = AugmentationSequential(RandomHorizontalFlip(), make(p=0.5), data_keys=["input", "mask"])
+    x, mask = torch.rand(4, 1, 36, 48), (torch.rand(4, 1, 36, 48) < 0.5).float()
+    torch.manual_seed(1)
+    want = both(x, mask)
+    with Cuda() as cuda:
+        torch.manual_seed(1)
+        there = both(x.to("cuda", non_blocking=True), mask.to("cuda", non_blocking=True))
+    assert not cuda.waits
+    for y, expected in zip(there, want, strict=True):
+        torch.testing.assert_close(y.held, expected)
 
 
 @pytest.mark.parametrize("name", sorted(set(views.__all__) - {"correspond"}))
