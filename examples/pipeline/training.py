@@ -125,7 +125,9 @@ def _machines() -> dict[str, Any]:
     world = world_size()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world > 1 else 1
     return {
-        "accelerator": "auto",
+        "accelerator": "cuda"
+        if torch.cuda.is_available()
+        else "cpu",  # "auto" takes MPS, which has no float64
         "devices": local,
         "num_nodes": world // local,
         "strategy": Processes() if world > 1 else "auto",
