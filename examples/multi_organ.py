@@ -335,8 +335,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = cli.Parser(prog="multi_organ.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--data", type=cli.filled, default=PHANTOM, help="phantom (default), or the folder of a "
-                        "breast ultrasound set with masks: BUSI or the like, or your own images/ and "
-                        "masks/")  # fmt: skip
+                        "breast ultrasound set with masks: BUSI or the like, or your own")  # fmt: skip
     parser.add_argument("--organs", nargs="+", type=cli.named, default=[], metavar="NAME=FOLDER",
                         help="images of other organs, without labels (with the phantom: heart and lung)")  # fmt: skip
     parser.add_argument("--natural", type=cli.filled, metavar="FOLDER", help="photographs, as CIFAR-10 or "

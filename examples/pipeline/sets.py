@@ -103,8 +103,11 @@ KNOWN = (
         data.MBUD,
     ),
     Known("TBUD", _holds_only("benign", "malignant"), _uncounted(data.TBUD)),
-    Known("labelled images", _has("images", "masks"), _uncounted(data.LabelledImages)),
-    Known("labelled images", _has("images", "cases.csv"), _uncounted(data.LabelledImages)),
+    Known(
+        "labelled images",
+        lambda folder: _has("images", "masks")(folder) or _has("images", "cases.csv")(folder),
+        _uncounted(data.LabelledImages),
+    ),
 )
 
 
@@ -157,7 +160,7 @@ def open_set(source: Source, *, size: int, fit: str = "stretch") -> tuple[str, s
 
 def _fitting(folders: Iterable[Path]) -> list[Known]:
     found = (next((known for known in KNOWN if known.fits(folder)), None) for folder in folders)
-    return list({known.name: known for known in found if known is not None}.values())
+    return list(dict.fromkeys(known for known in found if known is not None))
 
 
 def _is_mask(path: Path) -> bool:

@@ -136,23 +136,9 @@ def check_parts(data: ImageSet, parts: Split, *, option: str) -> str:
                 f"{option} holds the same in two groups, which the split parts: {error}; give it one group, or leave "
                 "one out"
             ) from error
-    return "training, validation and test images share no id, no group and no identical pixels"
-
-
-def check_disjoint(pretext: list[dict[str, Any]], held_out: list[dict[str, Any]], *, same_set: bool) -> str:
-    """Raise if pretext learning would see a held-out case; else return one line that says what was compared.
-
-    Names mean nothing across sets (any two may have a patient 1), so there only pixels are compared.
-    """
-    if not same_set:
-        pretext, held_out = ([{"image": item["image"]} for item in part] for part in (pretext, held_out))
-    try:
-        splits.assert_disjoint(pretext, held_out)
-    except ValueError as error:
-        raise ValueError(f"pretext learning would see validation or test images: {error}") from error
-    what = "no id, no group and no identical pixels" if same_set else "no picture, exact or nearly"
     return (
-        f"the {len(pretext)} pretext images and the {len(held_out)} validation and test images share {what}"
+        f"the {len(parts.train)} training, {len(parts.val)} validation and {len(parts.test)} test images share no id, "
+        "no group and no identical pixels"
     )
 
 
