@@ -18,10 +18,21 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["__version__", "augment", "data", "distributed", "losses", "memory", "metrics", "models", "plots"]
+__all__ = [
+    "__version__",
+    "augment",
+    "data",
+    "distributed",
+    "losses",
+    "memory",
+    "methods",
+    "metrics",
+    "models",
+    "plots",
+]
 
 if TYPE_CHECKING:
-    from . import augment, data, distributed, losses, memory, metrics, models, plots
+    from . import augment, data, distributed, losses, memory, methods, metrics, models, plots
 
 _ROOMS = frozenset(__all__) - {"__version__"}
 

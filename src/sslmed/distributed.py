@@ -76,6 +76,34 @@ def gather(x: torch.Tensor) -> torch.Tensor:
     return gathered
 
 
+def ddp_weight(count: int | torch.Tensor, *, device: torch.device | str | None = None) -> torch.Tensor:
+    """Weight of a mean over `count` terms of this process, so that the mean over processes is that over all terms.
+
+    DistributedDataParallel averages gradients with equal weights, while the processes may hold different numbers of
+    images. Multiply each process's loss by its weight. All processes must call it.
+
+    Args:
+        count: terms of this process's mean: images, or pixels.
+        device: of the result; by default that of `count`, or the CPU for an int.
+
+    Returns:
+        Processes x count / sum of the counts, a float32 scalar; 1 without a process group.
+
+    Example:
+        >>> ddp_weight(8)  # no process group
+        tensor(1.)
+    """
+    if isinstance(count, torch.Tensor):
+        own = count.to(device, torch.float64)
+    else:  # made there: a copy of a number would wait for the GPU
+        own = torch.full((), count, dtype=torch.float64, device=device)
+    if world_size() == 1:
+        return torch.ones((), dtype=torch.float32, device=own.device)
+    total = own.clone()
+    dist.all_reduce(total)
+    return (world_size() * own / total).float()
+
+
 class _Gather(Function):
     """`_collect` with a gradient."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .heads import ImageHead, PatchHead, PredictionHead, ProjectionHead
 from .resnet import ResNetEncoder
 from .unet import ResUNet, UNet
+from .unet_features import UNetFeatures
 from .weights import MatchReport, load_encoder
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "ResNetEncoder",
     "ResUNet",
     "UNet",
+    "UNetFeatures",
     "load_encoder",
 ]

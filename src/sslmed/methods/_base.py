@@ -1,0 +1,130 @@
+"""What all methods share: the result of a step, the interface, and features of any encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..metrics import feature_std
+from ..models import ProjectionHead
+
+N = TypeVar("N", bound=nn.Module)
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+class Step(NamedTuple):
+    """The result of one step.
+
+    Attributes:
+        loss: what to call `backward` on, a scalar. Under DistributedDataParallel its gradients, averaged over the
+            processes, are those of the whole batch, even where the processes hold different numbers of images.
+        terms: scalars to log, without gradients: means over this process's images. `loss` is always there;
+            `feature_std` near 0 tells that the embeddings have collapsed, 1 / sqrt(D) is ideal.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+
+
+class Method(nn.Module):
+    """The interface of a pretext method; see `sslmed.methods` for a training loop."""
+
+    def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
+        """Draw views of a batch and compute the loss.
+
+        Args:
+            images: (B, C, H, W) floating point.
+            index: (B,) integers, the images' positions in the data set. MoCo, PIRL and RelationContrast need them.
+
+        Returns:
+            The loss and the scalars to log.
+        """
+        raise NotImplementedError
+
+    def start(self, batches: Batches) -> None:
+        """Prepare for the first step of a training; not again where a checkpoint was loaded.
+
+        Args:
+            batches: all images of the data set once, as pairs (images, index), as from a DataLoader.
+        """
+
+    def after_step(self) -> None:
+        """Update what follows the trained network; call it after each step of the optimizer."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The trained parameters, as groups for an optimizer.
+
+        A group with `fix_lr` True keeps its learning rate whatever the schedule, where the paper asks for that.
+        """
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network that the pretext leaves for fine-tuning."""
+        encoder = self.encoder
+        network = getattr(encoder, "network", encoder)
+        assert isinstance(network, nn.Module)
+        return network
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """The same images in the memory layout in which convolutions are fastest."""
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def features(encoder: nn.Module, images: Tensor) -> Tensor:
+    """One vector per image, (B, F), of an encoder that returns that, a map (B, F, h, w), or maps, the coarsest last."""
+    found = encoder(channels_last(images))
+    if isinstance(found, list | tuple):
+        found = found[-1]
+    if found.ndim == 4:
+        found = found.mean((2, 3))
+    if found.ndim != 2:
+        raise ValueError(
+            "encoder must return features (B, F), a map (B, F, h, w) or a list of maps, got shape "
+            f"{tuple(found.shape)}"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def feature_width(encoder: nn.Module) -> int:
+    """The number of features F of an encoder: its `features`, `num_features`, or the last of its `channels`."""
+    for name in ("features", "num_features"):
+        if isinstance(width := getattr(encoder, name, None), int):
+            return width
+    channels = getattr(encoder, "channels", None)
+    if isinstance(channels, list | tuple) and channels:
+        return int(channels[-1])
+    raise ValueError(
+        f"encoder {type(encoder).__name__} does not tell its number of features (attribute features, num_features or "
+        "channels); give head= the width that fits"
+    )
+
+
+def head_width(head: nn.Module, encoder: nn.Module) -> int:
+    """Width D of what a head makes of an encoder's features."""
+    with torch.no_grad():
+        like = next(iter(head.parameters()), torch.empty(0))
+        was_training = head.training
+        width = int(head.eval()(like.new_zeros(1, feature_width(encoder))).shape[1])
+        head.train(was_training)
+    return width
+
+
+def default_head(encoder: nn.Module) -> ProjectionHead:
+    """SimCLR's and MoCo v2's: one hidden layer as wide as the features, to 128 dimensions."""
+    width = feature_width(encoder)
+    return ProjectionHead(width, width, 128)
+
+
+def spread(embeddings: Tensor) -> Tensor:
+    """`sslmed.metrics.feature_std` of a batch; nan for a batch of one, of which nothing can be said."""
+    return feature_std(embeddings) if len(embeddings) > 1 else torch.full((), float("nan"))
+
+
+def as_channels_last(network: N) -> N:
+    """The network itself, its weights in the layout of `channels_last`."""
+    return network.to(memory_format=torch.channels_last)

@@ -1,0 +1,91 @@
+"""MoCo: a view agrees with another's key, against a queue of the keys of recent images.
+
+He et al., "Momentum contrast for unsupervised visual representation learning", CVPR 2020; with an MLP as head and
+its views, MoCo v2 (Chen et al., 2020).
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks
+from ..augment import MultiView
+from ..distributed import gather
+from ..losses import info_nce
+from ..memory import MomentumQueue, update_ema
+from ._base import Method, Step, as_channels_last, default_head, features, head_width, spread
+
+
+class MoCo(Method):
+    """He et al., CVPR 2020, Eq. 1 and 2.
+
+    Two things differ from the reference code. The queue starts empty instead of full of noise; until the first keys
+    are in it, the other keys of the batch are the negatives. And keys of the query's own image, which a queue longer
+    than an epoch holds, are no negatives.
+
+    The key network normalises over the same images as the query network, as in the reference code on one device; its
+    shuffling of the batch between devices is not done.
+
+    Args:
+        encoder: as in `SimCLR`.
+        views: images -> query view and key view, as `sslmed.augment.views.moco_v2` makes them.
+        head: features (B, F) -> (B, D); by default MoCo v2's, two layers to 128 dimensions.
+        queue_size: keys that the queue holds.
+        temperature: of the loss.
+        momentum: of the key network, in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from sslmed.augment import views
+        >>> from sslmed.models import ResNetEncoder
+        >>> method = MoCo(ResNetEncoder("resnet18", width=8), views=views.moco_v2(32), queue_size=16)
+        >>> step = method(torch.rand(4, 1, 48, 48), torch.arange(4))
+        >>> len(method.queue)
+        4
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        views: MultiView,
+        head: nn.Module | None = None,
+        queue_size: int = 65536,
+        temperature: float = 0.07,
+        momentum: float = 0.999,
+    ) -> None:
+        super().__init__()
+        self.encoder = as_channels_last(encoder)
+        self.head = head if head is not None else default_head(encoder)
+        self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.key_head = copy.deepcopy(self.head).requires_grad_(False)
+        self.queue = MomentumQueue(queue_size, head_width(self.head, encoder), with_ids=True)
+        self.views = views
+        self.temperature = _checks.number("temperature", temperature, low=0, low_open=True)
+        self.momentum = _checks.number("momentum", momentum, low=0, high=1)
+
+    def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
+        """As `Method.forward`."""
+        if index is None:
+            raise ValueError("index must be given: MoCo tells the keys of an image by its position")
+        x_query, x_key = self.views(images)
+        queries, ids = gather(self.head(features(self.encoder, x_query))), gather(index)
+        with torch.no_grad():
+            keys = gather(self.key_head(features(self.key_encoder, x_key)))
+        filled = len(self.queue)
+        negatives, negative_ids = (self.queue.negatives(), self.queue.ids()) if filled else (keys, ids)
+        loss = info_nce(
+            queries, keys, negatives, temperature=self.temperature, ids=ids, negative_ids=negative_ids
+        )
+        self.queue.enqueue(keys, ids)
+        terms = {"loss": loss.detach(), "feature_std": spread(queries)}
+        return Step(loss, terms | {"queue_filled": torch.full((), float(filled), device=loss.device)})
+
+    def after_step(self) -> None:
+        """Move the key network towards the query network (Eq. 2)."""
+        for key, query in ((self.key_encoder, self.encoder), (self.key_head, self.head)):
+            # The key network keeps the batch statistics that it gathers itself.
+            update_ema(key, query, decay=self.momentum, buffers="keep")

@@ -1,0 +1,50 @@
+"""SimCLR: two views of an image agree, against all other images of the batch.
+
+Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .. import _checks
+from ..augment import MultiView
+from ..distributed import gather
+from ..losses import nt_xent
+from ._base import Method, Step, as_channels_last, default_head, features, spread
+
+
+class SimCLR(Method):
+    """Chen et al., ICML 2020, Eq. 1. Under several processes, the images of all of them are contrasted.
+
+    Args:
+        encoder: (B, C, H, W) -> features (B, F), or maps, of which the last is averaged over its positions.
+        views: images -> two views, as `sslmed.augment.views.simclr` makes them.
+        head: features (B, F) -> (B, D); by default SimCLR's, two layers to 128 dimensions.
+        temperature: of the loss.
+
+    Example:
+        >>> import torch
+        >>> from sslmed.augment import views
+        >>> from sslmed.models import ResNetEncoder
+        >>> method = SimCLR(ResNetEncoder("resnet18", width=8), views=views.simclr(32))
+        >>> method(torch.rand(4, 1, 48, 48)).loss.shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self, encoder: nn.Module, *, views: MultiView, head: nn.Module | None = None, temperature: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.encoder = as_channels_last(encoder)
+        self.head = head if head is not None else default_head(encoder)
+        self.views = views
+        self.temperature = _checks.number("temperature", temperature, low=0, low_open=True)
+
+    def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
+        """As `Method.forward`; `index` is not used."""
+        x0, x1 = self.views(images)
+        z0 = gather(self.head(features(self.encoder, x0)))
+        z1 = gather(self.head(features(self.encoder, x1)))
+        loss = nt_xent(z0, z1, temperature=self.temperature)
+        return Step(loss, {"loss": loss.detach(), "feature_std": spread(z0)})
