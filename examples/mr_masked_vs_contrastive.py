@@ -32,16 +32,12 @@ from kornia.constants import DataKey, Resample
 from torch import nn
 
 from pipeline import cli, study, tables
-from pipeline.backbones import FlatUNet
 from pipeline.experiment import Experiment
 from pipeline.galleries import masked_gallery
 from pipeline.material import TRAIN, Wanted
-from pipeline.methods.masked import MaskedRegression
-from pipeline.methods.regional import Regional
-from pipeline.methods.simclr import SimCLR
 from pipeline.optimisers import Optimiser
 from pipeline.plan import Paper, shown_cases
-from pipeline.pretext import pretrain
+from pipeline.pretext import Pretext, pretrain
 from pipeline.seeding import derived_seed
 from pipeline.segmentation import Segmentation, soft_dice
 from pipeline.sets import PHANTOM, Source
@@ -49,7 +45,8 @@ from pipeline.training import Fit
 from pipeline.tuning import Tuning
 from sslmed.augment import MultiView, RandomPixelMask, views
 from sslmed.data import MRPhantom
-from sslmed.models import ProjectionHead, UNet
+from sslmed.methods import LocalContrast, MaskedPixels, SimCLR
+from sslmed.models import ProjectionHead, UNet, UNetFeatures
 
 METHODS = ("supervised", "masked", "contrastive")
 POOL = "unlabelled"
@@ -223,25 +220,28 @@ class MaskedAgainstContrastive(Experiment):
         adam = Optimiser("adam", lr=p.lr, schedule="plateau", patience=c.patience)
         torch.manual_seed(derived_seed(0, "pretext model"))
         if cell.method == "masked":
-            mask = RandomPixelMask(ratio=c.ratio, sigma=c.sigma)
-            regression = MaskedRegression(UNet(width=p.width), mask=mask, optimiser=adam)
-            return pretrain(regression, data, p.pretext, folder=folder, seed=0, title="pretext masked")
+            masked = MaskedPixels(UNet(width=p.width), mask=RandomPixelMask(ratio=c.ratio, sigma=c.sigma))
+            return pretrain(
+                Pretext(masked, adam), data, p.pretext, folder=folder, seed=0, title="pretext masked"
+            )
         network, (whole, alike) = UNet(width=p.width), make_views(p)
-        flat = FlatUNet(network, size=p.size)
-        head = ProjectionHead(flat.features, *c.head)
-        encoder = SimCLR(flat, views=whole, head=head, temperature=c.temperature, optimiser=adam)
-        first = folder.with_name("contrastive_global-s0")
+        encoder = UNetFeatures(network, flat_size=p.size)
+        head = ProjectionHead(encoder.features, *c.head)
+        simclr = SimCLR(encoder, views=whole, head=head, temperature=c.temperature)
         weights = pretrain(
-            encoder, data, p.pretext, folder=first, seed=0, title="pretext contrastive, global"
-        )
+            Pretext(simclr, adam), data, p.pretext, folder=folder.with_name("contrastive_global-s0"), seed=0,
+            title="pretext contrastive, global",
+        )  # fmt: skip
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         # Anew, since a global stage that was done before has drawn nothing.
         torch.manual_seed(derived_seed(0, "local pretext model"))
-        decoder = Regional(
+        local = LocalContrast(
             network, views=alike, blocks=c.blocks, dim=c.local_dim, temperature=c.temperature, region=c.region,
-            negatives=c.negatives, optimiser=adam,
+            negatives=c.negatives,
         )  # fmt: skip
-        return pretrain(decoder, data, p.pretext, folder=folder, seed=0, title="pretext contrastive, local")
+        return pretrain(
+            Pretext(local, adam), data, p.pretext, folder=folder, seed=0, title="pretext contrastive, local"
+        )
 
     def module(self, cell: study.Cell, weights: Path | None) -> Segmentation:
         """A U-Net with the multi-label Dice loss, the rate halved on a plateau (II.E)."""

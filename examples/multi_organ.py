@@ -19,22 +19,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from pipeline import cli, study, tables
-from pipeline.backbones import PooledEncoder, PooledUNet
 from pipeline.experiment import Experiment
 from pipeline.galleries import pair_gallery
 from pipeline.material import TRAIN, Wanted
-from pipeline.methods.moco import MoCo
-from pipeline.methods.simclr import SimCLR
-from pipeline.methods.simsiam import SimSiam
 from pipeline.optimisers import Optimiser
 from pipeline.plan import Paper, shown_cases
+from pipeline.pretext import Pretext
 from pipeline.runs import read_csv
 from pipeline.segmentation import Segmentation, dice_bce
 from pipeline.sets import PHANTOM, Source
@@ -42,7 +38,16 @@ from pipeline.training import Fit
 from pipeline.tuning import Tuning
 from sslmed.augment import MultiView, views
 from sslmed.data import Phantom
-from sslmed.models import PredictionHead, ProjectionHead, ResNetEncoder, ResUNet, UNet, load_encoder
+from sslmed.methods import Method, MoCo, SimCLR, SimSiam
+from sslmed.models import (
+    PredictionHead,
+    ProjectionHead,
+    ResNetEncoder,
+    ResUNet,
+    UNet,
+    UNetFeatures,
+    load_encoder,
+)
 
 SSL = ("moco", "simclr", "simsiam")
 MIXES = ("natural", "BUS", "BUS+natural", "multi-organ")
@@ -143,39 +148,37 @@ def make_views(preset: Preset) -> MultiView:
     )  # fmt: skip
 
 
-def make_backbone(preset: Preset) -> PooledEncoder | PooledUNet:
+def make_encoder(preset: Preset) -> ResNetEncoder | UNetFeatures:
     """The ResNet that becomes a contracting path, or the whole U-Net, "pre-trained end-to-end" (3.2)."""
     if preset.network == "unet":
-        return PooledUNet(UNet(width=preset.width), at=preset.constants.pool_at)
-    return PooledEncoder(ResNetEncoder(preset.network, width=preset.width))
+        return UNetFeatures(UNet(width=preset.width), at=preset.constants.pool_at)
+    return ResNetEncoder(preset.network, width=preset.width)
 
 
-def make_method(name: str, preset: Preset, count: int) -> L.LightningModule:
-    """SimCLR, MoCo v2 or SimSiam on the backbone, each with its own optimiser."""
-    c, backbone, pair = preset.constants, make_backbone(preset), make_views(preset)
+def make_method(name: str, preset: Preset, count: int) -> Pretext:
+    """SimCLR, MoCo v2 or SimSiam on the encoder, each with its own optimiser."""
+    c, encoder, pair = preset.constants, make_encoder(preset), make_views(preset)
+    features = encoder.features if isinstance(encoder, UNetFeatures) else encoder.channels[-1]
     epochs, batch = preset.pretext.epochs, preset.batch[name]
     kind, lr = ("adam", c.adam[name]) if name in c.adam else ("sgd", c.rate[name] * batch / 256)
     optimiser = Optimiser(kind, lr=lr, weight_decay=c.weight_decay, schedule="cosine", epochs=epochs)
+    method: Method
     if name == "simsiam":
         head = nn.Sequential(
-            ProjectionHead(
-                backbone.features, c.simsiam_dim, c.simsiam_dim, layers=c.layers[name], batch_norm=True
-            ),
+            ProjectionHead(features, c.simsiam_dim, c.simsiam_dim, layers=c.layers[name], batch_norm=True),
             nn.BatchNorm1d(c.simsiam_dim, affine=False),
         )
-        return SimSiam(
-            backbone, views=pair, head=head, predictor=PredictionHead(c.simsiam_dim, c.predictor_hidden),
-            optimiser=optimiser,
-        )  # fmt: skip
-    head = ProjectionHead(backbone.features, c.hidden, c.dim, layers=c.layers[name])
+        predictor = PredictionHead(c.simsiam_dim, c.predictor_hidden)
+        return Pretext(SimSiam(encoder, views=pair, head=head, predictor=predictor), optimiser)
+    projection = ProjectionHead(features, c.hidden, c.dim, layers=c.layers[name])
     if name == "simclr":
-        return SimCLR(
-            backbone, views=pair, head=head, temperature=c.temperature["simclr"], optimiser=optimiser
-        )
-    return MoCo(
-        backbone, views=pair, head=head, queue_size=min(c.queue, count), temperature=c.temperature["moco"],
-        momentum=c.momentum, optimiser=optimiser,
-    )  # fmt: skip
+        method = SimCLR(encoder, views=pair, head=projection, temperature=c.temperature["simclr"])
+    else:
+        method = MoCo(
+            encoder, views=pair, head=projection, queue_size=min(c.queue, count),
+            temperature=c.temperature["moco"], momentum=c.momentum,
+        )  # fmt: skip
+    return Pretext(method, optimiser)
 
 
 NAMES = {"moco": "MoCo v2", "simclr": "SimCLR", "simsiam": "SimSiam"}
@@ -260,7 +263,7 @@ class MultiOrgan(Experiment):
         batch = self.preset.batch[cell.method.partition("/")[0]]
         return dataclasses.replace(self.preset.pretext, batch_size=batch)
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> L.LightningModule:
+    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
         """The first half of a method's name."""
         return make_method(cell.method.partition("/")[0], self.preset, len(data))
 

@@ -24,16 +24,13 @@ import numpy as np
 from torch.utils.data import TensorDataset
 
 from pipeline import cli, study, tables
-from pipeline.backbones import PooledEncoder
 from pipeline.classification import METRICS, Classification, Classifier
 from pipeline.experiment import Experiment
 from pipeline.galleries import pair_gallery
 from pipeline.material import TRAIN, Wanted
-from pipeline.methods.byol import BYOL
-from pipeline.methods.moco import MoCo
-from pipeline.methods.simclr import SimCLR
 from pipeline.optimisers import Optimiser
 from pipeline.plan import SEGMENTATION_METRICS, Paper, shown_cases
+from pipeline.pretext import Pretext
 from pipeline.runs import read_csv
 from pipeline.segmentation import Segmentation, dice_bce
 from pipeline.sets import PHANTOM, Source
@@ -41,6 +38,7 @@ from pipeline.training import Fit
 from pipeline.tuning import Tuning
 from sslmed.augment import MultiView, views
 from sslmed.data import MammogramPhantom, Phantom
+from sslmed.methods import BYOL, Method, MoCo, SimCLR
 from sslmed.models import PredictionHead, ProjectionHead, ResNetEncoder, ResUNet, load_encoder
 
 METHODS = ("supervised", "simclr", "moco", "byol")
@@ -122,23 +120,23 @@ def make_views(preset: Preset) -> MultiView:
     )  # fmt: skip
 
 
-def make_method(name: str, preset: Preset, count: int) -> L.LightningModule:
+def make_method(name: str, preset: Preset, count: int) -> Pretext:
     """SimCLR, MoCo or BYOL on the encoder; the batch norm in the heads is the thesis' addition (5.2)."""
     c, pair = preset.constants, make_views(preset)
-    backbone = PooledEncoder(ResNetEncoder(preset.encoder, width=preset.width))
-    head = ProjectionHead(backbone.features, c.hidden, c.dim, batch_norm=True)
-    adam = Optimiser("adam", lr=preset.lr, weight_decay=c.weight_decay)  # 5.2: no schedule
+    encoder = ResNetEncoder(preset.encoder, width=preset.width)
+    head = ProjectionHead(encoder.channels[-1], c.hidden, c.dim, batch_norm=True)
+    method: Method
     if name == "simclr":
-        return SimCLR(backbone, views=pair, head=head, temperature=c.temperature, optimiser=adam)
-    if name == "moco":
-        return MoCo(
-            backbone, views=pair, head=head, queue_size=min(c.queue, count), temperature=c.temperature,
-            momentum=c.momentum["moco"], optimiser=adam,
+        method = SimCLR(encoder, views=pair, head=head, temperature=c.temperature)
+    elif name == "moco":
+        method = MoCo(
+            encoder, views=pair, head=head, queue_size=min(c.queue, count), temperature=c.temperature,
+            momentum=c.momentum["moco"],
         )  # fmt: skip
-    predictor = PredictionHead(c.dim, c.predictor_hidden)
-    return BYOL(
-        backbone, views=pair, head=head, predictor=predictor, momentum=c.momentum["byol"], optimiser=adam
-    )
+    else:
+        predictor = PredictionHead(c.dim, c.predictor_hidden)
+        method = BYOL(encoder, views=pair, head=head, predictor=predictor, momentum=c.momentum["byol"])
+    return Pretext(method, Optimiser("adam", lr=preset.lr, weight_decay=c.weight_decay))  # 5.2: no schedule
 
 
 WORDS = {
@@ -244,7 +242,7 @@ class MultimodalBreast(Experiment):
         """Both tasks of a domain share a pretext."""
         return None if cell.method == study.SUPERVISED else f"{cell.method}-{self.domain(cell)}-s{cell.seed}"
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> L.LightningModule:
+    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
         """SimCLR, MoCo or BYOL."""
         return make_method(cell.method, self.preset, len(data))
 

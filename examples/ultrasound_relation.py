@@ -24,14 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import TensorDataset
 
 from pipeline import cli, study, tables
 from pipeline.experiment import Experiment
 from pipeline.material import TRAIN, Wanted
-from pipeline.methods.relation import Relation
 from pipeline.optimisers import Optimiser
 from pipeline.plan import Paper, shown_cases
+from pipeline.pretext import Pretext
 from pipeline.runs import read_csv, sha256
 from pipeline.segmentation import Segmentation
 from pipeline.sets import Source
@@ -40,9 +40,9 @@ from pipeline.tuning import Tuning
 from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, MultiView, views
 from sslmed.augment.functional import band_stop_mask
 from sslmed.data import Phantom
-from sslmed.losses import InfoNCE, Perceptual, RelationContrastive
-from sslmed.memory import MemoryBank
-from sslmed.models import ImageHead, PatchHead, ResNetEncoder, ResUNet, load_encoder
+from sslmed.losses import InfoNCE, Perceptual
+from sslmed.methods import PIRL, RelationContrast
+from sslmed.models import ResNetEncoder, ResUNet, load_encoder
 
 JIGSAWS = ("jig", "jig+freq", "cp-jig", "cp-jig+freq")
 LOSSES = ("pirl", "pirl+percep", "rcl", "rcl+percep")
@@ -137,30 +137,34 @@ def make_views(jigsaw: str, preset: Preset) -> MultiView:
     )  # fmt: skip
 
 
-def make_method(method: str, preset: Preset, data: Dataset[Any]) -> Relation:
-    """A cell of the grid."""
+def make_method(method: str, preset: Preset, count: int) -> Pretext:
+    """A cell of the grid, for `count` images."""
     c = preset.constants
     jigsaw, loss = method.split("/")
+    perceptual = "percep" in loss
     encoder = ResNetEncoder(preset.encoder, width=preset.width)
-    features = encoder.channels[-1]
-    image_head = ImageHead(features, c.dim)
-    patch_head = PatchHead(features, c.dim, patches=c.grid[0] * c.grid[1], style=c.patch_head)
-    bank = MemoryBank(len(data), c.dim, momentum=c.momentum)  # type: ignore[arg-type]
-    relation, perceptual = loss.startswith("rcl"), Perceptual() if "percep" in loss else None
-    contrast = (
-        RelationContrastive(c.dim, hidden=c.hidden, input_scale=c.input_scale)
-        if relation
-        else InfoNCE(temperature=c.temperature)
-    )
-    return Relation(
-        encoder, views=make_views(jigsaw, preset), grid=c.grid, image_head=image_head, patch_head=patch_head,
-        bank=bank, contrast=contrast, perceptual=perceptual, level_weight=c.level_weight,
-        lam=(c.lam_rcl if relation else c.lam_pirl) if perceptual else 1.0, most_negatives=c.most_negatives,
-        optimiser=Optimiser(
-            "sgd", lr=preset.pretext_lr[loss], momentum=c.sgd_momentum, weight_decay=c.weight_decay
-        ),
-        data=data, batch_size=preset.pretext.batch_size,
-    )  # fmt: skip
+    shared: dict[str, Any] = {
+        "views": make_views(jigsaw, preset),
+        "grid": c.grid,
+        "dim": c.dim,
+        "patch_head": c.patch_head,
+        "level_weight": c.level_weight,
+        "most_negatives": c.most_negatives,
+        "momentum": c.momentum,
+    }
+    pretext: PIRL
+    if loss.startswith("rcl"):
+        pretext = RelationContrast(
+            encoder, count, hidden=c.hidden, input_scale=c.input_scale, perceptual=perceptual, lam=c.lam_rcl,
+            **shared,
+        )  # fmt: skip
+    else:
+        pretext = PIRL(
+            encoder, count, contrast=InfoNCE(temperature=c.temperature),
+            perceptual=Perceptual() if perceptual else None, lam=c.lam_pirl, **shared,
+        )  # fmt: skip
+    sgd = Optimiser("sgd", lr=preset.pretext_lr[loss], momentum=c.sgd_momentum, weight_decay=c.weight_decay)
+    return Pretext(pretext, sgd)
 
 
 def gallery(images: Tensor, preset: Preset) -> dict[str, np.ndarray]:
@@ -264,12 +268,12 @@ class UltrasoundRelation(Experiment):
             )
         ]  # fmt: skip
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> Relation:
+    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
         """A cell of the grid, perhaps from given weights."""
-        module = make_method(cell.method, self.preset, data)
+        pretext = make_method(cell.method, self.preset, len(data))
         if self.args.weights is not None:
-            load_encoder(module.encoder, self.args.weights)
-        return module
+            load_encoder(pretext.method.trained, self.args.weights)
+        return pretext
 
     def module(self, cell: study.Cell, weights: Path | None) -> Segmentation:
         """Res-UNet, two-class cross-entropy (IV-B)."""

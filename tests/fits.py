@@ -13,12 +13,12 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from pipeline.locks import Busy, hold
-from pipeline.processes import agree, anywhere, share
+from pipeline.processes import agree, anywhere
 from pipeline.runs import write_json
 from pipeline.segmentation import Segmentation, soft_dice
 from pipeline.training import Fit, fit
 from pipeline.tuning import Tuning
-from sslmed.distributed import rank, world_size
+from sslmed.distributed import ddp_weight, rank, world_size
 from sslmed.memory import MomentumQueue
 
 
@@ -53,7 +53,7 @@ class Regression(L.LightningModule):
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(x), sync_dist=True)
         if self.spoil == "loss" and (self.current_epoch, index, rank()) == (2, 1, world_size() - 1):
             loss = loss * float("nan")
-        return loss * share(len(x))
+        return loss * ddp_weight(len(x))
 
     def validation_step(self, batch: list[torch.Tensor], index: int) -> None:
         x, y = batch
@@ -182,4 +182,4 @@ def spoken(folder: Path, counts: list[int]) -> tuple[float, str, list[bool]]:
     """What the functions of processes.py say here; each process writes its number, and the first one's stays."""
     write_json(folder / "rank.json", rank())
     flags = [anywhere(torch.tensor(rank() in who)) for who in ((), (1,), (0, 1))]
-    return float(share(counts[rank()])), agree(f"of {rank()}"), flags
+    return float(ddp_weight(counts[rank()])), agree(f"of {rank()}"), flags

@@ -1,29 +1,30 @@
-"""Small pretext methods for tests/examples/test_methods.py, in this process or on the ranks of tests/ranks.py."""
+"""Small pretext methods for tests/methods and tests/examples, in this process or on the ranks of tests/ranks.py."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from pipeline.backbones import PooledEncoder
-from pipeline.methods.byol import BYOL
-from pipeline.methods.masked import MaskedRegression
-from pipeline.methods.moco import MoCo
-from pipeline.methods.regional import Regional
-from pipeline.methods.simclr import SimCLR
-from pipeline.methods.simsiam import SimSiam
-from pipeline.optimisers import Optimiser
-from pipeline.training import Fit, fit
-from sslmed.augment import MultiView, RandomPixelMask
+from sslmed.augment import MultiView, RandomPixelMask, views
 from sslmed.distributed import rank, world_size
+from sslmed.methods import (
+    BYOL,
+    PIRL,
+    LocalContrast,
+    MaskedPixels,
+    Method,
+    MoCo,
+    RelationContrast,
+    SimCLR,
+    SimSiam,
+)
 from sslmed.models import PredictionHead, ProjectionHead, ResNetEncoder, UNet
 
-METHODS = ("simclr", "moco", "simsiam", "byol", "masked", "regional")
+METHODS = ("simclr", "moco", "simsiam", "byol", "masked", "local", "pirl", "relation")
 SIDE, DIM = 32, 8
 
 
@@ -60,21 +61,18 @@ class KnownMask(nn.Module):
 
 
 class Plain(nn.Module):
-    """A backbone without batch normalisation."""
+    """An encoder without batch normalisation."""
 
-    features = 16
+    channels = (8, 16)
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = nn.Sequential(
-            nn.Conv2d(1, 8, 3, stride=2, padding=1),
-            nn.Tanh(),
-            nn.Conv2d(8, 16, 3, stride=2, padding=1),
-            nn.Tanh(),
-        )
+        self.fine = nn.Sequential(nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.Tanh())
+        self.coarse = nn.Sequential(nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.Tanh())
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(x).mean((2, 3))
+    def forward(self, x: Tensor) -> list[Tensor]:
+        fine = self.fine(x)
+        return [fine, self.coarse(fine)]
 
 
 def images(count: int) -> TensorDataset:
@@ -86,47 +84,65 @@ def images(count: int) -> TensorDataset:
     return TensorDataset(0.1 + inside * (0.2 + 0.7 * gray), torch.arange(count))
 
 
+class Puzzle(nn.Module):
+    """A jigsaw view that draws nothing: the four quarters change places."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.roll((SIDE // 2, SIDE // 2), dims=(2, 3))
+
+
 def method(
     name: str,
     *,
-    optimiser: Optimiser | None = None,
     views: MultiView | None = None,
     mask: nn.Module | None = None,
     plain: bool = False,
     momentum: float = 0.9,
     queue_size: int = 12,
     blocks: int = 2,
-) -> L.LightningModule:
+    count: int = 24,
+) -> Method:
     """A method with narrow networks of known weights; `plain` ones have no batch normalisation."""
     torch.manual_seed(0)
-    optimiser = optimiser or Optimiser("adam", lr=3e-3)
-    views = views or MultiView(Noise(), Noise())
+    found = _built(name, views, mask, plain, momentum, queue_size, blocks, count)
+    return without_batch_norm(found) if plain else found
+
+
+def _built(
+    name: str,
+    given: MultiView | None,
+    mask: nn.Module | None,
+    plain: bool,
+    momentum: float,
+    queue_size: int,
+    blocks: int,
+    count: int,
+) -> Method:
+    pair = given or MultiView(Noise(), Noise())
     if name == "masked":
-        module: L.LightningModule = MaskedRegression(
-            UNet(width=4), mask=mask or RandomPixelMask(ratio=0.3), optimiser=optimiser
+        return MaskedPixels(UNet(width=4), mask=mask or RandomPixelMask(ratio=0.3))  # type: ignore[arg-type]
+    if name == "local":
+        region = SIDE // 2 ** (4 - blocks) // 2
+        return LocalContrast(
+            UNet(width=4), views=pair, blocks=blocks, dim=DIM, temperature=0.2, region=region, negatives=3
         )
-    elif name == "regional":
-        side = SIDE // 2 ** (4 - blocks)
-        module = Regional(
-            UNet(width=4), views=views, blocks=blocks, dim=DIM, temperature=0.2, region=side // 2, negatives=3,
-            optimiser=optimiser,
-        )  # fmt: skip
-    else:
-        backbone = Plain() if plain else PooledEncoder(ResNetEncoder("resnet18", width=4))
-        head = ProjectionHead(backbone.features, 32, DIM, batch_norm=not plain)
-        shared = {"views": views, "head": head, "optimiser": optimiser}
-        if name == "simclr":
-            module = SimCLR(backbone, temperature=0.5, **shared)
-        elif name == "moco":
-            module = MoCo(backbone, temperature=0.2, momentum=momentum, queue_size=queue_size, **shared)
-        elif name == "simsiam":
-            module = SimSiam(backbone, predictor=PredictionHead(DIM, 16), **shared)
-        else:
-            module = BYOL(backbone, predictor=PredictionHead(DIM, 16), momentum=momentum, **shared)
-    return without_batch_norm(module) if plain else module
+    encoder = Plain() if plain else ResNetEncoder("resnet18", width=4)
+    if name in ("pirl", "relation"):
+        kind = PIRL if name == "pirl" else RelationContrast
+        puzzles = given or views.pirl(SIDE, grid=(2, 2), unit="nyquist")
+        return kind(encoder, count, views=puzzles, grid=(2, 2), dim=DIM, momentum=momentum)
+    head = ProjectionHead(encoder.channels[-1], 32, DIM, batch_norm=not plain)
+    if name == "simclr":
+        return SimCLR(encoder, views=pair, head=head, temperature=0.5)
+    if name == "moco":
+        return MoCo(encoder, views=pair, head=head, temperature=0.2, momentum=momentum, queue_size=queue_size)
+    predictor = PredictionHead(DIM, 16)
+    if name == "simsiam":
+        return SimSiam(encoder, views=pair, head=head, predictor=predictor)
+    return BYOL(encoder, views=pair, head=head, predictor=predictor, momentum=momentum)
 
 
-def without_batch_norm(module: L.LightningModule) -> L.LightningModule:
+def without_batch_norm(module: Method) -> Method:
     """Group norms in place of batch norms, in place."""
     for child in list(module.modules()):
         for key, norm in list(child.named_children()):
@@ -136,8 +152,17 @@ def without_batch_norm(module: L.LightningModule) -> L.LightningModule:
     return module
 
 
+def fixed_views(name: str) -> MultiView:
+    """Views that draw nothing."""
+    return MultiView(nn.Identity(), Puzzle() if name in ("pirl", "relation") else Flip())
+
+
 def steps(name: str, folder: Path, count: int) -> None:
     """Six steps of batches of 7 (uneven for two) or 8, with views and masks that draw nothing, by SGD."""
+    from pipeline.optimisers import Optimiser
+    from pipeline.pretext import Pretext, pretrain
+    from pipeline.training import Fit
+
     if (world := world_size()) > 1:
         own = {
             "WORLD_SIZE": world,
@@ -147,8 +172,6 @@ def steps(name: str, folder: Path, count: int) -> None:
             "MASTER_PORT": 1,
         }
         os.environ |= {key: str(value) for key, value in own.items()} | {"MASTER_ADDR": "127.0.0.1"}
-    module = method(
-        name, optimiser=Optimiser("sgd", lr=0.05), views=MultiView(nn.Identity(), Flip()), mask=KnownMask(count // 3),
-        plain=True,
-    )  # fmt: skip
-    fit(module, images(count), Fit(epochs=2, batch_size=8), folder=folder, seed=3, title=name)
+    chosen = method(name, views=fixed_views(name), mask=KnownMask(count // 3), plain=True, count=count)
+    module = Pretext(chosen, Optimiser("sgd", lr=0.05))
+    pretrain(module, images(count), Fit(epochs=2, batch_size=8), folder=folder, seed=3, title=name)

@@ -29,7 +29,7 @@ from sslmed.losses import (
 )
 from sslmed.memory import MemoryBank, MomentumQueue
 
-SECONDS = 60
+SECONDS = 300  # a machine may be busy
 
 
 class Ranks:

@@ -272,7 +272,7 @@ def segmentation_run(
                     "image_level",
                     "patch_level",
                     *(["perceptual"] if "percep" in method else []),
-                    "feature_sd",
+                    "feature_std",
                 ]
                 write_pretext(folder, f"{method.replace('/', '_')}-s{seed}", columns)
     rng = np.random.default_rng(0)
@@ -331,7 +331,7 @@ def targets_run(
                 write_cell(folder, target["kind"], method, 1.0, seed, target=target["name"], cases=cases)
             for domain in domains if method != "supervised" else ():
                 title = f"{config['display'][method]}, {names[domain].lower()}"
-                write_pretext(folder, f"{method}_{domain}-s{seed}", ["loss", "feature_sd"], features=title)
+                write_pretext(folder, f"{method}_{domain}-s{seed}", ["loss", "feature_std"], features=title)
     rng = np.random.default_rng(0)
     images = np.stack([0.3 + 0.5 * disc(32, (14, 16), 7) + 0.1 * rng.random((32, 32)) for _ in range(3)])
     np.savez_compressed(
@@ -370,5 +370,5 @@ def volumes_run(
             for amount in labels:
                 write_cell(folder, "volumes", method, amount, seed, target="volumes")
             if method != "supervised":
-                write_pretext(folder, f"{method}-s{seed}", ["loss", "feature_sd"])
+                write_pretext(folder, f"{method}-s{seed}", ["loss", "feature_std"])
     return folder

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.inputs import ImageSet
-from pipeline.processes import share
 from pipeline.runs import write_csv
 from pipeline.tuning import Tuning
 from sslmed import metrics
+from sslmed.distributed import ddp_weight
 from sslmed.models import ResNetEncoder
 
 METRICS = ("mcc", "balanced_accuracy", "weighted_f1", "accuracy", "roc_auc", "average_precision")
@@ -59,7 +59,7 @@ class Classification(L.LightningModule):
         loss = F.cross_entropy(self(images), labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True, batch_size=1)  # type: ignore[union-attr]
-        return loss * share(len(images), device=loss.device)
+        return loss * ddp_weight(len(images), device=loss.device)
 
     def validation_step(self, batch: list[Tensor], index: int) -> None:
         """Lightning's hook."""

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.backbones import PooledEncoder
 from pipeline.runs import write_npz
 from pipeline.study import SUPERVISED, Cell
-from sslmed.models import ResNetEncoder, load_encoder
+from sslmed.models import ResNetEncoder, load_encoder, pooled_features
 
 if TYPE_CHECKING:
     from pipeline.experiment import Experiment
@@ -57,8 +56,8 @@ def write_features(experiment: Experiment, cells: Sequence[Cell]) -> None:
 @torch.no_grad()
 def features(encoder: ResNetEncoder, images: Tensor, *, batch_size: int = 64) -> np.ndarray:
     """Pooled features (N, F) float32 of images (N, 1, H, W), in evaluation mode."""
-    pool = PooledEncoder(encoder).eval()
-    return torch.cat([pool(part) for part in images.split(batch_size)]).numpy()
+    encoder = encoder.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return torch.cat([pooled_features(encoder, part) for part in images.split(batch_size)]).numpy()
 
 
 def tsne(rows: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,30 +40,24 @@ class Optimiser:
         if self.schedule == "cosine" and not self.epochs:
             raise ValueError(f"epochs must be given for a cosine, got {self.epochs}")
 
-    def build(
-        self,
-        scheduled: Iterable[torch.nn.Parameter],
-        *,
-        fixed: Iterable[torch.nn.Parameter] = (),
-    ) -> dict[str, Any]:
+    def build(self, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Optimiser and schedule as Lightning's `configure_optimizers` returns them.
 
         Args:
-            scheduled: parameters whose rate follows the schedule.
-            fixed: parameters that keep the rate of the start.
+            groups: as `sslmed.methods.Method.parameter_groups` returns them; a group with `fix_lr` keeps the rate of
+                the start.
         """
         chosen = [
-            ([p for p in some if p.requires_grad], keeps)
-            for some, keeps in ((scheduled, False), (fixed, True))
+            ([p for p in group["params"] if p.requires_grad], group.get("fix_lr", False)) for group in groups
         ]
         chosen = [(some, keeps) for some, keeps in chosen if some]
-        groups = [{"params": some} for some, _ in chosen]
+        trained = [{"params": some} for some, _ in chosen]
         optimizer: torch.optim.Optimizer
         if self.name == "adam":
-            optimizer = torch.optim.Adam(groups, self.lr, weight_decay=self.weight_decay)
+            optimizer = torch.optim.Adam(trained, self.lr, weight_decay=self.weight_decay)
         else:
             optimizer = torch.optim.SGD(
-                groups, self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+                trained, self.lr, momentum=self.momentum, weight_decay=self.weight_decay
             )
         if self.schedule == "constant":
             return {"optimizer": optimizer}

@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from pipeline import study, tables
 from pipeline.material import Material, Wanted
-from pipeline.pretext import pretrain
+from pipeline.pretext import Pretext, pretrain
 from pipeline.seeding import derived_seed
 from pipeline.training import Fit
 
@@ -82,8 +82,8 @@ class Plan:
             study.Target(study.SEGMENTATION, "Segmentation", "segmentation", "dice", SEGMENTATION_METRICS)
         ]
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> L.LightningModule:
-        """The pretext module of a cell."""
+    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
+        """The pretext of a cell."""
         raise NotImplementedError
 
     def module(self, cell: study.Cell, weights: Path | None) -> L.LightningModule:

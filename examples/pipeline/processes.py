@@ -13,7 +13,7 @@ from torch import distributed as dist
 
 from sslmed.distributed import rank, world_size
 
-__all__ = ["agree", "anywhere", "barrier", "rank", "share", "start", "world_size"]
+__all__ = ["agree", "anywhere", "barrier", "rank", "start", "world_size"]
 
 T = TypeVar("T")
 
@@ -55,26 +55,3 @@ def anywhere(flag: Tensor) -> bool:
     flags = flag.to(torch.uint8)
     dist.all_reduce(flags, dist.ReduceOp.MAX)
     return bool(flags)
-
-
-def share(count: int | Tensor, *, device: torch.device | str | None = None) -> Tensor:
-    """Weight of a mean over `count` terms of this process, so that the mean over processes is that over all terms.
-
-    DistributedDataParallel averages gradients with equal weights, while a batch need not divide evenly.
-
-    Args:
-        count: terms of this process's mean: cases, or pixels.
-        device: where the result is wanted; that of `count` if it is a tensor.
-
-    Returns:
-        Processes x count / sum of the counts, a scalar; 1 for one process.
-    """
-    if isinstance(count, Tensor):
-        own = count.to(device, torch.float64)
-    else:  # made there: a copy of a number would wait for the GPU
-        own = torch.full((), count, dtype=torch.float64, device=device)
-    if world_size() == 1:
-        return torch.ones((), device=own.device)
-    total = own.clone()
-    dist.all_reduce(total)
-    return (world_size() * own / total).float()

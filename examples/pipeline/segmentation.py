@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.inputs import ImageSet
-from pipeline.processes import share
 from pipeline.runs import write_csv, write_npz
 from pipeline.tuning import Tuning
 from sslmed import metrics
-from sslmed.distributed import gather
+from sslmed.distributed import ddp_weight, gather
 
 METRICS = ("dice", "jaccard", "precision", "recall", "hausdorff")
 COLUMNS = ("id", "group", "label", "target_empty", "pred_empty", *METRICS)
@@ -63,7 +62,7 @@ class Segmentation(L.LightningModule):
         loss = self.loss(self(images), masks[:, 0].long())
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True, batch_size=1)  # type: ignore[union-attr]
-        return loss * share(len(images), device=loss.device)
+        return loss * ddp_weight(len(images), device=loss.device)
 
     def validation_step(self, batch: list[Tensor], index: int) -> None:
         """Lightning's hook."""

@@ -81,8 +81,9 @@ def fit(
 
     Under torchrun each process takes its slice of every batch, and all of them validate on the whole of `val`, so that
     `val_loss`, and what is decided by it, is that of one process. A module that logs with `sync_dist=True` and weighs
-    means over its own cases by `processes.share` then trains as in one process, but for batch normalisation and the
-    views that each process draws. Every parameter that needs a gradient must get one; freeze the others.
+    means over its own cases by `sslmed.distributed.ddp_weight` then trains as in one process, but for batch
+    normalisation and the views that each process draws. Every parameter that needs a gradient must get one; freeze
+    the others.
 
     Returns:
         The checkpoint to use: the one of the best `val_loss` where `val` is given, else the last.
@@ -245,6 +246,7 @@ def _quiet() -> None:
         ".*does not have many workers.*",  # the images are in memory: workers would only copy them
         ".*exists and is not empty.*",  # the folder is meant to be resumed
         ".*number of training batches.*",
+        ".*in eval mode at the start of training.*",  # a frozen part keeps its batch statistics
         ".*LeafSpec.*",  # Lightning on its own use of torch
         r".*It is recommended to use `self.log\('lr'.*",  # the rate is the same on all processes
     ):

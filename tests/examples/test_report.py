@@ -431,7 +431,7 @@ def test_many_methods_are_shown_by_baseline_proposal_and_best(tmp_path, plain):
 def test_curves_count_epochs_from_1_and_the_spread_from_0(folder):
     for file in folder.glob("pretext/*/curves.csv"):
         run_folders.write_csv(
-            file, [{"epoch": k, "loss": 2 - k, "feature_sd": 0.04 + k / 1e4} for k in range(2)]
+            file, [{"epoch": k, "loss": 2 - k, "feature_std": 0.04 + k / 1e4} for k in range(2)]
         )
     render(folder)
     spread = next(c for c in plots.curve_panels.call_args_list if "spread" in c.kwargs["ylabel"])

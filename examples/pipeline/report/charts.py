@@ -20,7 +20,7 @@ COLUMNS = {
     "val_dice": "validation Dice",
     "val_balanced_accuracy": "validation balanced accuracy",
     "loss": "total loss",
-    "feature_sd": "spread of the features",
+    "feature_std": "spread of the features",
 }
 
 
@@ -89,12 +89,12 @@ def pretext(run: Run) -> tuple[list[Picture], list[Picture]]:
     """Pretext curves: total loss and spread of the features; and the parts of the losses."""
     curves = [curve for curve in run.pretext_curves() if curve.columns]
     names = _names(curves)
-    main = [name for name in ("loss", "feature_sd") if name in names]
+    main = [name for name in ("loss", "feature_std") if name in names]
     first, rest = (
         [
             p
             for name in chosen
-            for p in _apart(curves, name, "in pretext learning", run.display, sharey=name == "feature_sd")
+            for p in _apart(curves, name, "in pretext learning", run.display, sharey=name == "feature_std")
         ]
         for chosen in (main, [name for name in names if name not in main])
     )
@@ -129,7 +129,7 @@ def _apart(
     # The spread is judged by its distance from 0, which a range of its own would hide.
     limits = (
         (0.0, 1.1 * max(float(np.nanmax(c.columns[column])) for c in held) or 1.0)
-        if column == "feature_sd"
+        if column == "feature_std"
         else None
     )
     figure = plots.curve_panels(panels, ylabel=_name(column), sharey=sharey, ylim=limits)

@@ -1,4 +1,4 @@
-"""What all methods share: the result of a step, the interface, and features of any encoder."""
+"""What all methods share: the result of a step, and the interface."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..metrics import feature_std
-from ..models import ProjectionHead
+from ..models import ProjectionHead, feature_width
 
 N = TypeVar("N", bound=nn.Module)
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -73,35 +73,6 @@ class Method(nn.Module):
 def channels_last(images: Tensor) -> Tensor:
     """The same images in the memory layout in which convolutions are fastest."""
     return images.contiguous(memory_format=torch.channels_last)
-
-
-def features(encoder: nn.Module, images: Tensor) -> Tensor:
-    """One vector per image, (B, F), of an encoder that returns that, a map (B, F, h, w), or maps, the coarsest last."""
-    found = encoder(channels_last(images))
-    if isinstance(found, list | tuple):
-        found = found[-1]
-    if found.ndim == 4:
-        found = found.mean((2, 3))
-    if found.ndim != 2:
-        raise ValueError(
-            "encoder must return features (B, F), a map (B, F, h, w) or a list of maps, got shape "
-            f"{tuple(found.shape)}"
-        )
-    return found  # type: ignore[no-any-return]
-
-
-def feature_width(encoder: nn.Module) -> int:
-    """The number of features F of an encoder: its `features`, `num_features`, or the last of its `channels`."""
-    for name in ("features", "num_features"):
-        if isinstance(width := getattr(encoder, name, None), int):
-            return width
-    channels = getattr(encoder, "channels", None)
-    if isinstance(channels, list | tuple) and channels:
-        return int(channels[-1])
-    raise ValueError(
-        f"encoder {type(encoder).__name__} does not tell its number of features (attribute features, num_features or "
-        "channels); give head= the width that fits"
-    )
 
 
 def head_width(head: nn.Module, encoder: nn.Module) -> int:

@@ -15,8 +15,8 @@ from ..augment import MultiView
 from ..distributed import ddp_weight, gather
 from ..losses import byol
 from ..memory import update_ema
-from ..models import PredictionHead, ProjectionHead
-from ._base import Method, Step, as_channels_last, feature_width, features, head_width, spread
+from ..models import PredictionHead, ProjectionHead, feature_width, pooled_features
+from ._base import Method, Step, as_channels_last, head_width, spread
 
 
 class BYOL(Method):
@@ -66,10 +66,10 @@ class BYOL(Method):
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """As `Method.forward`; `index` is not used."""
         x0, x1 = self.views(images)
-        z0, z1 = self.head(features(self.encoder, x0)), self.head(features(self.encoder, x1))
+        z0, z1 = self.head(pooled_features(self.encoder, x0)), self.head(pooled_features(self.encoder, x1))
         with torch.no_grad():
-            t1 = self.target_head(features(self.target_encoder, x1))
-            t0 = self.target_head(features(self.target_encoder, x0))
+            t1 = self.target_head(pooled_features(self.target_encoder, x1))
+            t0 = self.target_head(pooled_features(self.target_encoder, x0))
         loss = (byol(self.predictor(z0), t1) + byol(self.predictor(z1), t0)) / 2
         terms = {"loss": loss.detach(), "feature_std": spread(gather(z0.detach()))}
         return Step(loss * ddp_weight(len(images), device=loss.device), terms)

@@ -16,7 +16,8 @@ from ..augment import MultiView
 from ..distributed import gather
 from ..losses import info_nce
 from ..memory import MomentumQueue, update_ema
-from ._base import Method, Step, as_channels_last, default_head, features, head_width, spread
+from ..models import pooled_features
+from ._base import Method, Step, as_channels_last, default_head, head_width, spread
 
 
 class MoCo(Method):
@@ -72,9 +73,9 @@ class MoCo(Method):
         if index is None:
             raise ValueError("index must be given: MoCo tells the keys of an image by its position")
         x_query, x_key = self.views(images)
-        queries, ids = gather(self.head(features(self.encoder, x_query))), gather(index)
+        queries, ids = gather(self.head(pooled_features(self.encoder, x_query))), gather(index)
         with torch.no_grad():
-            keys = gather(self.key_head(features(self.key_encoder, x_key)))
+            keys = gather(self.key_head(pooled_features(self.key_encoder, x_key)))
         filled = len(self.queue)
         negatives, negative_ids = (self.queue.negatives(), self.queue.ids()) if filled else (keys, ids)
         loss = info_nce(

@@ -16,8 +16,8 @@ from ..augment.functional import split_patches
 from ..distributed import ddp_weight, gather
 from ..losses import NCE, InfoNCE, Perceptual, RelationContrastive
 from ..memory import MemoryBank
-from ..models import ImageHead, PatchHead
-from ._base import Batches, Method, Step, as_channels_last, channels_last, feature_width, spread
+from ..models import ImageHead, PatchHead, feature_width
+from ._base import Batches, Method, Step, as_channels_last, channels_last, spread
 
 
 class PIRL(Method):
@@ -89,25 +89,26 @@ class PIRL(Method):
         patches = split_patches(patch_view, self.grid)  # (B, P, C, h, w)
         image_maps = self.encoder(channels_last(image_view))
         patch_maps = self.encoder(channels_last(patches.flatten(0, 1)))
-        image = self.image_head(image_maps[-1])
-        patch = self.patch_head(patch_maps[-1].mean((2, 3)).unflatten(0, patches.shape[:2]))
+        # The embeddings of all processes: the NCE loss estimates its normaliser from the whole batch.
+        image = gather(self.image_head(image_maps[-1]))
+        patch = gather(self.patch_head(patch_maps[-1].mean((2, 3)).unflatten(0, patches.shape[:2])))
+        index = gather(index)
 
         positive, negatives = self.bank[index], self.bank.negatives(index, self.negatives)
         image_level = self._compare(image, positive, negatives)
         patch_level = self._compare(patch, positive, negatives)
         w = self.level_weight
-        loss = self.lam * (w * image_level + (1 - w) * patch_level)
+        loss = logged = self.lam * (w * image_level + (1 - w) * patch_level)
         terms = {"image_level": image_level.detach(), "patch_level": patch_level.detach()}
         if self.perceptual is not None:
             # Of a ResNet these are the maps of layer3, the paper's "layer 40" of a ResNet-50.
             perceptual = self.perceptual(image_maps[-2], patch_maps[-2].unflatten(0, patches.shape[:2]))
-            loss = loss + (1 - self.lam) * perceptual
             terms["perceptual"] = perceptual.detach()
+            logged = loss + (1 - self.lam) * perceptual
+            loss = loss + (1 - self.lam) * perceptual * ddp_weight(len(images), device=loss.device)
 
-        rows = gather(image.detach())
-        self.bank.update(gather(index), rows)
-        terms = {"loss": loss.detach(), **terms, "feature_std": spread(rows)}
-        return Step(loss * ddp_weight(len(images), device=loss.device), terms)
+        self.bank.update(index, image.detach())
+        return Step(loss, {"loss": logged.detach(), **terms, "feature_std": spread(image)})
 
     def _compare(self, embedding: Tensor, positive: Tensor, negatives: Tensor) -> Tensor:
         if isinstance(self.contrast, NCE):
@@ -127,7 +128,8 @@ class PIRL(Method):
         if any(int(norm.num_batches_tracked or 0) == 0 for norm in norms):
             self.train()
             for images, _ in batches:
-                self.embed(images.to(device))
+                if len(images) > 1:  # one image has no statistics
+                    self.embed(images.to(device))
         self.eval()
         for images, index in batches:
             self.bank.fill(index.to(device), self.embed(images.to(device)))

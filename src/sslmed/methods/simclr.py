@@ -11,7 +11,8 @@ from .. import _checks
 from ..augment import MultiView
 from ..distributed import gather
 from ..losses import nt_xent
-from ._base import Method, Step, as_channels_last, default_head, features, spread
+from ..models import pooled_features
+from ._base import Method, Step, as_channels_last, default_head, spread
 
 
 class SimCLR(Method):
@@ -44,7 +45,7 @@ class SimCLR(Method):
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """As `Method.forward`; `index` is not used."""
         x0, x1 = self.views(images)
-        z0 = gather(self.head(features(self.encoder, x0)))
-        z1 = gather(self.head(features(self.encoder, x1)))
+        z0 = gather(self.head(pooled_features(self.encoder, x0)))
+        z1 = gather(self.head(pooled_features(self.encoder, x1)))
         loss = nt_xent(z0, z1, temperature=self.temperature)
         return Step(loss, {"loss": loss.detach(), "feature_std": spread(z0)})

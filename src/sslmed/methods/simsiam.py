@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..augment import MultiView
 from ..distributed import ddp_weight, gather
 from ..losses import negative_cosine
-from ..models import PredictionHead, ProjectionHead
-from ._base import Method, Step, as_channels_last, feature_width, features, head_width, spread
+from ..models import PredictionHead, ProjectionHead, feature_width, pooled_features
+from ._base import Method, Step, as_channels_last, head_width, spread
 
 
 class SimSiam(Method):
@@ -57,7 +57,7 @@ class SimSiam(Method):
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """As `Method.forward`; `index` is not used."""
         x0, x1 = self.views(images)
-        z0, z1 = self.head(features(self.encoder, x0)), self.head(features(self.encoder, x1))
+        z0, z1 = self.head(pooled_features(self.encoder, x0)), self.head(pooled_features(self.encoder, x1))
         # `negative_cosine` stops the gradient of its second argument.
         loss = (negative_cosine(self.predictor(z0), z1) + negative_cosine(self.predictor(z1), z0)) / 2
         terms = {"loss": loss.detach(), "feature_std": spread(gather(z0.detach()))}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from .features import UNetFeatures, feature_width, pooled_features
 from .heads import ImageHead, PatchHead, PredictionHead, ProjectionHead
 from .resnet import ResNetEncoder
 from .unet import ResUNet, UNet
-from .unet_features import UNetFeatures
 from .weights import MatchReport, load_encoder
 
 __all__ = [
@@ -18,5 +18,7 @@ __all__ = [
     "ResUNet",
     "UNet",
     "UNetFeatures",
+    "feature_width",
     "load_encoder",
+    "pooled_features",
 ]

@@ -1,4 +1,4 @@
-"""A U-Net as a source of one feature vector per image, so that contrastive methods can train it."""
+"""One feature vector per image, of any encoder; and a U-Net as such an encoder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,64 @@ from torch import nn
 
 from .. import _checks
 from .unet import UNet
+
+
+def pooled_features(encoder: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """One vector per image.
+
+    Args:
+        encoder: (B, C, H, W) -> features (B, F), a map (B, F, h, w), or a list of maps, the coarsest last. Maps are
+            averaged over their positions.
+        images: (B, C, H, W); they are given to the encoder in channels_last layout, in which convolutions are fastest.
+
+    Returns:
+        (B, F).
+
+    Raises:
+        ValueError: an encoder that returns something else.
+
+    Example:
+        >>> import torch
+        >>> from sslmed.models import ResNetEncoder
+        >>> pooled_features(ResNetEncoder("resnet18", width=8), torch.rand(2, 1, 64, 64)).shape
+        torch.Size([2, 64])
+    """
+    found = encoder(images.contiguous(memory_format=torch.channels_last))
+    if isinstance(found, list | tuple):
+        found = found[-1]
+    if found.ndim == 4:
+        found = found.mean((2, 3))
+    if found.ndim != 2:
+        raise ValueError(
+            "encoder must return features (B, F), a map (B, F, h, w) or a list of maps, got shape "
+            f"{tuple(found.shape)}"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def feature_width(encoder: nn.Module) -> int:
+    """The number of features F that `pooled_features` returns, as the encoder tells it.
+
+    Args:
+        encoder: with an int `features` or `num_features`, or a list `channels` whose last entry it is.
+
+    Raises:
+        ValueError: an encoder with none of them.
+
+    Example:
+        >>> from sslmed.models import ResNetEncoder
+        >>> feature_width(ResNetEncoder("resnet18", width=8))
+        64
+    """
+    for name in ("features", "num_features"):
+        if isinstance(width := getattr(encoder, name, None), int):
+            return width
+    channels = getattr(encoder, "channels", None)
+    if isinstance(channels, list | tuple) and channels:
+        return int(channels[-1])
+    raise ValueError(
+        f"encoder {type(encoder).__name__} does not tell its number of features: give it an attribute `features`"
+    )
 
 
 class UNetFeatures(nn.Module):
