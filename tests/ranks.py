@@ -15,7 +15,8 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
-from sslmed.distributed import gather, rank, world_size
+import collected
+from sslmed.distributed import gather, gather_results, rank, world_size
 from sslmed.losses import (
     RelationContrastive,
     byol,
@@ -28,6 +29,7 @@ from sslmed.losses import (
     perceptual,
 )
 from sslmed.memory import MemoryBank, MomentumQueue
+from sslmed.metrics import stateful
 
 SECONDS = 300  # a machine may be busy
 
@@ -274,3 +276,40 @@ def an_empty_mask_on_one() -> str:
     except RuntimeError as error:
         return str(error)
     return "nothing"
+
+
+def scores(names: list[str], counts: list[int]) -> list[torch.Tensor]:
+    """Each metric of own cases, in batches of two, beside a network under DDP."""
+    layers = {"net": nn.Linear(1, 1), **{name: collected.make(name) for name in names}}
+    ddp = nn.parallel.DistributedDataParallel(nn.ModuleDict(layers))
+    values = []
+    for name in names:
+        metric = ddp.module[name]
+        add = (
+            metric if isinstance(metric, stateful.PerCase) else metric.update
+        )  # neither waits for the others
+        pred, target = (own_rows(x, counts) for x in collected.cases(name, sum(counts)))
+        for batch in zip(pred.split(2), target.split(2), strict=True):
+            if len(batch[0]):
+                add(*batch)
+        values.append(metric.compute())
+        assert torch.equal(metric.compute(), values[-1])  # gathered again, not counted twice
+    return values
+
+
+def scores_that_differ() -> tuple[list[str], torch.Tensor]:
+    """What ranks raise where none has a case, and where their rows do not fit; and what they gather right after."""
+    metric, messages = stateful.ROCAUC(), []
+    for columns in (0, 3 + rank()):
+        if columns:
+            metric.update(torch.rand(3, columns), torch.arange(3))
+        try:
+            metric.compute()
+        except ValueError as error:
+            messages.append(str(error))
+    return messages, gather(torch.tensor([rank()]))
+
+
+def results(x: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    own = own_rows(x, counts)
+    return gather_results(own.clone().requires_grad_(x.is_floating_point()) if len(own) else None)

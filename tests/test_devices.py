@@ -13,6 +13,7 @@ import torch
 from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip
 from torch import Tensor, nn
 
+import collected
 import pretexts
 from simulated import CUDA, Cuda, MixedDevices, UnfinishedCopy
 from sslmed import augment, distributed, losses, memory, metrics, models
@@ -437,6 +438,7 @@ SCORES: dict[str, Callable[[Callable[..., Tensor]], Tensor]] = {
     "average_precision": lambda score: score(rand(9, 3), whole(9, 3)),
     "effective_rank": lambda score: score(rand(9, 3)),
     "feature_std": lambda score: score(rand(9, 3)),
+    "per_class": lambda score: score(metrics.hausdorff, masks(3, 2, 12, 12), masks(3, 2, 12, 12)),
     "roc_auc": lambda score: score(rand(9), whole(9, 2)),
     "surface_dice": lambda score: score(
         masks(3, 12, 12), masks(3, 12, 12), tolerance_mm=1.0, spacing_mm=rand(3, 2) + 0.5
@@ -449,6 +451,15 @@ SCORES: dict[str, Callable[[Callable[..., Tensor]], Tensor]] = {
 def test_metrics_come_back_to_their_device(name: str) -> None:
     with Cuda():
         assert SCORES[name](getattr(metrics, name)).device == CUDA
+
+
+@pytest.mark.parametrize("name", collected.NAMES)
+def test_collected_metrics_stay_where_their_cases_are_and_move_with_the_network(name: str) -> None:
+    metric, batch = collected.make(name), collected.cases(name)
+    with Cuda():
+        metric.update(*(x.to("cuda") for x in batch))
+        assert metric.compute().device == CUDA
+        assert metric.to("cpu").compute().device == torch.device("cpu")
 
 
 def test_summaries_and_comparisons_take_values_of_any_device() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+import collected
 import ranks
 from sslmed import distributed
 
@@ -147,6 +148,37 @@ def test_queues_and_banks_stay_identical(pool: ranks.Ranks, counts: list[int]) -
             assert torch.equal(a, b)
 
 
+@pytest.mark.ddp
+@pytest.mark.parametrize("counts", SHARES, ids=str)
+def test_metrics_of_all_processes_count_each_case_once(pool: ranks.Ranks, counts: list[int]) -> None:
+    names = [*collected.NAMES, "per class"]
+    for values in pool.run(len(counts), ranks.scores, names, counts):
+        for name, value in zip(names, values, strict=True):
+            torch.testing.assert_close(value, collected.expected(name, *collected.cases(name)))
+
+
+@pytest.mark.ddp
+def test_metrics_that_cannot_be_computed_are_an_error_on_every_rank(pool: ranks.Ranks) -> None:
+    for (nothing, differ), after in pool.run(2, ranks.scores_that_differ):
+        assert "ROCAUC.compute() needs at least one case, got none" in nothing
+        assert (
+            "same shape beyond the first dimension on all ranks, got (3,) on rank 0, (4,) on rank 1" in differ
+        )
+        assert after.tolist() == [0, 1]
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int64, torch.bool])
+def test_results_are_gathered_where_some_ranks_have_none(pool: ranks.Ranks, dtype: torch.dtype) -> None:
+    for x in (torch.arange(5).to(dtype), torch.arange(30).view(5, 3, 2).to(dtype)):
+        for counts in ([5, 0, 0], [0, 2, 3]):
+            for got in pool.run(3, ranks.results, x, counts):
+                assert got.dtype == dtype
+                assert not got.requires_grad
+                assert torch.equal(got, x)
+    assert [len(got) for got in pool.run(2, ranks.results, torch.zeros(0), [0, 0])] == [0, 0]
+
+
 FAULTS = {
     "features": [
         "ValueError: x must have the same shape beyond the first dimension on all ranks, got (3,) on rank 0"
@@ -224,6 +256,8 @@ def test_without_a_process_group_nothing_is_gathered() -> None:
     assert distributed.gather(x) is x
     assert distributed.rank() == 0
     assert distributed.world_size() == 1
+    assert not distributed.gather_results(x).requires_grad
+    assert len(distributed.gather_results(None)) == 0
     with pytest.raises(TypeError, match=r"x must be a torch\.Tensor, got list"):
         distributed.gather([1.0])
     with pytest.raises(ValueError, match=r"x must have shape \(N, \.\.\.\)"):

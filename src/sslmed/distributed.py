@@ -104,6 +104,38 @@ def ddp_weight(count: int | torch.Tensor, *, device: torch.device | str | None =
     return (world_size() * own / total).float()
 
 
+def gather_results(x: torch.Tensor | None) -> torch.Tensor:
+    """Concatenate what the processes have computed; a process that has nothing yet gives None.
+
+    All processes must call it. It is `gather` without a gradient, for evaluation: a process that has seen no case
+    cannot know the shape of the others' rows. Tensors may be on any device, whatever the backend.
+
+    Args:
+        x: (N, ...), or None where this process has no rows.
+
+    Returns:
+        (sum of N over processes, ...) in the order of the ranks, on the device of `x`; (0,) where no process has rows.
+
+    Raises:
+        TypeError: as `gather`.
+        ValueError: as `gather`.
+
+    Example:
+        >>> import torch
+        >>> gather_results(torch.tensor([0.5, 1.0]))
+        tensor([0.5000, 1.0000])
+        >>> gather_results(None)
+        tensor([])
+    """
+    if world_size() == 1:
+        return torch.empty(0) if x is None else gather(x.detach())
+    everyone = _exchange([0] if x is None or _fault(x) is not None else _described(x, False))
+    if x is not None:
+        return gather(x.detach().to(_exchange_device())).to(x.device)
+    dimensions, dtype, _, _, *shape = next((row for row in everyone if row[0]), [1, 0, 0, 0])
+    return gather(torch.empty(0, *shape[: dimensions - 1], dtype=_DTYPES[dtype], device=_exchange_device()))
+
+
 class _Gather(Function):
     """`_collect` with a gradient."""
 
@@ -133,13 +165,17 @@ def _collect(x: torch.Tensor, counts: list[int]) -> torch.Tensor:
 
 def _exchange(description: list[int]) -> list[list[int]]:
     """Every process's description, padded with zeros to one length."""
-    on_gpu = dist.get_backend() == "nccl"
-    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     length = 3 + _MOST_DIMENSIONS + 1
-    own = torch.tensor(description + [0] * (length - len(description)), device=device)
+    own = torch.tensor(description + [0] * (length - len(description)), device=_exchange_device())
     everyone = [torch.empty_like(own) for _ in range(world_size())]
     dist.all_gather(everyone, own)
     return [row.tolist() for row in everyone]
+
+
+def _exchange_device() -> torch.device:
+    """Where the processes' backend takes tensors from."""
+    on_gpu = dist.get_backend() == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
 
 
 def _described(x: torch.Tensor, needs_gradient: bool) -> list[int]:

@@ -9,6 +9,8 @@ masks' device.
 | empty | filled | 0       | as `empty` says     | 0, nan                           |
 | filled| empty  | 0       | as `empty` says     | nan, nan                         |
 
+`per_class` scores masks (B, C, *S) and label maps class by class; `stateful` collects metrics over batches.
+
 `pixel_accuracy` counts all pixels and knows no empty case.
 
 For distances `empty="worst"` gives the diagonal of the image, so that missing a lesion never improves a mean,
@@ -17,7 +19,7 @@ and `empty="inf"` gives infinity.
 
 from __future__ import annotations
 
-from . import compare
+from . import compare, stateful
 from .classification import (
     average_precision,
     balanced_accuracy,
@@ -28,6 +30,7 @@ from .classification import (
     specificity,
     weighted_f1,
 )
+from .classwise import per_class
 from .overlap import balanced_pixel_accuracy, dice, jaccard, pixel_accuracy, pixel_counts, precision, recall
 from .representation import alignment, effective_rank, feature_std, uniformity
 from .summary import summarize
@@ -47,6 +50,7 @@ __all__ = [
     "hausdorff",
     "jaccard",
     "mcc",
+    "per_class",
     "pixel_accuracy",
     "pixel_counts",
     "precision",
@@ -54,6 +58,7 @@ __all__ = [
     "roc_auc",
     "sensitivity",
     "specificity",
+    "stateful",
     "summarize",
     "surface_dice",
     "uniformity",
