@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sslmed import metrics
-from sslmed.metrics import per_class
+from sslmed.metrics import overlap, per_class, surface
 
 SCORES: dict[str, dict[str, Any]] = {
     "average_surface_distance": {"spacing_mm": (0.5, 2.0)},
@@ -33,6 +33,12 @@ def label_maps(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def one_hot(maps: torch.Tensor) -> torch.Tensor:
     return torch.stack([maps == k for k in range(4)], dim=1)
+
+
+def test_every_metric_of_masks_is_tried() -> None:
+    rooms = (overlap.__name__, surface.__name__)
+    of_masks = {x for x in metrics.__all__ if getattr(getattr(metrics, x), "__module__", "") in rooms}
+    assert set(SCORES) == of_masks
 
 
 @pytest.mark.parametrize("name", SCORES)

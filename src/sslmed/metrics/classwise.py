@@ -33,8 +33,7 @@ def per_class(
         **settings: passed to the metric, as `spacing_mm`.
 
     Returns:
-        (B, C), a column for each class in order; `[:, 1:]` leaves out a background in column 0. (B, C, 4) of
-        `pixel_counts`.
+        (B, C), a column for each class in order, with label maps from background (0) on. (B, C, 4) of `pixel_counts`.
 
     Raises:
         TypeError: as the metric raises, or label maps that are not integers.
