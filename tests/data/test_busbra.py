@@ -85,7 +85,7 @@ def test_bad_tables(root: Path) -> None:
     with pytest.raises(ValueError, match="columns ID, Case and Pathology"):
         BUSBRA(root, allow_partial=True)
     (root / "bus_data.csv").write_bytes(f"{HEAD}\nbus_0001-l,1,càncer".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"bus_data\.csv: the table is not UTF-8 text"):
+    with pytest.raises(ValueError, match=r"bus_data\.csv: not a readable CSV table of UTF-8 text"):
         BUSBRA(root, allow_partial=True)
     write_table(root, {})
     with pytest.raises(ValueError, match="the table is empty"):

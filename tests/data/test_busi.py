@@ -133,7 +133,7 @@ def test_groups_come_from_the_csv(root: Path, beside: bool) -> None:
     with pytest.raises(ValueError, match=r"groups\.csv: 1 images occur twice"):
         BUSI(root, allow_partial=True)
     path.write_bytes(b"image,group\nbenign (1),\xe4\n")
-    with pytest.raises(ValueError, match=r"groups\.csv: the table is not UTF-8 text"):
+    with pytest.raises(ValueError, match=r"groups\.csv: not a readable CSV table of UTF-8 text"):
         BUSI(root, allow_partial=True)
     path.write_text("a,b\n1,2")
     with pytest.raises(ValueError, match=r"groups\.csv: columns image and group"):

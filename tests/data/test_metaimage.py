@@ -76,7 +76,7 @@ def test_headers_inside_the_pixel_file_and_flat_images(tmp_path: Path) -> None:
         ({"ElementDataFile": "none.raw"}, r"none\.raw are missing"),
         ({"DimSize": "4 3 3"}, "72 bytes of pixels were expected.*got 48"),
         ({"HeaderSize": "4"}, "got 44"),
-        ({"CompressedData": "True"}, "corrupt or truncated pixels"),
+        ({"CompressedData": "True"}, "not a readable MetaImage pixel file"),
     ],
 )
 def test_damage_is_named(tmp_path: Path, changes: dict[str, str | None], message: str) -> None:

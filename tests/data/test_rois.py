@@ -36,7 +36,7 @@ def test_contours(tmp_path: Path) -> None:
 )
 def test_damage_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.xml").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.xml: not a readable list of regions"):
+    with pytest.raises(ValueError, match=r"a\.xml: (not a readable list of regions|the file is empty)"):
         read_contours(tmp_path / "a.xml")
 
 

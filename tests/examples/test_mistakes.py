@@ -178,7 +178,7 @@ def test_a_table_that_is_no_text_is_named(command: Command, tmp_path: Path) -> N
     (tmp_path / "bra").mkdir()
     (tmp_path / "bra" / "bus_data.csv").write_bytes(b"\xff\xfe\x00")
     message = command.refuses("--data", tmp_path / "bra")
-    assert f"{tmp_path / 'bra' / 'bus_data.csv'}: the table is not UTF-8 text" in message
+    assert f"{tmp_path / 'bra' / 'bus_data.csv'}: not a readable CSV table of UTF-8 text" in message
 
 
 def test_weights_that_do_not_serve_are_named(command: Command, tmp_path: Path) -> None:

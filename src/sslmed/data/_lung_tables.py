@@ -6,6 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from ._reading import reading
 from .images import FORMATS
 
 UNSTATED = "none stated"
@@ -50,12 +51,9 @@ def bare_name(name: str) -> str:
 
 
 def _rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            head, rows = reader.fieldnames, list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a readable CSV table ({error})") from error
+    with reading(path, "CSV table of UTF-8 text"), path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        head, rows = reader.fieldnames, list(reader)
     if not set(head or ()) >= columns:
         raise ValueError(f"{path}: columns {', '.join(sorted(columns))} were expected, got {head}")
     return [{key: value or "" for key, value in row.items() if isinstance(key, str)} for row in rows]

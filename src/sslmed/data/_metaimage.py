@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ._reading import reading
 from .nifti import Volume
 
 _TYPES = {"MET_UCHAR": "u1", "MET_CHAR": "i1", "MET_USHORT": "u2", "MET_SHORT": "i2"}
@@ -39,14 +40,16 @@ def read_metaimage(path: Path) -> Volume:
     header = _header(path)
     if not header.pixels.is_file():
         raise ValueError(f"{path}: its pixels {header.pixels.name} are missing")
+    with reading(header.pixels, "MetaImage pixel file"):
+        return _pixels(header)
+
+
+def _pixels(header: _Header) -> Volume:
     content = header.pixels.read_bytes()
     expected = int(np.prod(header.shape)) * header.dtype.itemsize
     skip = len(content) - expected if header.skip == -1 else header.skip
     if header.compressed:
-        try:
-            content = zlib.decompress(content[max(header.skip, 0) :])
-        except zlib.error as error:
-            raise ValueError(f"{header.pixels}: corrupt or truncated pixels ({error})") from error
+        content = zlib.decompress(content[max(header.skip, 0) :])
         skip = 0
     if skip < 0 or len(content) - skip != expected:
         raise ValueError(
@@ -63,20 +66,20 @@ def metaimage_shape(path: Path) -> tuple[int, int, int]:
 
 
 def _header(path: Path) -> _Header:
-    if path.is_file() and not path.stat().st_size:
-        raise ValueError(f"{path}: the file is empty (0 bytes)")
+    with reading(path, "MetaImage header"):
+        return _parsed(path)
+
+
+def _parsed(path: Path) -> _Header:
     fields: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         key, separator, value = line.partition("=")
         if separator:
             fields[key.strip()] = value.strip()
-    try:
-        sizes = [int(size) for size in fields["DimSize"].split()]
-        kind, name = fields["ElementType"], fields["ElementDataFile"]
-        spacing = [float(step) for step in fields.get("ElementSpacing", "1 1 1").split()]
-        skip = int(fields.get("HeaderSize", "0"))
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable MetaImage header ({error})") from error
+    sizes = [int(size) for size in fields["DimSize"].split()]
+    kind, name = fields["ElementType"], fields["ElementDataFile"]
+    spacing = [float(step) for step in fields.get("ElementSpacing", "1 1 1").split()]
+    skip = int(fields.get("HeaderSize", "0"))
     if len(sizes) not in (2, 3) or min(sizes) < 1 or len(spacing) < len(sizes) or skip < -1:
         raise ValueError(f"{path}: two or three sizes with their spacing were expected, got {sizes}")
     if kind not in _TYPES or fields.get("ElementNumberOfChannels", "1") != "1":

@@ -5,10 +5,11 @@ from __future__ import annotations
 import plistlib
 from collections.abc import Sequence
 from pathlib import Path
-from xml.parsers.expat import ExpatError
 
 import numpy as np
 import torch
+
+from ._reading import reading
 
 Contour = tuple[str, list[tuple[float, float]]]
 
@@ -20,24 +21,12 @@ def read_contours(path: Path) -> list[Contour]:
         FileNotFoundError: there is no such file.
         ValueError: the file is no such list, or a point no pair of numbers.
     """
-    try:
-        with path.open("rb") as file:
-            content = plistlib.load(file, fmt=plistlib.FMT_XML)
+    with reading(path, "list of regions"), path.open("rb") as file:
+        content = plistlib.load(file, fmt=plistlib.FMT_XML)
         regions = [region for image in content["Images"] for region in image["ROIs"]]
         return [
             (str(region.get("Name", "")), [_point(text) for text in region["Point_px"]]) for region in regions
         ]
-    except (
-        ExpatError,
-        plistlib.InvalidFileException,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise ValueError(
-            f"{path}: not a readable list of regions ({type(error).__name__}: {error})"
-        ) from error
 
 
 def draw_contours(

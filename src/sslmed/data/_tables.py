@@ -5,17 +5,14 @@ from __future__ import annotations
 import csv
 import importlib
 import warnings
-import zlib
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+
+from ._reading import reading
 
 Rows = list[dict[str, str]]
-
-# What openpyxl raises on a file that is no workbook, or a damaged one, depending on where the damage lies.
-_FAULTS = (BadZipFile, KeyError, ValueError, TypeError, AttributeError, SyntaxError, EOFError, zlib.error)
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Rows:
@@ -25,15 +22,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> Rows:
         ValueError: the file is no UTF-8 text or no CSV, lacks a column or has it twice, has no rows, or a row longer
             than its header.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file, strict=True))
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: the table is not UTF-8 text ({error.reason} at byte {error.start})"
-        ) from error
-    except csv.Error as error:
-        raise ValueError(f"{path}: not a readable CSV table ({error})") from error
+    with reading(path, "CSV table of UTF-8 text"), path.open(newline="", encoding="utf-8-sig") as file:
+        lines = list(csv.reader(file, strict=True))
     return _rows(path, columns, [lines])
 
 
@@ -49,17 +39,10 @@ def read_xlsx(path: Path, columns: Sequence[str]) -> Rows:
         openpyxl: Any = importlib.import_module("openpyxl")
     except ImportError as error:
         raise ImportError(f"{path}: XLSX tables need openpyxl: pip install 'sslmed[medical]'") from error
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty (0 bytes)")
-    try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # about styles and validations that do not matter here
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-            sheets = [[[_text(cell) for cell in row] for row in _values(sheet)] for sheet in book.worksheets]
-    except _FAULTS as error:
-        raise ValueError(f"{path}: not a readable XLSX workbook ({error})") from error
+    with reading(path, "XLSX workbook"), warnings.catch_warnings(), path.open("rb") as file:
+        warnings.simplefilter("ignore", UserWarning)  # about styles and validations that do not matter here
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+        sheets = [[[_text(cell) for cell in row] for row in _values(sheet)] for sheet in book.worksheets]
     return _rows(path, columns, sheets)
 
 

@@ -15,7 +15,8 @@ import torch
 from .. import _checks
 from ._cases import Cases, find_root, refuse_partial, shown
 from ._metaimage import metaimage_shape, read_metaimage
-from .nifti import read_nifti
+from ._reading import frame_of, reading
+from .nifti import header_of, read_nifti
 
 _NIFTI, _META = ".nii.gz", ".mhd"
 _VIEWS = ("2CH", "4CH")
@@ -156,9 +157,9 @@ class CAMUS(Cases):
         if self._last is None or self._last[0] != file:  # frames are mostly read in order
             self._last = file, *self._decoded(file)
         _, images, maps = self._last
-        item: dict[str, Any] = {"image": self._sizing.image(images[k].clone())}
+        item: dict[str, Any] = {"image": self._sizing.image(frame_of(images, k, self._images[file]))}
         if maps is not None:
-            label_map = self._sizing.mask(maps[k].clone())
+            label_map = self._sizing.mask(frame_of(maps, k, (self._masks or [])[file][0]))
             item |= {"mask": label_map > 0, "label_map": label_map}
         return item | {"id": self.ids[i], "group": (self.groups or [])[i]}
 
@@ -217,17 +218,8 @@ def _shape(path: Path) -> tuple[int, int, int]:
     """Return (frames, height, width) from the header, with the file's axes."""
     if path.name.endswith(_META):
         return metaimage_shape(path)
-    try:
-        import nibabel
-        from nibabel.filebasedimages import ImageFileError
-    except ImportError as error:
-        raise ImportError(f"{path}: NIfTI files need nibabel: pip install 'sslmed[medical]'") from error
-    if not path.stat().st_size:
-        raise ValueError(f"{path}: the file is empty (0 bytes)")
-    try:
-        width, height, *others = nibabel.load(path).shape
-    except (ImageFileError, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable NIfTI file ({error})") from error
+    with reading(path, "NIfTI file"):
+        width, height, *others = header_of(path).shape
     frames = 1
     for n in others:
         frames *= n

@@ -16,6 +16,7 @@ from .. import _checks
 from ._cases import Cases, find_root, shown, visible_files
 from ._gif import gif_frames, gif_shape
 from ._lung_tables import UNSTATED, VIDEOS, Clip, bare_name, frames_table, group_of, repository_table
+from ._reading import frame_of
 from .images import FORMATS, image_size, read_image
 
 _PROBES = ("convex", "linear")
@@ -141,7 +142,7 @@ class CovidLUS(Cases):
             return read_image(path), None
         if self._last is None or self._last[0] != path:  # frames are mostly read in order
             self._last = path, gif_frames(path)
-        return self._last[1][self._frames[i]].clone(), None
+        return frame_of(self._last[1], self._frames[i], path), None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_last": None}  # workers decode for themselves

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from .. import _checks
 from ._cases import find_root, shown
+from ._reading import frame_of, reading
 from ._sizes import Sizing
 from .nifti import nifti_shape, read_nifti, unit_range
 
@@ -139,7 +140,7 @@ class Decathlon(Dataset[dict[str, Any]]):
         for name, stack in self._last[1].items():
             if name != "spacing_mm":
                 resize = self._sizing.image if name == "image" else self._sizing.mask
-                item[name] = resize(stack[:, k].clone())
+                item[name] = resize(frame_of(stack.movedim(1, 0), k, self._images[volume]))
         return item | names
 
     def __getstate__(self) -> dict[str, Any]:
@@ -199,10 +200,8 @@ def _fits(folder: Path) -> bool:
 
 
 def _about(path: Path) -> dict[str, Any]:
-    try:
+    with reading(path, "JSON file"):
         about = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
     wanted = {"labels", "modality", "training", "test"}
     if not isinstance(about, dict) or not wanted <= about.keys():
         found = sorted(about) if isinstance(about, dict) else type(about).__name__

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from .. import _checks
+from ._reading import Unreadable, reading
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -52,19 +52,6 @@ _TAGS = [
     "WindowCenter",
     "WindowWidth",
 ]
-# what pydicom and its decoders raise on damaged files
-_FAULTS = (
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
 
 
 def read_dicom(path: str | os.PathLike[str], *, window: str = "full") -> torch.Tensor:
@@ -98,13 +85,8 @@ def read_dicom(path: str | os.PathLike[str], *, window: str = "full") -> torch.T
     """
     _checks.choice("window", window, _WINDOWS)
     path = Path(path)
-    header = _opened(path)
-    if "PhotometricInterpretation" not in header:
-        raise ValueError(f"{path}: a DICOM file without an image")
-    try:
-        frames = _gray(header, window)
-    except _FAULTS as error:
-        raise ValueError(f"{path}: corrupt, truncated or undecodable DICOM pixels ({error})") from error
+    with reading(path, "DICOM file"):
+        frames = _gray(_opened(path), window)
     # Rounding of the luma's weights may leave [0, 1] by an ulp.
     return torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32))[:, None].clamp_(0, 1)
 
@@ -112,11 +94,8 @@ def read_dicom(path: str | os.PathLike[str], *, window: str = "full") -> torch.T
 def dicom_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
     """Return (frames, H, W) from the header, without reading pixels; raise as `read_dicom`."""
     path = Path(path)
-    header = _opened(path, stop_before_pixels=True)
-    try:
-        return int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns)
-    except _FAULTS as error:
-        raise ValueError(f"{path}: a DICOM file without an image ({error})") from error
+    with reading(path, "DICOM file"):
+        return _shape(_opened(path, stop_before_pixels=True))
 
 
 def is_dicom(path: Path) -> bool:
@@ -131,18 +110,21 @@ def is_dicom(path: Path) -> bool:
 def _opened(path: Path, **options: Any) -> Dataset:
     try:
         from pydicom import dcmread
-        from pydicom.errors import InvalidDicomError
     except ImportError as error:
         raise ImportError(f"{path}: DICOM files need pydicom: pip install 'sslmed[medical]'") from error
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty (0 bytes)")
-    try:
-        # Nothing but these is parsed: no name enters memory, or a message about a malformed element.
-        return dcmread(path, specific_tags=_TAGS, **options)
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-        raise
-    except (InvalidDicomError, *_FAULTS) as error:
-        raise ValueError(f"{path}: not a readable DICOM file ({error})") from error
+    # Nothing but these is parsed: no name enters memory, or a message about a malformed element.
+    header = dcmread(path, specific_tags=_TAGS, **options)
+    if "Rows" not in header or "PhotometricInterpretation" not in header:
+        raise Unreadable("a DICOM file without an image")
+    return header
+
+
+def _shape(header: Dataset) -> tuple[int, int, int]:
+    """Frames, height and width, by the header."""
+    shape = int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns)
+    if min(shape) < 1:
+        raise Unreadable(f"frames, rows and columns were expected, got {shape}")
+    return shape
 
 
 def _gray(header: Dataset, window: str) -> Pixels:

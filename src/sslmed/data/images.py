@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from ._reading import reading
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,6 +53,11 @@ def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
         >>> image.shape, image[0, 0, 0].item()
         (torch.Size([1, 3, 4]), 0.20000000298023224)
     """
+    with _reading(path):
+        return _gray_values(path)
+
+
+def _gray_values(path: str | os.PathLike[str]) -> torch.Tensor:
     pixels = _decode(Path(path))
     if _SIGNED in getattr(pixels, "tag_v2", {}).get(_SAMPLE_FORMAT, ()) and pixels.mode == "L":
         raise ValueError(f"{path}: signed values have no agreed black; save the image with unsigned ones")
@@ -95,6 +103,11 @@ def read_mask(path: str | os.PathLike[str]) -> torch.Tensor:
         ...     read_mask(f"{folder}/normal_mask.png").any()
         tensor(False)
     """
+    with _reading(path):
+        return _foreground(path)
+
+
+def _foreground(path: str | os.PathLike[str]) -> torch.Tensor:
     pixels = _decode(Path(path))
     if pixels.mode == "F":
         values = np.asarray(pixels, dtype=np.float32)
@@ -116,8 +129,13 @@ def read_mask(path: str | os.PathLike[str]) -> torch.Tensor:
 
 def image_size(path: Path) -> tuple[int, int]:
     """Return (H, W) from the file's header, without decoding its pixels; raise as `read_image`."""
-    with _opened(path) as image:
+    with _reading(path), _opened(path) as image:
         return image.height, image.width
+
+
+def _reading(path: str | os.PathLike[str]) -> AbstractContextManager[None]:
+    path = Path(path)
+    return reading(path, f"{FORMATS.get(path.suffix.lower(), 'supported')} image")
 
 
 def _opened(path: Path) -> Image:
@@ -126,14 +144,7 @@ def _opened(path: Path) -> Image:
 
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{path}: unsupported ending {path.suffix!r}; supported are {', '.join(FORMATS)}")
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty (0 bytes)")
-    try:
-        image: Any = pillow.open(path)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable {FORMATS[path.suffix.lower()]} image ({error})") from error
+    image: Any = pillow.open(path)
     if image.format != FORMATS[path.suffix.lower()]:
         image.close()
         raise ValueError(f"{path}: the file holds {image.format} data, which its ending denies; rename it")
@@ -160,17 +171,12 @@ def _unread(tags: Any) -> str | None:
 
 def _decode(path: Path) -> Image:
     """Decode all pixels; PNG checksums are verified, since Pillow reads over a damaged one."""
-    try:
-        if path.suffix.lower() == ".png":
-            with _opened(path) as image:
-                image.verify()
+    if path.suffix.lower() == ".png":
         with _opened(path) as image:
-            image.load()
-            return image
-    except (FileNotFoundError, PermissionError):
-        raise
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path}: corrupt or truncated image ({error})") from error
+            image.verify()
+    with _opened(path) as image:
+        image.load()
+        return image
 
 
 def _gray(pixels: Image) -> Image:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from ._birads import birads_class
 from ._cases import Cases, find_root, refuse_partial, shown, visible_files
+from ._reading import reading
 from ._rois import draw_contours, read_contours
 from .dicom import dicom_shape, read_dicom
 
@@ -187,12 +188,9 @@ def _birads(root: Path) -> dict[str, str]:
         raise ValueError(
             f"{path}: the file is missing; if there is an INbreast.xls, save it as CSV with semicolons"
         )
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, delimiter=";")
-            head, rows = reader.fieldnames, list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a readable CSV table ({error})") from error
+    with reading(path, "CSV table of UTF-8 text"), path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, delimiter=";")
+        head, rows = reader.fieldnames, list(reader)
     if not set(head or ()) >= _COLUMNS:
         raise ValueError(
             f"{path}: columns File Name and Bi-Rads with semicolons between were expected, got {head}"

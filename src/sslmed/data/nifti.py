@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ import numpy.typing as npt
 import torch
 
 from .. import _checks
+from ._reading import reading
 
 ENDINGS = (".nii", ".nii.gz")
 
 _MISSING = "{}: NIfTI files need nibabel: pip install 'sslmed[medical]'"
-# what nibabel and gzip raise on damaged files
-_FAULTS = (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,11 @@ def read_nifti(path: str | os.PathLike[str], *, axes: str = "anatomical") -> Vol
     """
     _checks.choice("axes", axes, ("anatomical", "file"))
     path = Path(path)
+    with reading(path, "NIfTI file"):
+        return _volume(path, axes)
+
+
+def _volume(path: Path, axes: str) -> Volume:
     image = _opened(path)
     if not 2 <= len(image.shape) <= 4 and not (len(image.shape) == 5 and 1 in image.shape[3:]):
         raise ValueError(f"{path}: a volume of two to four dimensions was expected, got shape {image.shape}")
@@ -74,11 +77,8 @@ def read_nifti(path: str | os.PathLike[str], *, axes: str = "anatomical") -> Vol
         raise ValueError(
             f"{path}: real numbers were expected, got {image.get_data_dtype()}, shape {image.shape}"
         )
-    try:
-        values = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
-        spacing = [float(step) for step in image.header.get_zooms()[:3]]
-    except _FAULTS as error:
-        raise ValueError(f"{path}: corrupt or truncated NIfTI file ({error})") from error
+    values = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+    spacing = [float(step) for step in image.header.get_zooms()[:3]]
     if not np.isfinite(values).all():
         raise ValueError(
             f"{path}: the volume holds {int((~np.isfinite(values)).sum())} values of NaN or infinity"
@@ -97,24 +97,22 @@ def read_nifti(path: str | os.PathLike[str], *, axes: str = "anatomical") -> Vol
 def nifti_shape(path: str | os.PathLike[str]) -> tuple[int, int, int, int]:
     """Return (C, D, H, W) of `read_nifti`, with anatomical axes, from the header alone; raise as it does."""
     path = Path(path)
+    with reading(path, "NIfTI file"):
+        image = header_of(path)
+        shape = (*image.shape, *(1,) * (4 - len(image.shape)))
+        axes = [int(axis) for axis in _orientation(image.affine)[:, 0]]
+    left, back, up = (shape[axes.index(k)] for k in range(3))
+    return shape[3], up, back, left
+
+
+def header_of(path: Path) -> Any:
+    """Open a NIfTI file with nibabel, its pixels unread; for a body of `reading`."""
     _check_name(path)
     try:
         import nibabel
-        from nibabel.filebasedimages import ImageFileError
     except ImportError as error:
         raise ImportError(_MISSING.format(path)) from error
-    if path.is_file() and not path.stat().st_size:
-        raise ValueError(f"{path}: the file is empty (0 bytes)")
-    try:
-        image = nibabel.load(path)
-        shape = (*image.shape, *(1,) * (4 - len(image.shape)))
-        axes = [int(axis) for axis in _orientation(image.affine)[:, 0]]
-    except (FileNotFoundError, PermissionError):
-        raise
-    except (ImageFileError, *_FAULTS) as error:
-        raise ValueError(f"{path}: not a readable NIfTI file ({error})") from error
-    left, back, up = (shape[axes.index(k)] for k in range(3))
-    return shape[3], up, back, left
+    return nibabel.load(path)
 
 
 def unit_range(values: torch.Tensor) -> torch.Tensor:
@@ -136,20 +134,13 @@ def _opened(path: Path) -> Any:
     _check_name(path)
     try:
         from nibabel import Nifti1Image, Nifti2Image
-        from nibabel.spatialimages import HeaderDataError
-        from nibabel.wrapstruct import WrapStructError
     except ImportError as error:
         raise ImportError(_MISSING.format(path)) from error
     content = path.read_bytes()
-    if not content:
-        raise ValueError(f"{path}: the file is empty (0 bytes)")
-    try:
-        if path.suffix.lower() == ".gz":  # whole, so that its checksum is verified
-            content = gzip.decompress(content)
-        second = 540 in (int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big"))
-        return (Nifti2Image if second else Nifti1Image).from_bytes(content)
-    except (HeaderDataError, WrapStructError, *_FAULTS) as error:
-        raise ValueError(f"{path}: not a readable NIfTI file ({error})") from error
+    if path.suffix.lower() == ".gz":  # whole, so that its checksum is verified
+        content = gzip.decompress(content)
+    second = 540 in (int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big"))
+    return (Nifti2Image if second else Nifti1Image).from_bytes(content)
 
 
 def _turned(

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from .. import _checks
 from ._cases import shown
+from ._reading import frame_of
 from ._scans import SUPPORTED, count_frames, read_frames, scan_kind
 from ._sizes import Sizing
 
@@ -112,7 +113,7 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
         path, kind, frame = self._frames[i]
         if self._last is None or self._last[0] != path:
             self._last = path, read_frames(path, kind, window=self.window)
-        item = {"image": self._sizing.image(self._last[1][frame].clone()), "id": self.ids[i]}
+        item = {"image": self._sizing.image(frame_of(self._last[1], frame, path)), "id": self.ids[i]}
         return item if self.groups is None else item | {"group": self.groups[i]}
 
     def __getstate__(self) -> dict[str, Any]:
