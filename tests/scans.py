@@ -10,14 +10,24 @@ import numpy as np
 RAMP = np.array([[0, 1024, 2048], [3072, 4000, 4095]], dtype=np.uint16)
 
 
-def write_dicom(path: Path, stored: np.ndarray[Any, Any], **tags: Any) -> Path:
-    """A gray file; `stored` (H, W) or (F, H, W) of uint16 or int16."""
+SYNTAXES = {
+    "explicit": "1.2.840.10008.1.2.1",
+    "implicit": "1.2.840.10008.1.2",
+    "big": "1.2.840.10008.1.2.2",
+    "deflated": "1.2.840.10008.1.2.1.99",
+    "rle": "1.2.840.10008.1.2.5",
+    "jpeg": "1.2.840.10008.1.2.4.50",
+}
+
+
+def write_dicom(path: Path, stored: np.ndarray[Any, Any], *, syntax: str = "explicit", **tags: Any) -> Path:
+    """A gray file; `stored` (H, W) or (F, H, W) of uint16 or int16, or bytes of pixels in the tags."""
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
+    from pydicom.uid import UltrasoundImageStorage
 
     header = Dataset()
     header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.file_meta.TransferSyntaxUID = SYNTAXES[syntax]
     header.file_meta.MediaStorageSOPClassUID = UltrasoundImageStorage
     header.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
     header.PatientName = "Secret^Name"
@@ -30,9 +40,29 @@ def write_dicom(path: Path, stored: np.ndarray[Any, Any], **tags: Any) -> Path:
     header.PixelRepresentation = int(stored.dtype.kind == "i")
     for name, value in tags.items():
         setattr(header, name, value)
-    header.PixelData = stored.tobytes()
+    if "PixelData" not in tags:
+        header.PixelData = stored.astype(stored.dtype.newbyteorder(">" if syntax == "big" else "<")).tobytes()
     header.save_as(path, enforce_file_format=True)
     return path
+
+
+def dataset(**elements: Any) -> Any:
+    """An item of a sequence."""
+    from pydicom.dataset import Dataset
+
+    item = Dataset()
+    for name, value in elements.items():
+        setattr(item, name, value)
+    return item
+
+
+def words(values: Any, *, syntax: str = "explicit", packed: bool = False) -> bytes:
+    """Values as 16-bit words of a file, one in each or `packed` two, the first in the lower byte."""
+    values = np.asarray(values, dtype=np.uint16)
+    if packed:
+        values = np.pad(values, (0, len(values) % 2)).reshape(-1, 2)
+        values = values[:, 0] | values[:, 1] << 8
+    return values.astype(">u2" if syntax == "big" else "<u2").tobytes()
 
 
 def write_nifti(path: Path, values: Any, affine: Any = None, dtype: str = "<f4") -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 
 from .. import _checks
+from ._gray_values import gray_values
+from ._lookup import palette_of
 from ._reading import Unreadable, reading
 
 if TYPE_CHECKING:
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
 Pixels = Any  # arrays that come out of pydicom, which gives them no types
 
 _LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R 601, as `read_image`
+# Samples of a pixel by photometric interpretation; others, all retired, pydicom would hand over as if they were RGB.
+_SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1, "RGB": 3} | dict.fromkeys(
+    ("YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"), 3
+)
 _WINDOWS = ("full", "header", "own")
 _TAGS = [
     "BitsAllocated",
@@ -34,8 +41,11 @@ _TAGS = [
     "HighBit",
     "ModalityLUTSequence",
     "NumberOfFrames",
+    "PerFrameFunctionalGroupsSequence",
     "PhotometricInterpretation",
     "PixelData",
+    "PixelPaddingRangeLimit",
+    "PixelPaddingValue",
     "PixelRepresentation",
     "PlanarConfiguration",
     "RedPaletteColorLookupTableData",
@@ -47,6 +57,7 @@ _TAGS = [
     "SegmentedBluePaletteColorLookupTableData",
     "SegmentedGreenPaletteColorLookupTableData",
     "SegmentedRedPaletteColorLookupTableData",
+    "SharedFunctionalGroupsSequence",
     "VOILUTFunction",
     "VOILUTSequence",
     "WindowCenter",
@@ -129,67 +140,59 @@ def _shape(header: Dataset) -> tuple[int, int, int]:
 
 def _gray(header: Dataset, window: str) -> Pixels:
     """Frames (F, H, W) in [0, 1]."""
-    from pydicom.pixels import apply_color_lut, pixel_array
-
-    if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
-        raise ValueError("floating point pixels have no agreed white")
     photometric = str(header.PhotometricInterpretation)
-    pixels = pixel_array(header)  # YBR comes as RGB
-    frames = pixels.reshape(int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns), -1)
+    if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
+        raise Unreadable("floating point pixels have no agreed white")
+    if photometric not in _SAMPLES:
+        raise Unreadable(f"pixels of {photometric}; read are {', '.join(_SAMPLES)}")
+    frames = _decoded(header, _SAMPLES[photometric])
     if photometric == "PALETTE COLOR":
-        frames = apply_color_lut(frames[..., 0], header)
-        return np.dot(frames / np.float32(np.iinfo(frames.dtype).max), _LUMA)
-    if frames.shape[-1] > 1:
-        white = np.float32(2 ** int(header.BitsStored) - 1)
-        return np.dot(frames[..., :3] / white, _LUMA)
-    values = {"full": _full, "header": _windowed, "own": _own}[window](header, frames[..., 0])
-    return 1 - values if photometric == "MONOCHROME1" else values
+        return sum(weight * table(frames) for weight, table in zip(_LUMA, palette_of(header), strict=True))
+    if _SAMPLES[photometric] == 3:
+        return np.dot(frames / np.float32(2 ** int(header.BitsStored) - 1), _LUMA)
+    return gray_values(header, frames, window)
 
 
-def _full(header: Dataset, stored: Pixels) -> Pixels:
-    """Scale the range of the stored bits to [0, 1]; a modality table has a range of its own."""
-    bits, signed = int(header.BitsStored), bool(header.PixelRepresentation)
-    slope = float(header.get("RescaleSlope", 1))
-    if "ModalityLUTSequence" in header:
-        from pydicom.pixels import apply_modality_lut
+def _decoded(header: Dataset, samples: int) -> Pixels:
+    """Decode the stored values (F, H, W) or (F, H, W, 3); refuse pixels of another shape than the header's."""
+    from pydicom.pixels import pixel_array
 
-        stored, bits, signed = apply_modality_lut(stored, header), 16, False
-        bits = int(header.ModalityLUTSequence[0].LUTDescriptor[2])
-    if bits > 16:
-        raise ValueError(f"{bits}-bit pixels have no agreed white; use window='own'")
-    low = -(2 ** (bits - 1)) if signed else 0
-    white = np.float32(2**bits - 1)
-    values = (stored.astype(np.float32) - low) / white
-    return 1 - values if slope < 0 else values  # a rescale keeps the range of the bits, but may turn it over
-
-
-def _windowed(header: Dataset, stored: Pixels) -> Pixels:
-    """Apply the modality's rescale and the header's first window or table."""
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
-
-    if "VOILUTSequence" in header:
-        values = apply_voi_lut(apply_modality_lut(stored, header), header)
-        return values.astype(np.float32) / np.float32(2 ** int(header.VOILUTSequence[0].LUTDescriptor[2]) - 1)
-    if "WindowCenter" not in header or "WindowWidth" not in header:
-        raise ValueError("the header holds no window; use window='full' or 'own'")
-    centre, width = (np.ravel(header[key].value).astype(float)[0] for key in ("WindowCenter", "WindowWidth"))
-    values = apply_modality_lut(stored, header).astype(np.float64)
-    function = str(header.get("VOILUTFunction", "LINEAR") or "LINEAR")
-    if function == "LINEAR":  # DICOM PS3.3 C.11.2.1.2.1; the others C.11.2.1.3.1 and 2. All on [0, 1].
-        shown = (values - (centre - 0.5)) / max(width - 1, 1e-9) + 0.5
-    elif function == "LINEAR_EXACT":
-        shown = (values - centre) / max(width, 1e-9) + 0.5
-    elif function == "SIGMOID":
-        shown = 0.5 + 0.5 * np.tanh(2 * (values - centre) / max(width, 1e-9))
-    else:
-        raise ValueError(f"an unknown function of the window, {function}; use window='full' or 'own'")
-    return shown.clip(0, 1).astype(np.float32)
+    shape = (*_shape(header), samples)
+    if int(header.SamplesPerPixel) != samples:
+        raise Unreadable(f"{header.SamplesPerPixel} samples a pixel, but {header.PhotometricInterpretation}")
+    groups = header.get("PerFrameFunctionalGroupsSequence")
+    if groups and len(groups) != shape[0]:
+        raise Unreadable(f"NumberOfFrames is {shape[0]}, but the header describes {len(groups)} frames")
+    _check_compressed(header, shape)
+    pixels = pixel_array(header)  # YBR comes as RGB
+    if pixels.shape != tuple(n for k, n in enumerate(shape) if k in (1, 2) or n > 1):
+        raise Unreadable(
+            f"the header has {shape} (frames, rows, columns, samples), its pixels have the shape {pixels.shape}"
+        )
+    bits = int(header.BitsStored)
+    low = -(2 ** (bits - 1)) if header.PixelRepresentation else 0
+    if pixels.min() < low or pixels.max() >= low + 2**bits:
+        raise Unreadable(
+            f"the header has {bits} bits, its pixels range from {pixels.min()} to {pixels.max()}"
+        )
+    return pixels.reshape(shape if samples > 1 else shape[:3])
 
 
-def _own(header: Dataset, stored: Pixels) -> Pixels:
-    """Scale the values of the file from least to greatest; a constant file becomes black."""
-    from pydicom.pixels import apply_modality_lut
+def _check_compressed(header: Dataset, shape: tuple[int, ...]) -> None:
+    """Raise unless compressed frames have the header's number and size: a decoder only counts their pixels."""
+    from PIL import Image, UnidentifiedImageError
+    from pydicom.encaps import generate_frames
 
-    values = apply_modality_lut(stored, header).astype(np.float64)
-    low, extent = values.min(), np.ptp(values)
-    return ((values - low) / (extent or 1)).astype(np.float32)
+    if not header.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    count = 0
+    for frame in generate_frames(header.PixelData, number_of_frames=shape[0]):
+        count += 1
+        try:
+            columns, rows = Image.open(BytesIO(frame), formats=("JPEG", "JPEG2000")).size
+        except UnidentifiedImageError:
+            continue  # of a kind that says no size, or that Pillow does not read
+        if (rows, columns) != shape[1:3]:
+            raise Unreadable(f"the header has {shape[1:3]} (rows, columns), a frame {(rows, columns)}")
+    if count < shape[0]:
+        raise Unreadable(f"the header has {shape[0]} frames, but there are {count}")
