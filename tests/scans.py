@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,31 @@ def write_dicom(path: Path, stored: np.ndarray[Any, Any], *, syntax: str = "expl
     if "PixelData" not in tags:
         header.PixelData = stored.astype(stored.dtype.newbyteorder(">" if syntax == "big" else "<")).tobytes()
     header.save_as(path, enforce_file_format=True)
+    return path
+
+
+def compressed(path: Path, stored: np.ndarray[Any, Any], syntax: str, **tags: Any) -> Path:
+    """An 8-bit gray file of "rle" or "jpeg"; `stored` (H, W) or (F, H, W) of uint8."""
+    from PIL import Image
+    from pydicom import dcmread
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import RLELossless
+
+    depth = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    write_dicom(path, stored, PixelData=stored.tobytes(), **depth)
+    header = dcmread(path)
+    if syntax == "rle":
+        header.compress(RLELossless, generate_instance_uid=False)
+    else:
+        frames = []
+        for frame in stored.reshape(-1, *stored.shape[-2:]):
+            frames.append(BytesIO())
+            Image.fromarray(frame).save(frames[-1], "JPEG")
+        header.file_meta.TransferSyntaxUID = SYNTAXES["jpeg"]
+        header.PixelData = encapsulate([frame.getvalue() for frame in frames])
+    for name, value in tags.items():
+        setattr(header, name, value)
+    header.save_as(path)
     return path
 
 

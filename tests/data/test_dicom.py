@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from scans import RAMP
+from scans import RAMP, compressed
 from scans import write_dicom as write
 from sslmed.data.dicom import dicom_shape, is_dicom, read_dicom
 
@@ -174,6 +174,79 @@ def test_cut_files_at_any_length(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"cut ü\.dcm") as caught:
             read_dicom(path)
         assert "Secret" not in str(caught.value)
+
+
+RGB = {
+    "PhotometricInterpretation": "RGB",
+    "SamplesPerPixel": 3,
+    "BitsAllocated": 8,
+    "BitsStored": 8,
+    "HighBit": 7,
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, about pixels too many
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"NumberOfFrames": None}, r"has \(1, 2, 3, 1\) .*its pixels have the shape \(3, 2, 3\)"),
+        ({"NumberOfFrames": 2}, r"has \(2, 2, 3, 1\) .*its pixels have the shape \(3, 2, 3\)"),
+        ({"NumberOfFrames": 4}, "less than expected"),
+        ({"Rows": 1}, r"has \(3, 1, 3, 1\) .*its pixels have the shape \(6, 1, 3\)"),
+        ({"Columns": 4}, "less than expected"),
+        ({"Rows": 0}, "rows and columns were expected"),
+        ({"SamplesPerPixel": 3, "PlanarConfiguration": 0}, "3 samples a pixel, but MONOCHROME2"),
+        ({"PhotometricInterpretation": "RGB"}, "1 samples a pixel, but RGB"),
+        ({"PhotometricInterpretation": "CMYK"}, "pixels of CMYK; read are MONOCHROME1"),
+        ({"PhotometricInterpretation": "YBR_PARTIAL_422"}, "pixels of YBR_PARTIAL_422"),
+        ({"HighBit": 15}, "12 bits up to bit 15"),
+    ],
+)
+def test_pixels_that_deny_their_header(tmp_path: Path, tags: dict[str, object], message: str) -> None:
+    path = write(tmp_path / "a.dcm", np.stack([RAMP, RAMP // 2, RAMP // 4]), **tags)
+    with pytest.raises(ValueError, match=rf"a\.dcm: .*{message}"):
+        read_dicom(path)
+
+
+def test_the_planar_configuration_is_followed(tmp_path: Path) -> None:
+    colours = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 10
+    by_pixel = write(tmp_path / "a.dcm", RAMP, PixelData=colours.tobytes(), PlanarConfiguration=0, **RGB)
+    planes = np.moveaxis(colours, 2, 0).tobytes()
+    by_plane = write(tmp_path / "b.dcm", RAMP, PixelData=planes, PlanarConfiguration=1, **RGB)
+    expected = torch.tensor(colours / 255 @ np.array((0.299, 0.587, 0.114)), dtype=torch.float32)
+    torch.testing.assert_close(read_dicom(by_pixel)[0, 0], expected)
+    torch.testing.assert_close(read_dicom(by_plane)[0, 0], expected)
+    unsaid = write(tmp_path / "c.dcm", RAMP, PixelData=colours.tobytes(), **RGB)
+    with pytest.raises(ValueError, match=r"c\.dcm: .*Planar Configuration"):
+        read_dicom(unsaid)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, about frames too many
+@pytest.mark.parametrize("syntax", ["rle", "jpeg"])
+def test_compressed_frames_of_another_number(tmp_path: Path, syntax: str) -> None:
+    clip = np.stack([RAMP, RAMP // 2, RAMP // 4]).astype(np.uint8)
+    assert read_dicom(compressed(tmp_path / "a.dcm", clip, syntax)).shape == (3, 1, 2, 3)
+    with pytest.raises(ValueError, match=r"b\.dcm: .*4 frames, but there are 3"):
+        read_dicom(compressed(tmp_path / "b.dcm", clip, syntax, NumberOfFrames=4))
+    with pytest.raises(ValueError, match=r"c\.dcm: "):
+        read_dicom(compressed(tmp_path / "c.dcm", clip, syntax, NumberOfFrames=2))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 2), (1, 6), (1, 1)])
+def test_compressed_frames_of_another_size(tmp_path: Path, rows: int, columns: int) -> None:
+    still = RAMP.astype(np.uint8)
+    path = compressed(tmp_path / "a.dcm", still, "jpeg", Rows=rows, Columns=columns)
+    with pytest.raises(ValueError, match=rf"a\.dcm: .*\({rows}, {columns}\).*a frame \(2, 3\)"):
+        read_dicom(path)
+
+
+def test_a_truncated_deflated_file_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", RAMP, syntax="deflated")
+    assert torch.equal(read_dicom(path), read_dicom(write(tmp_path / "b.dcm", RAMP)))
+    path.write_bytes(path.read_bytes()[:-20])
+    for read in (read_dicom, dicom_shape):
+        with pytest.raises(ValueError, match=r"a\.dcm: not a readable DICOM file.*truncated stream"):
+            read(path)
 
 
 def test_no_name_is_read_even_where_its_element_is_malformed(

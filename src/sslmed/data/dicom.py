@@ -69,16 +69,17 @@ def read_dicom(path: str | os.PathLike[str], *, window: str = "full") -> torch.T
     """Read the frames of a DICOM file as gray values.
 
     Stored values pass through the rescale slope or the modality table; MONOCHROME1 is turned so that white is bright;
-    palettes and YBR become RGB, and colours luma (ITU-R 601). Overlays, frame order and timing are not read, and
-    nothing of the header is kept.
+    palettes and YBR become RGB, and colours luma (ITU-R 601). In enhanced multi-frame files each frame's own rescale
+    and window come before shared ones, and those before the file's. Padding (PixelPaddingValue) becomes 0. Overlays,
+    frame order and timing are not read, and nothing of the header is kept.
 
     Args:
         path: a DICOM file with pixel data; compressed ones need the decoder that pydicom asks for.
         window: what becomes [0, 1] in gray files; colours always use the range of their bits. "full": the range of
             the stored bits, whatever the largest value in the file, which suits ultrasound and mammograms; "header":
-            the window of the file's own header (WindowCenter and WindowWidth, with its function, or its table), beyond
-            which values are clipped, as on a viewing station; "own": from the least to the greatest value of the file,
-            for CT and MR, which use few of their bits.
+            the first window of the file's own header (WindowCenter and WindowWidth, with its function, or its table),
+            beyond which values are clipped, as on a viewing station; "own": from the least to the greatest value of
+            the file without its padding, for CT and MR, which use few of their bits.
 
     Returns:
         (F, 1, H, W) float32 in [0, 1], one row a frame.
@@ -87,7 +88,8 @@ def read_dicom(path: str | os.PathLike[str], *, window: str = "full") -> torch.T
         FileNotFoundError: there is no such file.
         ImportError: pydicom is not installed.
         ValueError: the file is no DICOM file, has no pixels, is truncated or corrupt, lacks the window asked for, or
-            holds floating point pixels, or 32-bit ones with window="full".
+            holds floating point pixels, or 32-bit ones with window="full", or its pixels are of another number, size or
+            kind than its header says.
 
     Example:
         >>> from pydicom.data import get_testdata_file  # doctest: +SKIP
@@ -163,13 +165,16 @@ def _decoded(header: Dataset, samples: int) -> Pixels:
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if groups and len(groups) != shape[0]:
         raise Unreadable(f"NumberOfFrames is {shape[0]}, but the header describes {len(groups)} frames")
-    _check_compressed(header, shape)
+    bits = int(header.BitsStored)
+    if header.file_meta.TransferSyntaxUID.is_encapsulated:
+        _check_compressed(header, shape)
+    elif int(header.HighBit) != bits - 1:
+        raise Unreadable(f"{bits} bits up to bit {header.HighBit}; only values in the lowest bits are read")
     pixels = pixel_array(header)  # YBR comes as RGB
     if pixels.shape != tuple(n for k, n in enumerate(shape) if k in (1, 2) or n > 1):
         raise Unreadable(
             f"the header has {shape} (frames, rows, columns, samples), its pixels have the shape {pixels.shape}"
         )
-    bits = int(header.BitsStored)
     low = -(2 ** (bits - 1)) if header.PixelRepresentation else 0
     if pixels.min() < low or pixels.max() >= low + 2**bits:
         raise Unreadable(
@@ -179,12 +184,10 @@ def _decoded(header: Dataset, samples: int) -> Pixels:
 
 
 def _check_compressed(header: Dataset, shape: tuple[int, ...]) -> None:
-    """Raise unless compressed frames have the header's number and size: a decoder only counts their pixels."""
+    """Raise unless encapsulated frames have the header's number and size: a decoder only counts their pixels."""
     from PIL import Image, UnidentifiedImageError
     from pydicom.encaps import generate_frames
 
-    if not header.file_meta.TransferSyntaxUID.is_encapsulated:
-        return
     count = 0
     for frame in generate_frames(header.PixelData, number_of_frames=shape[0]):
         count += 1
