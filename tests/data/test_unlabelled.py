@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from scans import RAMP, write_dicom, write_nifti
+from scans import RAMP, compressed, write_dicom, write_nifti
 from sslmed.data import UnlabelledImages, unlabelled
 
 
@@ -84,6 +84,16 @@ def test_broken_files_are_skipped_and_listed_where_asked_for(root: Path) -> None
     assert "JPEG" in data.skipped["a/y.png"]
     assert data.skipped["clip.mp4"] == "unsupported format"
     assert UnlabelledImages(root / "b" / "deep").skipped == {}
+
+
+def test_a_clip_that_lacks_frames_does_not_end_the_set(root: Path) -> None:
+    pytest.importorskip("pydicom")
+    compressed(root / "a" / "clip.dcm", np.zeros((3, 2, 3), dtype=np.uint8), "rle", NumberOfFrames=4)
+    with pytest.raises(ValueError, match=r"clip\.dcm: the header has 4 frames, but there are 3"):
+        list(UnlabelledImages(root, size=8))
+    rest = UnlabelledImages(root, size=8, broken="skip")
+    assert len(list(rest)) == 4
+    assert set(rest.skipped) == {"a/clip.dcm"}
 
 
 def test_dicom_frames_and_nifti_slices(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ def gif_frames(path: Path) -> torch.Tensor:
         for index in range(clip.n_frames):
             clip.seek(index)
             frames.append(np.asarray(clip.convert("RGB").convert("L"), dtype=np.float32))
-    return torch.from_numpy(np.stack(frames)[:, None] / np.float32(255))
+        return torch.from_numpy(np.stack(frames)[:, None] / np.float32(255))
 
 
 def _opened(path: Path) -> Any:

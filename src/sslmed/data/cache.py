@@ -18,6 +18,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from ._reading import Unreadable, reading
+
 _PIXELS = ("image", "mask", "label_map")
 _TABLE = "items.json"
 _SETTINGS = ("size", "fit", "window", "part", "slices")  # of readers; they change what files become
@@ -64,10 +66,7 @@ class DiskCache(Dataset[dict[str, Any]]):
         self.groups = getattr(dataset, "groups", None)
         if not self.path.is_dir():
             _write(dataset, self.path)
-        try:
-            self._table: list[dict[str, Any]] = json.loads((self.path / _TABLE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{self.path}: damaged cache ({error}); delete it") from error
+        self._table = self._rows()
         self._pixels = self._mapped()
 
     def __len__(self) -> int:
@@ -86,16 +85,22 @@ class DiskCache(Dataset[dict[str, Any]]):
         self.__dict__.update(state)
         self._pixels = self._mapped()
 
+    def _rows(self) -> list[dict[str, Any]]:
+        file = self.path / _TABLE
+        with reading(file, f"table of the cache {self.path}; delete it"):
+            rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                raise Unreadable(f"the cache {self.path} lacks its table; delete it")
+            return rows
+
     def _mapped(self) -> dict[str, npt.NDArray[Any]]:
         pixels = {}
         for name in _PIXELS:
             file = self.path / f"{name}.npy"
-            if not file.is_file():
+            if not file.exists():
                 continue
-            try:
+            with reading(file, f"part of the cache {self.path}; delete it"):
                 pixels[name] = np.load(file, mmap_mode="r")
-            except (ValueError, OSError, EOFError) as error:
-                raise ValueError(f"{file}: damaged cache ({error}); delete {self.path}") from error
         if "image" not in pixels or any(len(values) != len(self._table) for values in pixels.values()):
             raise ValueError(f"{self.path}: the cache lacks items; delete it")
         return pixels

@@ -7,6 +7,7 @@ import operator
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset
 
 from .. import _checks
 from ._cases import find_root, shown
-from ._reading import frame_of, reading
+from ._reading import Unreadable, frame_of, reading
 from ._sizes import Sizing
 from .nifti import nifti_shape, read_nifti, unit_range
 
@@ -99,16 +100,12 @@ class Decathlon(Dataset[dict[str, Any]]):
             raise ValueError(f"size must be None for whole volumes, got {size}")
         self.root = find_root(root, "Decathlon task", "dataset.json and imagesTr/", _fits)
         about = _about(self.root / "dataset.json")
-        self.structures = {int(number): str(name) for number, name in about["labels"].items()}
-        self.sequences = [str(name) for _, name in sorted(about["modality"].items())]
-        training = [self._listed(case["image"]) for case in about["training"]]
-        test = [self._listed(case["image"] if isinstance(case, dict) else case) for case in about["test"]]
+        self.structures, self.sequences = about.structures, about.sequences
+        training, test = ([self._listed(name) for name in names] for names in (about.training, about.test))
         if not allow_partial:
             self._refuse_partial(self.root.name.rpartition("_")[2], len(training), len(test))
         self._images = {"training": training, "test": test, "both": [*training, *test]}[part]
-        self._masks = (
-            [self._listed(case["label"]) for case in about["training"]] if part == "training" else None
-        )
+        self._masks = [self._listed(name) for name in about.labels] if part == "training" else None
         self._items = self._enumerated()
         self.volumes = [path.name.removesuffix(".gz").removesuffix(".nii") for path in self._images]
         # Ids and groups are volumes: two of one name would be one, half in training and half in the test.
@@ -199,11 +196,28 @@ def _fits(folder: Path) -> bool:
     return (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir()
 
 
-def _about(path: Path) -> dict[str, Any]:
-    with reading(path, "JSON file"):
+@dataclass(frozen=True)
+class _About:
+    """What dataset.json says of a task: names of structures and sequences, and of the files."""
+
+    structures: dict[int, str]
+    sequences: list[str]
+    training: list[str]
+    labels: list[str]
+    test: list[str]
+
+
+def _about(path: Path) -> _About:
+    with reading(path, "JSON file of a Decathlon task"):
         about = json.loads(path.read_text(encoding="utf-8"))
-    wanted = {"labels", "modality", "training", "test"}
-    if not isinstance(about, dict) or not wanted <= about.keys():
-        found = sorted(about) if isinstance(about, dict) else type(about).__name__
-        raise ValueError(f"{path}: {', '.join(sorted(wanted))} were expected, got {found}")
-    return about
+        wanted = {"labels", "modality", "training", "test"}
+        if not isinstance(about, dict) or not wanted <= about.keys():
+            found = sorted(about) if isinstance(about, dict) else type(about).__name__
+            raise Unreadable(f"{', '.join(sorted(wanted))} were expected, got {found}")
+        return _About(
+            structures={int(number): str(name) for number, name in about["labels"].items()},
+            sequences=[str(name) for _, name in sorted(about["modality"].items())],
+            training=[str(case["image"]) for case in about["training"]],
+            labels=[str(case["label"]) for case in about["training"]],
+            test=[str(case["image"] if isinstance(case, dict) else case) for case in about["test"]],
+        )

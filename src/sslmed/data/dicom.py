@@ -187,14 +187,20 @@ def _check_compressed(header: Dataset, shape: tuple[int, ...]) -> None:
     """Raise unless encapsulated frames have the header's number and size: a decoder only counts their pixels."""
     from PIL import Image, UnidentifiedImageError
     from pydicom.encaps import generate_frames
+    from pydicom.uid import RLELossless
 
     count = 0
     for frame in generate_frames(header.PixelData, number_of_frames=shape[0]):
         count += 1
         try:
             columns, rows = Image.open(BytesIO(frame), formats=("JPEG", "JPEG2000")).size
-        except UnidentifiedImageError:
-            continue  # of a kind that says no size, or that Pillow does not read
+        except UnidentifiedImageError:  # of a kind that says no size, or that Pillow does not read
+            if header.file_meta.TransferSyntaxUID == RLELossless and shape[1] * shape[2] > 64 * len(frame):
+                # Before memory is taken for what a damaged header claims: two bytes give at most 128 pixels.
+                raise Unreadable(
+                    f"the header has {shape[1:3]} (rows, columns), a frame {len(frame)} bytes"
+                ) from None
+            continue
         if (rows, columns) != shape[1:3]:
             raise Unreadable(f"the header has {shape[1:3]} (rows, columns), a frame {(rows, columns)}")
     if count < shape[0]:

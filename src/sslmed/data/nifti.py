@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from .. import _checks
-from ._reading import reading
+from ._reading import Unreadable, reading
 
 ENDINGS = (".nii", ".nii.gz")
 
@@ -140,7 +141,12 @@ def _opened(path: Path) -> Any:
     if path.suffix.lower() == ".gz":  # whole, so that its checksum is verified
         content = gzip.decompress(content)
     second = 540 in (int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big"))
-    return (Nifti2Image if second else Nifti1Image).from_bytes(content)
+    image: Any = (Nifti2Image if second else Nifti1Image).from_bytes(content)
+    # Before memory is taken for what a damaged header claims.
+    expected = image.dataobj.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
+    if len(content) < expected:
+        raise Unreadable(f"truncated: {expected} bytes were expected for {image.shape}, got {len(content)}")
+    return image
 
 
 def _turned(
