@@ -221,6 +221,18 @@ def test_the_planar_configuration_is_followed(tmp_path: Path) -> None:
         read_dicom(unsaid)
 
 
+@pytest.mark.parametrize("syntax", ["explicit", "implicit", "big"])
+def test_the_first_channel_of_ybr_is_luma(tmp_path: Path, syntax: str) -> None:
+    tags = RGB | {"PlanarConfiguration": 0, "PhotometricInterpretation": "YBR_FULL"}
+    gray = np.arange(6, dtype=np.uint8).reshape(2, 3) * 50
+    pixels = np.stack([gray, np.full_like(gray, 128), np.full_like(gray, 128)], axis=-1).tobytes()
+    image = read_dicom(write(tmp_path / "a.dcm", RAMP, syntax=syntax, PixelData=pixels, **tags))
+    torch.testing.assert_close(image[0, 0], torch.tensor(gray / np.float32(255)))
+    tags["PhotometricInterpretation"] = "YBR_RCT"
+    with pytest.raises(ValueError, match=r"b\.dcm: YBR_RCT, which is of JPEG 2000"):
+        read_dicom(write(tmp_path / "b.dcm", RAMP, syntax=syntax, PixelData=pixels, **tags))
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, about frames too many
 @pytest.mark.parametrize("syntax", ["rle", "jpeg"])
 def test_compressed_frames_of_another_number(tmp_path: Path, syntax: str) -> None:

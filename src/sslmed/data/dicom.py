@@ -168,7 +168,11 @@ def _decoded(header: Dataset, samples: int) -> Pixels:
     bits = int(header.BitsStored)
     if header.file_meta.TransferSyntaxUID.is_encapsulated:
         _check_compressed(header, shape)
-    elif int(header.HighBit) != bits - 1:
+    elif header.PhotometricInterpretation in ("YBR_ICT", "YBR_RCT"):
+        raise Unreadable(
+            f"{header.PhotometricInterpretation}, which is of JPEG 2000, in pixels without compression"
+        )
+    elif int(header.get("HighBit", bits - 1)) != bits - 1:
         raise Unreadable(f"{bits} bits up to bit {header.HighBit}; only values in the lowest bits are read")
     pixels = pixel_array(header)  # YBR comes as RGB
     if pixels.shape != tuple(n for k, n in enumerate(shape) if k in (1, 2) or n > 1):
