@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from scans import RAMP, compressed
+from scans import RAMP, compressed, dataset
 from scans import write_dicom as write
 from sslmed.data.dicom import dicom_shape, is_dicom, read_dicom
 
@@ -264,7 +264,9 @@ def test_a_truncated_deflated_file_is_named(tmp_path: Path) -> None:
 def test_no_name_is_read_even_where_its_element_is_malformed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = write(tmp_path / "a.dcm", RAMP, PatientBirthDate="20000101")
+    group = dataset(FrameContentSequence=[dataset(PatientBirthDate="20000101")], PatientBirthDate="20000101")
+    tags = {"PatientBirthDate": "20000101", "PerFrameFunctionalGroupsSequence": [group]}
+    path = write(tmp_path / "a.dcm", RAMP, **tags)
     path.write_bytes(path.read_bytes().replace(b"20000101", b"Secret!!"))
     read_dicom(path)  # warnings are errors
     assert "Secret" not in caplog.text
