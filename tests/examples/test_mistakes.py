@@ -156,7 +156,6 @@ def test_names_that_are_no_utf8_make_a_run_folder(command: Command, tmp_path: Pa
     shutil.copytree(write_scans(tmp_path / "scans", 20), set_ / "images")
     os.rename(set_ / "images" / "scan 0.png", os.fsencode(set_ / "images") + b'/K\xf6ln, "0"\n.png')
     shutil.copytree(set_ / "images", set_ / "masks")
-    command.out = tmp_path / os.fsdecode(b"Ergebniss\xe9")
     assert command("--data", set_) == 0
     described = json.loads((command.out / "data.json").read_text(encoding="utf-8"))
     assert os.fsencode(described["source"]) == b"Universit\xe4t"
@@ -165,6 +164,9 @@ def test_names_that_are_no_utf8_make_a_run_folder(command: Command, tmp_path: Pa
     assert 'K\\xf6ln, "0"\\x0a' in {*split["train"], *split["val"], *split["test"]}
     assert command("--data", set_) == 0  # what was written is read back as the same run
     assert json.loads((command.out / "config.json").read_text(encoding="utf-8")) == config
+    command.out = tmp_path / os.fsdecode(b"r\xe9sultats")
+    assert r"r\udce9sultats: the path is not UTF-8; choose another folder" in command.refuses("--data", set_)
+    assert not command.out.exists()
 
 
 def test_options_without_effect_are_refused(command: Command, tmp_path: Path) -> None:
