@@ -78,7 +78,7 @@ _NO_SCANS = {
         ".sha256",
         ".sig",
     ),
-    *(".asc", ".cff", ".license", ".bak", ".tmp", ".part", ".crdownload"),
+    *(".asc", ".cff", ".license"),
 }
 _TEXTS = {
     "LICENSE",
