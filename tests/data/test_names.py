@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sslmed.data import DiskCache, LabelledImages, UnlabelledImages
+from sslmed.data import TBUD, DiskCache, LabelledImages, UnlabelledImages
 from sslmed.data.audit import audit
 from sslmed.data.audit import main as audit_main
 from sslmed.data.names import named_as_mask, readable, without_mask_word
@@ -91,6 +91,18 @@ def test_masks_are_left_out_and_named(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
     with pytest.raises(ValueError, match=r"holds no images but 2 masks, by their names, as a-mask\.png"):
         UnlabelledImages(tmp_path)
+
+
+def test_no_own_class_folder_takes_masks_for_images(tmp_path: Path) -> None:
+    for folder in ("benign", "malignant"):
+        (tmp_path / folder).mkdir()
+        picture(tmp_path / folder / "a.png")
+    assert len(TBUD(tmp_path)) == 2
+    picture(tmp_path / "malignant" / "a Annotation.png")
+    with pytest.raises(
+        ValueError, match=r"malignant: a Annotation\.png would be read as images; move masks elsewhere"
+    ):
+        TBUD(tmp_path)
 
 
 ODD = [

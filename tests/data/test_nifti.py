@@ -94,10 +94,10 @@ def test_files_that_nibabel_ships(name: str) -> None:
 
 
 def shapes() -> list[tuple[int, ...]]:
-    """One to seven dimensions, each axis of length 1 or longer than it."""
-    lengths = [3, 4, 2, 2, 2, 2, 2]
-    patterns = itertools.chain.from_iterable(itertools.product((0, 1), repeat=n) for n in range(1, 8))
-    return [tuple(k if long else 1 for k, long in zip(lengths, pattern)) for pattern in patterns]  # noqa: B905
+    """One to seven dimensions, the axes behind the third of length 1 or 2 in all combinations."""
+    grids: list[tuple[int, ...]] = [(3,), (3, 4), (1, 4), (1, 1), (3, 4, 2), (1, 4, 1), (3, 1, 2), (1, 1, 1)]
+    tails = [tail for n in range(1, 5) for tail in itertools.product((1, 2), repeat=n)]
+    return grids + [grid + tail for grid in grids if len(grid) == 3 for tail in tails]
 
 
 def test_listing_length_and_reading_agree_for_every_shape(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_listing_length_and_reading_agree_for_every_shape(tmp_path: Path) -> Non
             assert len(scans) == len(values) * len(values[0]), shape
             assert len([scan["image"] for scan in scans]) == len(scans)
         read += 1
-    assert read > 50
+    assert read > 40
 
 
 def test_vectors_become_channels(tmp_path: Path) -> None:
