@@ -80,7 +80,7 @@ def test_masks_are_left_out_and_named(tmp_path: Path) -> None:
         picture(tmp_path / name)
     (tmp_path / "masks.csv").write_text("x")
     with pytest.warns(
-        UserWarning, match=r"left out 2 masks, by their names, as a-mask\.png and 1 more; rename them"
+        UserWarning, match=r"left out 2 masks, by name, as a-mask\.png and 1 more; rename them"
     ):
         scans = UnlabelledImages(tmp_path)
     assert scans.ids == ["a.png", "b.png"]
@@ -89,7 +89,7 @@ def test_masks_are_left_out_and_named(tmp_path: Path) -> None:
     assert audit(tmp_path).masks == scans.masks
     for name in scans.ids:
         (tmp_path / name).unlink()
-    with pytest.raises(ValueError, match=r"holds no images but 2 masks, by their names, as a-mask\.png"):
+    with pytest.raises(ValueError, match=r"holds no images but 2 masks, by name, as a-mask\.png"):
         UnlabelledImages(tmp_path)
 
 

@@ -71,6 +71,7 @@ PICTURES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Truncated File Read")  # Pillow's, before its error
 @pytest.mark.parametrize("ending", sorted(Image.registered_extensions()))
 def test_every_format_that_pillow_knows_is_read_or_reported(root: Path, ending: str) -> None:
     path = root / "b" / f"scan{ending}"
@@ -89,6 +90,9 @@ def test_every_format_that_pillow_knows_is_read_or_reported(root: Path, ending: 
         (item,) = (item for item in data if item["id"] == f"b/scan{ending}")
         tolerance = 3 / 255 if kind == "JPEG" else 1e-6
         assert item["image"][0].sub(torch.from_numpy(stored) / 255).abs().max() < tolerance
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(ValueError, match=f"scan{ending}: "):
+            list(UnlabelledImages(root))
     else:
         path.write_bytes(b"x")
         assert ending[1:] not in PICTURES

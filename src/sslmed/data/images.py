@@ -208,7 +208,9 @@ def _decode(path: Path) -> Image:
             return image
     except (FileNotFoundError, PermissionError):
         raise
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
+        if str(error).startswith(f"{path}: "):
+            raise
         raise ValueError(f"{path}: corrupt or truncated image ({error})") from error
 
 

@@ -115,8 +115,9 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
             self.files += [path, *companions(path, kind)]
             self._frames += [(path, kind, k) for k in range(count)]
             self.ids += [self._name(path) + (f"#{k}" if count > 1 else "") for k in range(count)]
+        count = len(self.masks)
         left_out = (
-            f"{len(self.masks)} masks, by their names, as {shown(self.masks, limit=1)}" if self.masks else ""
+            f"{count} mask{'s' * (count > 1)}, by name, as {shown(self.masks, limit=1)}" if count else ""
         )
         if not self.ids:
             raise ValueError(
