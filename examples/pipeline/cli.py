@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -150,6 +151,9 @@ def run_as_program(prepare: Callable[[], Callable[[], int]], *, prog: str) -> No
             user's to mend; those of the work itself are ours and keep their traceback.
         prog: name to put before the message.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that it cannot show must not end a run
+            stream.reconfigure(errors="backslashreplace")
     processes.start()
     try:
         try:

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from pipeline.processes import rank
+from sslmed.data.names import encodable
 
 PACKAGES = ("sslmed", "torch", "torchvision", "numpy", "scipy", "kornia", "einops", "lightning")
 
@@ -38,6 +39,7 @@ class RunFolder:
         writes: whether anything will be written there; else it must be there and may be read-only.
 
     Raises:
+        ValueError: the path is no UTF-8, which TensorBoard and checkpoints would find out in the middle of the run.
         OSError: the folder cannot be made or written.
     """
 
@@ -45,6 +47,9 @@ class RunFolder:
         self.path = path
         if not writes:
             return
+        whole = os.path.abspath(path)
+        if (shown := encodable(whole)) != whole:
+            raise ValueError(f"--out {shown}: the path is not UTF-8; choose another folder")
         try:
             path.mkdir(parents=True, exist_ok=True)
             probe = path / f".writable.{os.getpid()}"
@@ -159,9 +164,14 @@ def _free(path: Path) -> str:
         return ""
 
 
+def write_text(path: Path, text: str) -> None:
+    r"""Write UTF-8 text, atomically; bytes of paths that are no UTF-8 become `\udce9`, which JSON reads back right."""
+    write_bytes(path, encodable(text).encode())
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str]) -> None:
@@ -170,7 +180,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequenc
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    write_text(path, text.getvalue())
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sslmed import data
+from sslmed.data.names import named_as_mask
 
 PHANTOM = "phantom"
-# As BUSI and BUS-BRA name masks and as others do, and the folders that hold them.
-_MASK = re.compile(r".+_(mask|seg|segmentation|gt|label)(_\d+)?|mask_.+", re.IGNORECASE)
-_MASKS = {"mask", "masks", "label", "labels", "labelstr", "gt", "ground_truth", "groundtruth", "annotations"}
-_MASKS |= {"segmentation", "segmentations"}
 
 
 @dataclass(frozen=True)
@@ -68,13 +65,20 @@ def _has(*names: str) -> Callable[[Path], bool]:
 def _holds_only(*names: str) -> Callable[[Path], bool]:
     """Class folders of pictures and nothing else: of any other set, masks would be images, or a class left out."""
     has = _has(*names)
-    return lambda folder: (
-        has(folder)
-        and all(
-            Path(name).parent.as_posix() in names and not _is_mask(Path(name))
-            for name in data.UnlabelledImages(folder).ids
-        )
-    )
+
+    def fits(folder: Path) -> bool:
+        if not has(folder):
+            return False
+        scans = _unlabelled(folder)
+        return not scans.masks and all(Path(name).parent.as_posix() in names for name in scans.ids)
+
+    return fits
+
+
+def _unlabelled(folder: Path, **settings: Any) -> data.UnlabelledImages:
+    with warnings.catch_warnings():  # about masks, which are an error here
+        warnings.simplefilter("ignore", UserWarning)
+        return data.UnlabelledImages(folder, **settings)
 
 
 def _uncounted(reader: Callable[..., Any]) -> Callable[..., Any]:
@@ -147,8 +151,8 @@ def open_set(source: Source, *, size: int, fit: str = "stretch") -> tuple[str, s
                 + (" without labels" if part else "")
             )
         return known.name, shown, found
-    scans = data.UnlabelledImages(root, size=size, fit=fit)
-    masks = [name for name in scans.ids if _is_mask(Path(shown, name.partition("#")[0]))]
+    scans = _unlabelled(root, size=size, fit=fit)
+    masks = scans.ids if named_as_mask(Path(shown, "0")) else scans.masks
     if masks:
         raise ValueError(
             f"{source.option} {source.place} would be read as unlabelled images, but holds {len(masks)} mask"
@@ -161,11 +165,6 @@ def open_set(source: Source, *, size: int, fit: str = "stretch") -> tuple[str, s
 def _fitting(folders: Iterable[Path]) -> list[Known]:
     found = (next((known for known in KNOWN if known.fits(folder)), None) for folder in folders)
     return list(dict.fromkeys(known for known in found if known is not None))
-
-
-def _is_mask(path: Path) -> bool:
-    stem = Path(path.name.removesuffix(".gz")).stem
-    return _MASK.fullmatch(stem) is not None or any(part.lower() in _MASKS for part in path.parts[:-1])
 
 
 def _described(synthetic: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.locks import Busy, hold
 from pipeline.processes import agree, barrier, world_size
-from pipeline.runs import write_bytes, write_json
+from pipeline.runs import write_json, write_text
 
 SUPERVISED = "supervised"
 SEGMENTATION = "segmentation"  # the target of a study that has no other
@@ -146,7 +146,7 @@ def run_cells(
             failures.append({"cell": cell.name, "error": f"{type(error).__name__}: {error}"})
             if not isinstance(error, Busy):  # that folder is another run's
                 with contextlib.suppress(OSError):  # a full disk is told below
-                    write_bytes(place / "error.txt", traceback.format_exc().encode())
+                    write_text(place / "error.txt", traceback.format_exc())
             print(f"    FAILED: {failures[-1]['error']}", flush=True)
             if world_size() > 1:
                 raise

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from PIL import Image
 from torch import multiprocessing
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from sslmed.data import Phantom, UnlabelledImages
+from sslmed.data import Phantom, UnlabelledImages, _array_file
 from sslmed.data.cache import DiskCache
 
 
@@ -92,6 +95,81 @@ def test_a_writer_that_fails_leaves_nothing(scans: Path, tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"5\.png"):
         DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def counted(dataset: Dataset[Any], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The indices of the items that are decoded from now on."""
+    decoded: list[int] = []
+    plain = type(dataset).__getitem__
+    monkeypatch.setattr(type(dataset), "__getitem__", lambda self, i: decoded.append(i) or plain(self, i))
+    return decoded
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 10,000 bytes."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize("reserves", [True, False])
+def test_a_file_that_may_not_grow(
+    reserves: bool, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not reserves:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    dataset = UnlabelledImages(scans, size=64)
+    decoded = counted(dataset, monkeypatch)
+    with pytest.raises(
+        OSError, match=r"the cache needs 98,304 bytes for .*image\.npy: File too large"
+    ) as caught:
+        DiskCache(dataset, tmp_path / "cache")
+    assert caught.value.errno == errno.EFBIG
+    assert decoded == [0]
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "work"), [("posix_fallocate", "image.npy", 1), ("fsync", "mask.npy", 5)]
+)
+def test_a_full_disk_is_told(
+    place: str, name: str, work: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phantom = Phantom(5, size=32)
+    decoded = counted(phantom, monkeypatch)
+    monkeypatch.setattr(os, place, full, raising=False)
+    with pytest.raises(OSError, match=rf"the cache needs [\d,]+ bytes for .*{name}: No space left") as caught:
+        DiskCache(phantom, tmp_path, key="phantom")
+    assert caught.value.errno == errno.ENOSPC
+    assert len(decoded) == work
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [None, errno.EOPNOTSUPP, errno.EINVAL])
+def test_where_nothing_can_be_reserved_the_space_is_filled(
+    code: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, "refused")
+
+    phantom = Phantom(3, size=32)
+    plain = DiskCache(phantom, tmp_path / "plain", key="phantom")
+    if code is None:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    monkeypatch.setattr(_array_file, "_BLOCK", 1000)
+    filled = DiskCache(phantom, tmp_path / "filled", key="phantom")
+    for name in ("image.npy", "mask.npy", "items.json"):
+        assert (filled.path / name).read_bytes() == (plain.path / name).read_bytes()
 
 
 def test_a_killed_writers_part_is_not_read(scans: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from scans import write_nifti as write
+from sslmed.data import UnlabelledImages
 from sslmed.data.nifti import nifti_shape, read_nifti, unit_range
 
 nibabel = pytest.importorskip("nibabel")
@@ -90,6 +91,84 @@ def test_files_that_nibabel_ships(name: str) -> None:
     assert volume.values.numel() == np.prod(stored.shape)
     assert volume.values.sum().item() == pytest.approx(stored.get_fdata().sum(), rel=1e-5)
     assert sorted(volume.spacing_mm) == pytest.approx(sorted(stored.header.get_zooms()[:3]))
+
+
+def shapes() -> list[tuple[int, ...]]:
+    """One to seven dimensions, the axes behind the third of length 1 or 2 in all combinations."""
+    grids: list[tuple[int, ...]] = [(3,), (3, 4), (1, 4), (1, 1), (3, 4, 2), (1, 4, 1), (3, 1, 2), (1, 1, 1)]
+    tails = [tail for n in range(1, 5) for tail in itertools.product((1, 2), repeat=n)]
+    return grids + [grid + tail for grid in grids if len(grid) == 3 for tail in tails]
+
+
+def test_listing_length_and_reading_agree_for_every_shape(tmp_path: Path) -> None:
+    read = 0
+    for shape in shapes():
+        path = write(tmp_path / "a.nii", np.arange(np.prod(shape)).reshape(shape), np.diag([1, -2, -3, 1]))
+        shape = nibabel.load(path).shape
+        if len(shape) < 2 or sum(k > 1 for k in shape[3:]) > 1:
+            for refused in (read_nifti, nifti_shape, lambda _: UnlabelledImages(tmp_path)):
+                with pytest.raises(ValueError, match=r"a\.nii: .*dimensions was expected"):
+                    refused(path)
+            continue
+        values = read_nifti(path).values
+        assert nifti_shape(path) == values.shape == (np.prod(shape[3:]), *(*shape, 1)[2::-1]), shape
+        assert values.numel() == np.prod(shape)
+        for broken in ("error", "skip"):
+            scans = UnlabelledImages(tmp_path, broken=broken)
+            assert len(scans) == len(values) * len(values[0]), shape
+            assert len([scan["image"] for scan in scans]) == len(scans)
+        read += 1
+    assert read > 40
+
+
+def test_vectors_become_channels(tmp_path: Path) -> None:
+    values = np.arange(2 * 3 * 4 * 2.0).reshape(2, 3, 4, 1, 2)
+    plain = read_nifti(write(tmp_path / "a.nii", values[:, :, :, 0]))
+    assert torch.equal(read_nifti(write(tmp_path / "b.nii", values)).values, plain.values)
+
+
+@pytest.mark.parametrize("unit", ["unknown", "meter", "mm", "micron"])
+def test_spacing_is_in_millimetres(tmp_path: Path, unit: str) -> None:
+    mm = {"unknown": 1, "meter": 1000, "mm": 1, "micron": 0.001}[unit]
+    image = nibabel.Nifti1Image(np.ones((2, 3, 4, 2), np.float32), np.diag([0.5, 2, 3, 1]))
+    image.header.set_xyzt_units(unit, "msec")
+    image.to_filename(tmp_path / "a.nii")
+    for axes in ("anatomical", "file"):
+        assert read_nifti(tmp_path / "a.nii", axes=axes).spacing_mm == pytest.approx(
+            (3 * mm, 2 * mm, 0.5 * mm)
+        )
+
+
+@pytest.mark.parametrize(("place", "value"), [(123, b"\x05"), (80, np.float32(np.nan).tobytes())])
+def test_a_spacing_that_is_no_length(tmp_path: Path, place: int, value: bytes) -> None:
+    path = write(tmp_path / "a.nii", np.ones((2, 3, 4)))
+    content = bytearray(path.read_bytes())
+    content[place : place + len(value)] = value
+    path.write_bytes(content)
+    for read in (read_nifti, nifti_shape, lambda path: read_nifti(path, axes="file")):
+        with pytest.raises(
+            ValueError, match=r"a\.nii: .*a spacing in metres, millimetres or microns was expected"
+        ):
+            read(path)
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("Nifti1Image", "nii"), ("Nifti2Image", "nii.gz")])
+def test_spacing_alone_tells_no_orientation(tmp_path: Path, kind: str, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    image = getattr(nibabel, kind)(np.ones((2, 3, 4), np.float32), None)
+    image.header.set_zooms((0.5, 2, 3))
+    image.to_filename(path)
+    for read in (read_nifti, nifti_shape, lambda _: UnlabelledImages(tmp_path)):
+        with pytest.raises(
+            ValueError, match=r"a\.nii.*which way the axes run, it has neither a qform nor an sform"
+        ):
+            read(path)
+    assert read_nifti(path, axes="file").spacing_mm == (3, 2, 0.5)
+    for qform, sform in ((1, 0), (0, 1)):
+        image.set_qform(np.diag([0.5, 2, 3, 1]), code=qform)
+        image.set_sform(np.diag([0.5, 2, 3, 1]), code=sform)
+        image.to_filename(path)
+        assert read_nifti(path).spacing_mm == (3, 2, 0.5)
 
 
 def test_unit_range_by_channel() -> None:

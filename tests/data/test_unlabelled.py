@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from scans import RAMP, compressed, write_dicom, write_nifti
 from sslmed.data import UnlabelledImages, unlabelled
+from sslmed.data._scans import SUPPORTED
 
 
 @pytest.fixture
@@ -42,10 +44,103 @@ def test_what_is_no_scan_is_skipped(root: Path) -> None:
     assert len(UnlabelledImages(root)) == 4
 
 
-@pytest.mark.parametrize("name", ["volume.mha", "IM0001", "clip.MP4", "table.gz"])
+@pytest.mark.parametrize(
+    "name", ["volume.mha", "IM0001", "clip.MP4", "table.gz", "what.xyz", "a.npy", "old.zip"]
+)
 def test_scans_that_cannot_be_read_are_not_left_out_unseen(root: Path, name: str) -> None:
     (root / "b" / name).write_text("x")
     with pytest.raises(ValueError, match=rf"unsupported scans b/{name}; supported are \.png"):
+        UnlabelledImages(root)
+
+
+PICTURES = {
+    "tif",
+    "tiff",
+    "pgm",
+    "ppm",
+    "pnm",
+    "pbm",
+    "bmp",
+    "dib",
+    "png",
+    "jpg",
+    "jpeg",
+    "jpe",
+    "jfif",
+    "webp",
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # comes before the error
+@pytest.mark.parametrize("ending", sorted(Image.registered_extensions()))
+def test_every_format_that_pillow_knows_is_read_or_reported(root: Path, ending: str) -> None:
+    path = root / "b" / f"scan{ending}"
+    stored = np.add.outer(np.arange(12) * 9, np.arange(9) * 16).astype(np.uint8)
+    image, kind = Image.fromarray(stored), Image.registered_extensions()[ending]
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100}}.get(kind, {})
+    if ending == ".pbm":
+        stored = 255 * (stored > 90).astype(np.uint8)
+        image = Image.fromarray(stored > 0)
+    if ending == ".pfm":
+        image = Image.fromarray((stored / 255).astype(np.float32))
+    if ending in SUPPORTED:
+        image.save(path, kind, **options)
+        data = UnlabelledImages(root)
+        assert data.skipped == {}
+        (item,) = (item for item in data if item["id"] == f"b/scan{ending}")
+        tolerance = 3 / 255 if kind == "JPEG" else 1e-6
+        assert item["image"][0].sub(torch.from_numpy(stored) / 255).abs().max() < tolerance
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(ValueError, match=f"scan{ending}: "):
+            list(UnlabelledImages(root))
+    else:
+        path.write_bytes(b"x")
+        assert ending[1:] not in PICTURES
+        with contextlib.suppress(ValueError):
+            assert UnlabelledImages(root).skipped.keys() == {f"b/scan{ending}"}
+            assert ending in (".pdf",)  # known not to be a scan; all else is an error
+        assert UnlabelledImages(root, broken="skip").skipped.keys() == {f"b/scan{ending}"}
+
+
+@pytest.mark.parametrize("deepest", [1, 200, 255, 1000, 4095, 65535])
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_largest_value_of_a_pgm_is_white(tmp_path: Path, deepest: int, plain: bool) -> None:
+    stored = np.array([[0, deepest // 2, deepest], [1, 0, deepest]])
+    kind, form = ("P2", "") if plain else ("P5", ">u2" if deepest > 255 else "u1")
+    pixels = " ".join(map(str, stored.ravel())).encode() if plain else stored.astype(form or None).tobytes()
+    (tmp_path / "a.pgm").write_bytes(f"{kind}\n# scanner\n3 2\n{deepest}\n".encode() + pixels)
+    (scan,) = UnlabelledImages(tmp_path)
+    expected = torch.tensor(stored[None] / deepest)
+    assert scan["image"].sub(expected).abs().max() <= (1 / 65535 if deepest > 255 else 0.51 / 255)
+
+
+def test_each_file_is_read_or_named(root: Path) -> None:
+    left_out = ["Thumbs.db", "desktop.ini", "LICENSE", "b/notes.TXT", "b/table.csv", "report.pdf", "DICOMDIR"]
+    for name in left_out:
+        (root / name).write_text("x")
+    for name in (".DS_Store", "b/._a.png"):
+        (root / name).write_text("x")
+    data = UnlabelledImages(root)
+    assert data.skipped == dict.fromkeys(left_out, "no scan, by its name")
+    below = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    assert {*data.ids, *data.skipped} == {name for name in below if not Path(name).name.startswith(".")}
+
+
+def test_clips_and_volumes_beside_pictures(root: Path) -> None:
+    frames = [Image.fromarray(np.full((6, 5), value, np.uint8)) for value in (0, 90, 200)]
+    frames[0].save(root / "clip.gif", save_all=True, append_images=frames[1:])
+    (root / "v.raw").write_bytes(np.arange(24, dtype=np.uint8).tobytes())
+    header = "NDims = 3\nDimSize = 4 3 2\nElementType = MET_UCHAR\nElementDataFile = v.raw\n"
+    (root / "v.mhd").write_text(header)
+    data = UnlabelledImages(root)
+    assert data.ids[3:6] == ["clip.gif#0", "clip.gif#1", "clip.gif#2"]
+    assert data.ids[-2:] == ["v.mhd#0", "v.mhd#1"]
+    assert [round(data[k]["image"].mean().item() * 255) for k in (3, 4, 5)] == [0, 90, 200]
+    torch.testing.assert_close(data[-1]["image"][0], torch.arange(12, 24).reshape(3, 4) / 23)
+    assert root / "v.raw" in data.files
+    assert data.skipped == {}
+    (root / "other.raw").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"unsupported scans other\.raw"):
         UnlabelledImages(root)
 
 

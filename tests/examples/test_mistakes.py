@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -115,7 +116,7 @@ def test_masks_are_told_by_their_folder_and_in_volumes(command: Command, tmp_pat
     scans = write_scans(tmp_path / "scans", 3)
     volume = nibabel.Nifti1Image(np.zeros((8, 8, 2), np.int16), np.eye(4))
     nibabel.save(volume, scans / "brain_label.nii.gz")
-    assert "holds 2 masks, as brain_label.nii.gz#0" in command.refuses("--data", scans)
+    assert "holds 1 mask, as brain_label.nii.gz" in command.refuses("--data", scans)
 
 
 def test_a_folder_is_the_same_by_any_path(
@@ -148,6 +149,24 @@ def test_own_images_with_masks_are_a_set(command: Command, tmp_path: Path) -> No
     assert "masks: no mask for benign/scan 3, as benign/scan 3.png" in command.refuses("--data", set_.parent)
     write_images(set_.parent / "busi", 4)
     assert "holds several sets, BUSI and labelled images; name one" in command.refuses("--data", set_.parent)
+
+
+def test_names_that_are_no_utf8_make_a_run_folder(command: Command, tmp_path: Path) -> None:
+    set_ = tmp_path / os.fsdecode(b"Universit\xe4t")
+    shutil.copytree(write_scans(tmp_path / "scans", 20), set_ / "images")
+    os.rename(set_ / "images" / "scan 0.png", os.fsencode(set_ / "images") + b'/K\xf6ln, "0"\n.png')
+    shutil.copytree(set_ / "images", set_ / "masks")
+    assert command("--data", set_) == 0
+    described = json.loads((command.out / "data.json").read_text(encoding="utf-8"))
+    assert os.fsencode(described["source"]) == b"Universit\xe4t"
+    config = json.loads((command.out / "config.json").read_text(encoding="utf-8"))
+    split = json.loads((command.out / "splits.json").read_text(encoding="utf-8"))["0"]
+    assert 'K\\xf6ln, "0"\\x0a' in {*split["train"], *split["val"], *split["test"]}
+    assert command("--data", set_) == 0  # what was written is read back as the same run
+    assert json.loads((command.out / "config.json").read_text(encoding="utf-8")) == config
+    command.out = tmp_path / os.fsdecode(b"r\xe9sultats")
+    assert r"r\udce9sultats: the path is not UTF-8; choose another folder" in command.refuses("--data", set_)
+    assert not command.out.exists()
 
 
 def test_options_without_effect_are_refused(command: Command, tmp_path: Path) -> None:

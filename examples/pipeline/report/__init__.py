@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from pipeline.report.page import context
 from pipeline.report.run import Run
-from pipeline.runs import write_bytes
+from pipeline.runs import write_text
 
 __all__ = ["write_report"]
 
@@ -47,7 +47,7 @@ def write_report(folder: Path) -> Path:
     }  # fmt: skip
     page = environment.get_template("page.html.j2").render(context(run))
     path = folder / "report.html"
-    write_bytes(path, page.encode())
+    write_text(path, page)
     return path
 
 

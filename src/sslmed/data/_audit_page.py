@@ -8,6 +8,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .names import readable
+
 if TYPE_CHECKING:
     from .audit import Audit, Scan
 
@@ -28,7 +30,7 @@ def page(found: Audit) -> str:
     return "\n".join(
         [
             _HEAD,
-            f"<h1>{html.escape(found.root.resolve().name)}</h1>",
+            f"<h1>{html.escape(readable(found.root.resolve().name))}</h1>",
             f"<p>{len(found.scans)} scans with {sum(scan.frames for scan in found.scans)} frames, "
             f"{len(found.masks)} masks, {len(found.broken)} unreadable files.</p>",
             *_classes(found),

@@ -152,7 +152,8 @@ def _check_sizes(image: Path, masks: Sequence[Path]) -> None:
     for mask in masks:
         found = image_size(mask)
         if found != expected:
+            turned = "; an orientation in the header is not applied" if found == expected[::-1] else ""
             raise ValueError(
                 f"{mask}: the mask has {found[0]} x {found[1]} pixels (height x width), "
-                f"its image {image.name} {expected[0]} x {expected[1]}"
+                f"its image {image.name} {expected[0]} x {expected[1]}{turned}"
             )

@@ -65,6 +65,11 @@ def metaimage_shape(path: Path) -> tuple[int, int, int]:
     return _header(path).shape
 
 
+def metaimage_pixels(path: Path) -> Path:
+    """Return the file beside the header that holds the pixels; raise as `read_metaimage`."""
+    return _header(path).pixels
+
+
 def _header(path: Path) -> _Header:
     with reading(path, "MetaImage header"):
         return _parsed(path)

@@ -23,14 +23,15 @@ from .. import _checks
 from ._audit_page import page
 from ._cases import shown
 from ._leaks import near_duplicates
-from ._scans import read_frames, scan_kind
+from ._scans import companions, read_frames, scan_kind
 from ._sizes import resize_image
+from .names import encodable, named_as_mask, readable
 from .unlabelled import scans_below
 
 Index = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
 
-MASKS = ("*mask*", "*labelstr/*", "*/gt/*", "gt/*")
+MASKS = ("*mask*",)  # beside the names that `UnlabelledImages` takes for masks
 _THUMBNAIL, _NEIGHBOURS = 96, 5
 
 
@@ -90,7 +91,7 @@ class Audit:
     def __str__(self) -> str:
         across = sum(len({scan.group for scan in group}) > 1 for group in self.duplicates)
         lines = [
-            f"{self.root}: {len(self.scans)} scans, {sum(scan.frames for scan in self.scans)} frames, "
+            f"{encodable(str(self.root))}: {len(self.scans)} scans, {sum(scan.frames for scan in self.scans)} frames, "
             f"{len(self.masks)} masks, {len(self.broken)} unreadable files",
             *(f"  {count:6d}  {name or '(top folder)'}" for name, count in self.classes.items()),
             f"near duplicates: {len(self.duplicates)} groups of {sum(map(len, self.duplicates))} scans, "
@@ -114,7 +115,8 @@ def audit(root: str | os.PathLike[str], *, threshold: float = 0.95, masks: Seque
         root: the folder. The class of a scan is the path of the folder it lies in, below `root`.
         threshold: correlation above which two scans are near duplicates, as in `splits.near_duplicates`. Of a clip or
             volume the middle frame is compared.
-        masks: patterns of paths below `root`, whatever their case, that name masks.
+        masks: patterns of paths below `root`, whatever their case, that name masks, beside those that
+            `UnlabelledImages` takes for masks.
 
     Returns:
         What was found. Unreadable files are in it, not raised.
@@ -129,12 +131,16 @@ def audit(root: str | os.PathLike[str], *, threshold: float = 0.95, masks: Seque
     scans: list[Scan] = []
     hidden: list[str] = []
     broken: dict[str, str] = {}
-    for path in scans_below(folder):
-        name = path.relative_to(folder).as_posix()
+    files = scans_below(folder)
+    parts = {part for path in files for part in companions(path, scan_kind(path))}
+    for path in files:
+        name = readable(path.relative_to(folder).as_posix())
         kind = scan_kind(path)
-        if kind is None:
+        if kind is None or path in parts:
             continue
-        if any(fnmatch(name.lower(), pattern.lower()) for pattern in masks):
+        if named_as_mask(path.relative_to(folder)) or any(
+            fnmatch(name.lower(), pattern.lower()) for pattern in masks
+        ):
             hidden.append(name)
         elif kind == "unsupported":
             broken[name] = "unsupported format"
@@ -142,10 +148,10 @@ def audit(root: str | os.PathLike[str], *, threshold: float = 0.95, masks: Seque
             try:
                 frames = read_frames(path, kind, window="own")
             except (ValueError, OSError) as error:
-                broken[name] = str(error).removeprefix(f"{path}: ")
+                broken[name] = encodable(str(error).removeprefix(f"{path}: "))
                 continue
             middle = frames[len(frames) // 2]
-            group = path.parent.relative_to(folder).as_posix().removeprefix(".")
+            group = readable(path.parent.relative_to(folder).as_posix().removeprefix("."))
             size = (middle.shape[1], middle.shape[2])
             scans.append(Scan(name, group, size, len(frames), resize_image(middle, _THUMBNAIL)))
     if not scans:
@@ -167,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError, ImportError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     print(found)
-    print(f"report: {options.out}")
+    print(f"report: {encodable(str(options.out))}")
 
 
 def _duplicates(scans: list[Scan], threshold: float) -> list[list[Scan]]:

@@ -9,6 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from ._array_file import ArrayFile, to_disk, writing
 from ._reading import Unreadable, reading
 
 _PIXELS = ("image", "mask", "label_map")
@@ -31,7 +33,8 @@ class DiskCache(Dataset[dict[str, Any]]):
     The cache of a set is a folder named by a hash of its files' contents, its class, its settings and the library's
     version: a changed image, size or reader makes a new one, and nothing stale is ever read. It is written beside its
     place and moved there whole, so that other processes see all of it or nothing; of several that write at once the
-    first to finish wins, and all read the same. A writer that was killed leaves a hidden folder `.*.part`, which may be
+    first to finish wins, and all read the same. Its space is reserved before the second item is decoded, so that a full
+    disk is known at once. A writer that was killed leaves a hidden folder `.*.part`, which may be
     deleted. Items hold what the set's items hold: pixels, id, label and group, and nothing of a file's header.
 
     Args:
@@ -46,6 +49,8 @@ class DiskCache(Dataset[dict[str, Any]]):
 
     Raises:
         TypeError: the set names no files and no `key` is given, or an item holds what JSON cannot.
+        OSError: the cache cannot be written, as when the disk is full; the message names the file and its size, and
+            nothing is left behind.
         ValueError: the set is empty, its images differ in size or type, or files of the cache were damaged.
 
     Example:
@@ -132,30 +137,29 @@ def _write(dataset: Any, path: Path) -> None:
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     part.mkdir()
     try:
-        pixels: dict[str, Any] = {}
-        table = []
-        for i in range(len(dataset)):
-            item = dataset[i]
-            arrays = _arrays(item, i)
-            if not i:
-                pixels = {
-                    name: np.lib.format.open_memmap(
-                        part / f"{name}.npy", mode="w+", dtype=array.dtype, shape=(len(dataset), *array.shape)
+        with ExitStack() as stack:
+            pixels: dict[str, ArrayFile] = {}
+            table = []
+            for i in range(len(dataset)):
+                item = dataset[i]
+                arrays = _arrays(item, i)
+                if not i:
+                    pixels = {
+                        name: stack.enter_context(ArrayFile(part / f"{name}.npy", array, len(dataset)))
+                        for name, array in arrays.items()
+                    }
+                _same_layout(arrays, pixels, item.get("id", i))
+                for name, array in arrays.items():
+                    pixels[name].append(array)
+                table.append({name: value for name, value in item.items() if name not in arrays})
+                if json.loads(json.dumps(table[-1])) != table[-1]:
+                    raise TypeError(
+                        f"dataset[{i}] must hold pixels, numbers and strings only, got {table[-1]}"
                     )
-                    for name, array in arrays.items()
-                }
-            _same_layout(arrays, pixels, item.get("id", i))
-            for name, array in arrays.items():
-                pixels[name][i] = array
-            table.append({name: value for name, value in item.items() if name not in arrays})
-            if json.loads(json.dumps(table[-1])) != table[-1]:
-                raise TypeError(f"dataset[{i}] must hold pixels, numbers and strings only, got {table[-1]}")
-        for values in pixels.values():
-            values.flush()
-        (part / _TABLE).write_text(json.dumps(table), encoding="utf-8")
-        for file in part.iterdir():
-            with file.open("rb") as content:
-                os.fsync(content.fileno())
+        content = json.dumps(table).encode()
+        with writing(part / _TABLE, len(content)), (part / _TABLE).open("wb") as file:
+            file.write(content)
+            to_disk(file)
         try:
             part.rename(path)
         except OSError:
@@ -171,10 +175,8 @@ def _arrays(item: Any, i: int) -> dict[str, npt.NDArray[Any]]:
     return {name: item[name].numpy() for name in _PIXELS if name in item}
 
 
-def _same_layout(
-    arrays: dict[str, npt.NDArray[Any]], pixels: dict[str, npt.NDArray[Any]], name: object
-) -> None:
-    expected = {key: (values.shape[1:], values.dtype) for key, values in pixels.items()}
+def _same_layout(arrays: dict[str, npt.NDArray[Any]], pixels: dict[str, ArrayFile], name: object) -> None:
+    expected = {key: (values.shape, values.dtype) for key, values in pixels.items()}
     found = {key: (array.shape, array.dtype) for key, array in arrays.items()}
     if found != expected:
         first, own = (

@@ -1,4 +1,4 @@
-"""Image and mask files to tensors: PNG, JPEG, BMP and TIFF, each fault an error that names the file."""
+"""Image and mask files to tensors, each fault an error that names the file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,30 @@ from ._reading import reading
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
+# Of the formats that Pillow opens, those whose decoders check what they read and which hold one plain image.
+_ENDINGS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".pgm", ".ppm", ".pbm", ".pnm", ".pfm"),
+    "WEBP": (".webp",),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+}
+FORMATS = {ending: name for name, endings in _ENDINGS.items() for ending in endings}
 
 _GRAY = ("1", "L", "LA", "La")
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF headers
-_WHITE_IS_ZERO, _SIGNED = 0, 2  # values of the last two
+_WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC = (
+    256,
+    257,
+    258,
+    259,
+    262,
+)  # tags of TIFF headers
+_ORIENTATION, _SAMPLES, _PLANAR, _COLOUR_MAP, _SAMPLE_FORMAT = 274, 277, 284, 320, 339
+_WHITE_IS_ZERO, _RGB, _UNCOMPRESSED, _SEPARATE_PLANES, _SIGNED, _FLOAT = 0, 2, 1, 2, 2, 3  # their values
 
 
 def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
@@ -29,11 +47,14 @@ def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
 
     Colours (palettes too) become luma (ITU-R 601), which leaves gray pixels as they are; transparent pixels are
     laid over black. 8-bit values are divided by 255, 16-bit ones by 65535, whatever the largest value in the
-    file; floating point TIFFs must hold [0, 1] already. Pillow reads 16-bit colour as 8-bit. An EXIF orientation
-    is not applied, so that an image keeps the pixel grid of its mask.
+    file; floating point files must hold [0, 1] already. Pillow reads 16-bit colour as 8-bit.
+
+    Pixels come as they are stored: an orientation in the header (EXIF, TIFF) is applied neither to images nor to masks,
+    in no format, so that both keep one pixel grid whatever program wrote either header. A mask that was drawn on the
+    turned image must be turned back.
 
     Args:
-        path: a PNG, JPEG, BMP or TIFF file with one frame.
+        path: a PNG, JPEG, BMP, TIFF, PGM, PPM, PBM, PFM, WebP or JPEG 2000 file with one frame.
 
     Returns:
         (1, H, W) float32 in [0, 1].
@@ -41,8 +62,9 @@ def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is corrupt, truncated or empty, of another format than its ending says or of an
-            unsupported one, holds several frames, signed or 32-bit integers, 12 bits, white as 0 in more than 8 bits,
-            or floats outside [0, 1] such as NaN.
+            unsupported one, holds several frames, signed or 32-bit integers, or floats outside [0, 1] such as NaN, or
+            is a TIFF that Pillow would misread: with 12 bits, white as 0 in more than 8 bits, the samples of a pixel in
+            separate planes (but 8-bit RGB), or compressed big-endian floats.
 
     Example:
         >>> import tempfile
@@ -59,7 +81,7 @@ def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
 
 def _gray_values(path: str | os.PathLike[str]) -> torch.Tensor:
     pixels = _decode(Path(path))
-    if _SIGNED in getattr(pixels, "tag_v2", {}).get(_SAMPLE_FORMAT, ()) and pixels.mode == "L":
+    if pixels.info["signed"] and pixels.mode == "L":
         raise ValueError(f"{path}: signed values have no agreed black; save the image with unsigned ones")
     if pixels.mode == "F":
         values = np.asarray(pixels, dtype=np.float32)
@@ -86,7 +108,7 @@ def read_mask(path: str | os.PathLike[str]) -> torch.Tensor:
     its low classes: renumber it.
 
     Args:
-        path: a PNG, JPEG, BMP or TIFF file with one frame.
+        path: a file as for `read_image`, read in the same orientation.
 
     Returns:
         (1, H, W) bool.
@@ -117,7 +139,7 @@ def _foreground(path: str | os.PathLike[str]) -> torch.Tensor:
     if pixels.mode in _DEEP:
         values, white = _sixteen_bit(pixels, path), 65535
     elif pixels.mode in _GRAY:
-        values, white = np.asarray(pixels.convert("LA" if "A" in pixels.mode else "L").getchannel(0)), 255
+        values, white = np.asarray(pixels.getchannel(0).convert("L")), 255
     else:
         channels = np.asarray(pixels.convert("RGBA"))[..., :3]
         values, white = channels.max(axis=2), 255
@@ -153,29 +175,46 @@ def _opened(path: Path) -> Image:
         raise ValueError(
             f"{path}: the file holds {image.n_frames} frames, one was expected; save each as a file"
         )
-    if image.format == "TIFF" and (unread := _unread(image.tag_v2)):
-        image.close()
-        raise ValueError(f"{path}: {unread}; save the image with 8 or 16 bits, black as 0")
+    if image.format == "TIFF":
+        if unread := _unread(image.tag_v2):
+            image.close()
+            raise ValueError(f"{path}: {unread}; save the image with 8 or 16 bits, black as 0")
+        # Pillow applies the orientation of TIFFs alone; without it, it decodes the rows and columns as stored.
+        image.getexif().pop(_ORIENTATION, None)
+        image._size = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
     return image  # type: ignore[no-any-return]
 
 
 def _unread(tags: Any) -> str | None:
     """Say what a TIFF's header holds that Pillow reads over: it would take the values for others."""
     bits = tags.get(_BITS_PER_SAMPLE, (1,))[0]
+    photometric, compressed = tags.get(_PHOTOMETRIC), tags.get(_COMPRESSION, 1) != _UNCOMPRESSED
     if bits not in (1, 2, 4, 8, 16, 32, 64):
         return f"values of {bits} bits"
-    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and bits > 8:
+    if photometric == _WHITE_IS_ZERO and bits > 8:
         return f"white is 0 in values of {bits} bits"
+    samples = tags.get(_SAMPLES, 1)
+    separate = tags.get(_PLANAR) == _SEPARATE_PLANES and samples > 1
+    if separate and (bits, photometric, samples) != (8, _RGB, 3):
+        return f"each pixel's {samples} values of {bits} bits lie in separate planes"
+    if compressed and _FLOAT in tags.get(_SAMPLE_FORMAT, ()) and tags.prefix == b"MM":
+        return "compressed big-endian floats"
     return None
 
 
 def _decode(path: Path) -> Image:
-    """Decode all pixels; PNG checksums are verified, since Pillow reads over a damaged one."""
+    """Decode all pixels as they are stored; PNG checksums are verified, since Pillow reads over a damaged one."""
     if path.suffix.lower() == ".png":
         with _opened(path) as image:
             image.verify()
     with _opened(path) as image:
+        tags = getattr(image, "tag_v2", {})
+        signed, colours = _SIGNED in tags.get(_SAMPLE_FORMAT, ()), tags.get(_COLOUR_MAP, ())
         image.load()
+        if image.mode == "P" and 0 < max(colours, default=0) < 256:  # 8 of the 16 bits of each entry
+            thirds = len(colours) // 3
+            image.putpalette([colours[k % 3 * thirds + k // 3] for k in range(len(colours))])
+        image.info["signed"] = signed
         return image
 
 
@@ -184,6 +223,8 @@ def _gray(pixels: Image) -> Image:
     from PIL import Image as pillow
 
     bands = pixels.getbands()
+    if pixels.mode == "La":  # multiplied by its alpha: over black already
+        return pixels.getchannel(0)
     if "A" not in bands and "a" not in bands and "transparency" not in pixels.info:
         return (pixels if pixels.mode in ("1", "L", "RGB") else pixels.convert("RGB")).convert("L")
     colours = pixels.convert("RGBA")
@@ -192,8 +233,8 @@ def _gray(pixels: Image) -> Image:
 
 
 def _sixteen_bit(pixels: Image, path: str | os.PathLike[str]) -> npt.NDArray[Any]:
-    """Return 16-bit values; Pillow hands out some 16-bit PNGs as 32-bit integers."""
+    """Return 16-bit values; Pillow hands out some 16-bit PNGs, and PGMs, as 32-bit integers."""
     values = np.asarray(pixels)
-    if pixels.mode == "I" and pixels.format != "PNG":
+    if pixels.mode == "I" and pixels.format not in ("PNG", "PPM"):
         raise ValueError(f"{path}: 32-bit integers have no agreed white; save the image with 8 or 16 bits")
     return values

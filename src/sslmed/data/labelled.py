@@ -12,6 +12,7 @@ from ._cases import Cases, find_root, shown
 from ._own_table import read_columns
 from ._scans import scan_kind
 from .images import FORMATS
+from .names import readable, without_mask_word
 from .unlabelled import scans_below
 
 
@@ -19,9 +20,9 @@ class LabelledImages(Cases):
     r"""Images and masks of your own, in two folders under the same names.
 
     Layout: `images/` and `masks/`, with folders below them as you like; `masks/a/scan 1.png` outlines
-    `images/a/scan 1.jpg`, and so does `masks/a/scan 1_mask.png`. The endings may differ. The mask of a scan with
-    nothing to outline is all black; scans whose outlines nobody drew belong into another folder, for
-    `UnlabelledImages`.
+    `images/a/scan 1.jpg`, and so does `masks/a/scan 1_mask.png` (or another word, as in `scan 1-Annotation`). The
+    endings may differ. The mask of a scan with nothing to outline is all black; scans whose outlines nobody drew belong
+    into another folder, for `UnlabelledImages`.
 
     Beside them, optional: a table `cases.csv` with the column image, and class, group, or both. It names every image by
     its path below `images/`, with or without the ending. A group is what must not be parted by a split: most often
@@ -42,10 +43,10 @@ class LabelledImages(Cases):
 
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is no folder.
-        ValueError: a folder is missing or empty, holds a scan that is no PNG, JPEG, BMP or TIFF, or two of one name; an
-            image has no mask or a mask no image; a mask has another size than its image; a header is unreadable; or
-            `cases.csv` is, is called otherwise, has "Class" for class or "patient 7 " beside "patient 7", lacks an
-            image, has one twice or one that is not there.
+        ValueError: a folder is missing or empty, holds what may be a scan and is no picture that `read_image` reads, or
+            two pictures of one name; an image has no mask or a mask no image; a mask has another size than its image; a
+            header is unreadable; or `cases.csv` is, is called otherwise, has "Class" for class or "patient 7 " beside
+            "patient 7", lacks an image, has one twice or one that is not there.
 
     Example:
         >>> import tempfile
@@ -100,7 +101,7 @@ def _pictures(folder: Path) -> dict[str, Path]:
             continue
         if kind != "image":
             raise ValueError(f"{path}: {', '.join(FORMATS)} were expected; convert it, or move it elsewhere")
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        name = readable(path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             raise ValueError(f"{path}: a second picture of that name, beside {found[name].name}")
         found[name] = path
@@ -113,7 +114,7 @@ def _masks(folder: Path, images: Mapping[str, Path]) -> list[tuple[Path, ...]]:
     """Return each image's mask, which may bear the word in its name."""
     masks: dict[str, Path] = {}
     for written, path in _pictures(folder).items():
-        name = written if written in images else written.removesuffix("_mask")
+        name = written if written in images else without_mask_word(written)
         if name not in images:
             raise ValueError(f"{path}: a mask without its image {folder.parent / 'images' / written}.*")
         if name in masks:

@@ -8,9 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from ._cases import Cases, find_root
+from ._cases import Cases, find_root, shown
 from ._pictures import pictures
 from .images import FORMATS
+from .names import named_as_mask
 
 
 class TBUD(Cases):
@@ -40,8 +41,8 @@ class TBUD(Cases):
 
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is no folder.
-        ValueError: a class folder is missing or without images, two files differ in their ending alone, or a header is
-            unreadable.
+        ValueError: a class folder is missing or without images, a file is named as a mask, two files differ in their
+            ending alone, or a header is unreadable.
 
     Example:
         >>> from sslmed.data import TBUD
@@ -62,6 +63,10 @@ class TBUD(Cases):
             found = pictures(self.root / name, tuple(FORMATS))
             if not found:
                 raise ValueError(f"{self.root / name} holds no images")
+            if masks := [path.name for path in found if named_as_mask(Path(path.name))]:
+                raise ValueError(
+                    f"{self.root / name}: {shown(masks)} would be read as images; move masks elsewhere"
+                )
             images += found
             labels += [label] * len(found)
         ids = [f"{path.parent.name}/{path.stem}" for path in images]
