@@ -147,6 +147,13 @@ def test_queues_and_banks_stay_identical(pool: ranks.Ranks, counts: list[int]) -
             assert torch.equal(a, b)
 
 
+@pytest.mark.ddp
+def test_a_queue_follows_a_broadcast_of_its_buffers(pool: ranks.Ranks) -> None:
+    for held in pool.run(2, ranks.broadcast_queue):
+        assert held == [(n, [1.0] * n, [0] * n) for n in (2, 3, 6)]
+
+
+
 FAULTS = {
     "features": [
         "ValueError: x must have the same shape beyond the first dimension on all ranks, got (3,) on rank 0"
