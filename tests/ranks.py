@@ -217,9 +217,9 @@ def memories(keys: torch.Tensor, counts: list[int] | None) -> list[torch.Tensor]
 
 
 def broadcast_queue() -> list[tuple[int, list[float], list[int]]]:
-    """A queue in a network under DDP, whose buffers become rank 0's: what it holds after it is wrapped and after a step.
+    """What a queue in a network under DDP, whose buffers become rank 0's, holds after each of three steps.
 
-    Of the ranks each starts with another number of keys and adds another number.
+    Each rank starts with another number of keys and adds another number.
     """
 
     class Net(nn.Module):

@@ -153,7 +153,6 @@ def test_a_queue_follows_a_broadcast_of_its_buffers(pool: ranks.Ranks) -> None:
         assert held == [(n, [1.0] * n, [0] * n) for n in (2, 3, 6)]
 
 
-
 FAULTS = {
     "features": [
         "ValueError: x must have the same shape beyond the first dimension on all ranks, got (3,) on rank 0"

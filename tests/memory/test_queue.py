@@ -102,7 +102,9 @@ PARTIAL = {
 @pytest.mark.parametrize("merged", [False, True], ids=["not strict", "merged with the own state"])
 @pytest.mark.parametrize("own", [0, 5], ids=["new", "in use"])
 @pytest.mark.parametrize("kind", PARTIAL)
-def test_a_checkpoint_that_fits_in_part_gives_no_row_that_is_no_key(kind: str, own: int, merged: bool) -> None:
+def test_a_checkpoint_that_fits_in_part_gives_no_row_that_is_no_key(
+    kind: str, own: int, merged: bool
+) -> None:
     net = torch.nn.ModuleDict({"queue": filled(n=own)})
     state = net.state_dict()
     fits = {

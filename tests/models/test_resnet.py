@@ -133,21 +133,23 @@ def test_bad_input():
         encoder(torch.zeros(2, 1, 32, 32, dtype=torch.uint8))
 
 
-SIZES = [(64, 32), (96, 32), (160, 32), (256, 32), (288, 32), (257, 17), (32, 96), (64, 64), (65, 33), (40, 2), (3, 1)]
+HEIGHTS, WIDTHS = (64, 96, 160, 256, 288, 257, 32, 64, 65, 40, 3), (32, 32, 32, 32, 32, 17, 96, 64, 33, 2, 1)
 
 
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a.detach().float() - b.detach()).norm() / b.detach().norm().clamp(min=1e-6))
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["planar", "channels last"])
+@pytest.mark.parametrize(
+    "layout", [torch.contiguous_format, torch.channels_last], ids=["planar", "channels last"]
+)
 @pytest.mark.parametrize("how", ["autocast", "bfloat16 weights"])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_bfloat16_on_a_cpu_is_near_float32_for_images_of_any_shape(name, how, layout):
     torch.manual_seed(0)
     encoder = ResNetEncoder(name, width=32).to(memory_format=layout).eval()
     narrow = copy.deepcopy(encoder).bfloat16() if how == "bfloat16 weights" else encoder
-    for size in SIZES:
+    for size in zip(HEIGHTS, WIDTHS, strict=True):
         x = torch.rand(2, 1, *size).contiguous(memory_format=layout)
         with torch.no_grad():
             expected = encoder(x)

@@ -167,7 +167,7 @@ def test_values_that_are_infinite_in_the_models_dtype_are_refused():
     source, target = encoder().state_dict(), encoder().half()
     before = snapshot(target)
     source["layer2.0.bn1.running_var"][0] = 1e6
-    with pytest.raises(ValueError, match=r"infinite values in layer2.0.bn1.running_var.*model of torch.float16"):
+    with pytest.raises(ValueError, match=r"infinite values in layer2.0.bn1.running_var; .* torch.float16"):
         load_encoder(target, source)
     assert same(before, snapshot(target))
     wide = encoder(in_channels=3).state_dict()  # each finite in half precision, their sum not
@@ -200,7 +200,7 @@ def states() -> dict[str, ResNetEncoder]:
 
 
 def test_a_deeper_checkpoint_names_the_surplus():
-    message = r"(?s)the encoder lacks 80 tensors inside its parts, as layer1.2.conv1.weight; nothing was loaded"
+    message = r"the encoder lacks 80 tensors inside its parts, as layer1.2.conv1.weight; nothing was"
     with pytest.raises(ValueError, match=message):
         load_encoder(encoder(), ResNetEncoder("resnet34", width=4).state_dict())
 
@@ -210,13 +210,17 @@ class Wrapped(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+        self.backbone = nn.Sequential(
+            *(part for _ in "ab" for part in (nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)))
+        )
         self.backbone.register_buffer("positions", torch.zeros(2), persistent=False)
         self.backbone.fc = nn.Identity()
         self.projector = nn.Linear(4, 2)
 
 
-@pytest.mark.parametrize("name", ["fc.weight", "backbone.fc.weight", "backbone.classifier.0.bias", "backbone.positions"])
+@pytest.mark.parametrize(
+    "name", ["fc.weight", "backbone.fc.weight", "backbone.classifier.0.bias", "backbone.positions"]
+)
 def test_heads_and_old_buffers_are_left_out(name):
     report = load_encoder(Wrapped(), Wrapped().state_dict() | {name: torch.ones(2)})
     assert report.unexpected == (name,)
@@ -238,7 +242,7 @@ def test_an_encoder_that_ends_earlier_takes_what_is_left_for_it():
     target.layer4 = nn.Identity()
     assert load_encoder(target, source).missing == ()  # as an Identity says
     del target.layer4
-    with pytest.raises(ValueError, match=r"as layer4.0.conv1.weight; .*If the encoder ends earlier on purpose"):
+    with pytest.raises(ValueError, match=r"as layer4.0.conv1.weight; .*ends earlier on purpose"):
         load_encoder(target, source)
     assert load_encoder(target, {k: v for k, v in source.items() if "layer4" not in k}).unexpected == ()
 

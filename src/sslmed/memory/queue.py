@@ -159,7 +159,8 @@ class MomentumQueue(nn.Module):
 
     def _apply(self, *args: Any, **settings: Any) -> MomentumQueue:
         self._full = False  # `to_empty` leaves no values
-        return super()._apply(*args, **settings)
+        super()._apply(*args, **settings)  # type: ignore[no-untyped-call]
+        return self
 
 
 def _is_at_hand(count: torch.Tensor) -> bool:

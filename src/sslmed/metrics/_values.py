@@ -44,7 +44,7 @@ def numbers(name: str, values: Values, *, least: int) -> torch.Tensor:
 
 
 def rounding(values: Values, found: torch.Tensor) -> float:
-    """Relative distance of neighbouring numbers in the type that `values` came in; 0 for whole numbers, which are exact.
+    """Relative distance of neighbouring numbers in the type of `values`; 0 for whole numbers, which are exact.
 
     Args:
         values: as the user gave them.

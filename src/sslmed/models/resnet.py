@@ -132,11 +132,13 @@ class _StridedConv(nn.Conv2d):
         if self.kernel_size == (1, 1):
             if self.in_channels < 16:
                 return F.conv2d(input[..., ::down, ::right], self.weight, self.bias)
-        elif input.device.type == "cpu" and input.shape[-1] <= right:  # padded by half a kernel: one output column
+        # The input is padded by half a kernel, so the output has one column.
+        elif input.device.type == "cpu" and input.shape[-1] <= right:
             wide = torch.promote_types(input.dtype, torch.float32)
             bias = None if self.bias is None else self.bias.to(wide)
             with torch.autocast("cpu", enabled=False):
-                return self._conv_forward(input.to(wide), self.weight.to(wide), bias).to(input.dtype)
+                result: torch.Tensor = self._conv_forward(input.to(wide), self.weight.to(wide), bias)
+            return result.to(input.dtype)
         return super().forward(input)
 
 
@@ -146,13 +148,14 @@ def _stage(block: Any, in_channels: int, planes: int, depth: int, *, stride: int
     shortcut = None
     if stride != 1 or in_channels != out_channels:
         shortcut = nn.Sequential(
-            _StridedConv(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+            _StridedConv(in_channels, out_channels, 1, stride=stride, bias=False),
+            nn.BatchNorm2d(out_channels),
         )
     first = block(in_channels, planes, stride, shortcut)
     for name, conv in first.named_children():
         if isinstance(conv, nn.Conv2d) and conv.stride != (1, 1):
             # Without an initialisation of its own, which would draw random numbers: seeds keep their weights.
-            strided = skip_init(
+            strided = skip_init(  # type: ignore[no-untyped-call]
                 _StridedConv, conv.in_channels, conv.out_channels, 3, stride=stride, padding=1, bias=False
             )
             setattr(first, name, strided)

@@ -256,9 +256,11 @@ def _continues(encoder: nn.Module, name: str) -> bool:
         module = inner
     if step in module._buffers:  # not persistent, but written by an older version of the same network
         return False
-    stem = step.rstrip("0123456789")
-    numbered = [k for k, part in module._modules.items() if part is not None and part.state_dict() and k[-1:].isdigit()]
-    if stem != step and any(k.rstrip("0123456789") == stem for k in numbered):
+    digits = "0123456789"
+    numbered = {
+        k.rstrip(digits) for k, part in module.named_children() if part.state_dict() and k[-1] in digits
+    }
+    if step[-1] in digits and step.rstrip(digits) in numbered:
         return True
     return not module._modules or 2 * len(module.state_dict()) <= len(encoder.state_dict())
 
