@@ -218,6 +218,33 @@ def memories(keys: torch.Tensor, counts: list[int] | None) -> list[torch.Tensor]
     return [queue.negatives(), queue.ids(), bank.vectors]
 
 
+def broadcast_queue() -> list[tuple[int, list[float], list[int]]]:
+    """What a queue in a network under DDP, whose buffers become rank 0's, holds after each of three steps.
+
+    Each rank starts with another number of keys and adds another number.
+    """
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.queue = nn.Linear(1, 1), MomentumQueue(6, 1, with_ids=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x)  # type: ignore[no-any-return]
+
+    def enqueue(n: int) -> None:
+        net.queue.enqueue(torch.full((n, 1), rank() + 1.0), torch.full((n,), 10 * rank()))
+
+    net, held = Net(), []
+    enqueue(2 + 3 * rank())
+    wrapped = nn.parallel.DistributedDataParallel(net, broadcast_buffers=True)
+    for n in (0, 1 + rank(), 8 - 7 * rank()):
+        enqueue(n)
+        wrapped(torch.rand(2, 1)).sum().backward()
+        held.append((len(net.queue), net.queue.negatives()[:, 0].tolist(), net.queue.ids().tolist()))
+    return held
+
+
 def faults(kind: str) -> tuple[str, torch.Tensor]:
     """What a rank raises when one is at fault, and what it gathers right after."""
     x: Any = torch.zeros(2, 3, requires_grad=True)

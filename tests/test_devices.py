@@ -386,14 +386,18 @@ def test_a_bank_on_the_cpu_waits_for_an_index_from_elsewhere() -> None:
     assert len(cuda.waits) == 1  # it would read the index before it is there
 
 
-def test_a_queue_waits_for_nothing() -> None:
+def test_a_queue_waits_for_its_count_until_it_is_surely_full() -> None:
     with Cuda() as cuda:
         queue = memory.MomentumQueue(10, 4, with_ids=True).to("cuda", non_blocking=True)
-        for n in (3, 4, 5, 25):
+        came = 0
+        for n in (3, 4, 5, 25, 1, 9):
             queue.enqueue(rand(n, 4), whole(n, 5))
+            came += n
+            assert not cuda.waits
             assert queue.negatives().device == queue.ids().device == CUDA
-            assert len(queue) == min(queue._count, 10)
-    assert not cuda.waits
+            assert len(queue) == min(came, 10)
+            assert len(cuda.waits) == (3 if came < 20 else came == 37)  # the one that found it full
+            cuda.waits.clear()
 
 
 def test_an_average_of_weights_waits_for_nothing() -> None:
@@ -524,8 +528,11 @@ def test_training_steps_of_the_examples(name: str, monkeypatch: pytest.MonkeyPat
     module = pretexts.method(name, views=recipe, plain=name != "regional")
     with Cuda() as cuda:
         module.to("cuda")
+        for queue in (part for part in module.modules() if isinstance(part, memory.MomentumQueue)):
+            queue.enqueue(rand(2 * queue.size, queue.keys.shape[1]), whole(2 * queue.size, 5))
+            assert len(queue) == queue.size  # from here on it does not read its count
         cuda.waits.clear()
-        for _ in range(2):  # the queue is empty at the first
+        for _ in range(2):
             loss = module.training_step([rand(4, 1, 32, 32), whole(4, 4)], 0)
             loss.backward()
     # Of hidden pixels there is a mask that was drawn on the CPU, and the loss looks at it.

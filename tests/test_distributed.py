@@ -179,6 +179,12 @@ def test_results_are_gathered_where_some_ranks_have_none(pool: ranks.Ranks, dtyp
     assert [len(got) for got in pool.run(2, ranks.results, torch.zeros(0), [0, 0])] == [0, 0]
 
 
+@pytest.mark.ddp
+def test_a_queue_follows_a_broadcast_of_its_buffers(pool: ranks.Ranks) -> None:
+    for held in pool.run(2, ranks.broadcast_queue):
+        assert held == [(n, [1.0] * n, [0] * n) for n in (2, 3, 6)]
+
+
 FAULTS = {
     "features": [
         "ValueError: x must have the same shape beyond the first dimension on all ranks, got (3,) on rank 0"

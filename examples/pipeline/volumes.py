@@ -36,7 +36,7 @@ def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Pat
         row: dict[str, float] = {}
         distances = []
         for k, structure in enumerate(data.structures, 1):
-            pair = (found == k)[None], (target == k)[None]
+            pair = (found == k)[None, None], (target == k)[None, None]  # the channel says: a volume
             row[f"dice_{structure}"] = metrics.dice(*pair).item()
             distances.append(metrics.hausdorff(*pair).item())
         row = {"dice": float(np.mean(list(row.values()))), **row, "hausdorff": float(np.mean(distances))}

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from allocations import Largest
 from sslmed.losses import info_nce, nt_xent
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that any operation made."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor):
-            self.elements = max(self.elements, math.prod(result.shape))
-        return result
 
 
 def largest_of(loss: Loss, n: int) -> int:

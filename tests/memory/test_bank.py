@@ -70,6 +70,22 @@ def test_fill_replaces_whatever_the_momentum() -> None:
     torch.testing.assert_close(bank[torch.tensor([2, 5])], F.normalize(v(2), dim=1))
 
 
+def test_a_bank_of_a_million_images_is_filled_at_once() -> None:
+    bank, order = MemoryBank(1_000_000, 1), torch.arange(1_000_000)  # its square would take 8 TB
+    bank.fill(order.flip(0), (order % 2 * 2.0 - 1)[:, None])
+    assert torch.equal(bank.vectors[:, 0], (order.flip(0) % 2 * 2.0 - 1))
+
+
+def test_drawing_negatives_block_by_block_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, index = MemoryBank(40, 3), torch.arange(20)
+    drawn = [bank.negatives(index, 7, generator=torch.Generator().manual_seed(0))]
+    for most in (1, 100, 39 * 20):
+        monkeypatch.setattr("sslmed.memory.bank._DRAWN", most)
+        drawn.append(bank.negatives(index, 7, generator=torch.Generator().manual_seed(0)))
+        assert torch.equal(drawn[0], drawn[-1])
+        assert bank.negatives(index[:0], 7).shape == (0, 7, 3)
+
+
 def test_of_a_repeated_index_the_last_counts(bank: MemoryBank) -> None:
     other = copy.deepcopy(bank)
     new = v(5)

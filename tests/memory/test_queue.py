@@ -10,9 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._dynamo.testing import CompileCounter
 
 from sslmed.losses import info_nce
-from sslmed.memory import MomentumQueue
+from sslmed.memory import MomentumQueue, update_ema
+from sslmed.memory import queue as queue_module
 
 
 def numbered(start: int, n: int, dim: int = 3) -> torch.Tensor:
@@ -81,6 +83,155 @@ def test_state_survives_saving_in_the_middle_of_a_wrap(device: torch.device) -> 
         assert torch.equal(other.negatives(), queue.negatives())
         assert torch.equal(other.ids(), queue.ids())
     assert list(queue.parameters()) == []
+
+
+def filled(size: int = 8, dim: int = 3, *, n: int = 5, with_ids: bool = True) -> MomentumQueue:
+    queue = MomentumQueue(size, dim, with_ids=with_ids)
+    queue.enqueue(numbered(1, n, dim), torch.arange(n) if with_ids else None)
+    return queue
+
+
+PARTIAL = {
+    "another size": lambda: filled(16, n=20).state_dict(),
+    "another dim": lambda: filled(8, 4, n=20).state_dict(),
+    "without ids": lambda: filled(with_ids=False, n=20).state_dict(),
+    "without a count": lambda: {k: v for k, v in filled(n=20).state_dict().items() if k != "count"},
+}
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["not strict", "merged with the own state"])
+@pytest.mark.parametrize("own", [0, 5], ids=["new", "in use"])
+@pytest.mark.parametrize("kind", PARTIAL)
+def test_a_checkpoint_that_fits_in_part_gives_no_row_that_is_no_key(
+    kind: str, own: int, merged: bool
+) -> None:
+    net = torch.nn.ModuleDict({"queue": filled(n=own)})
+    state = net.state_dict()
+    fits = {
+        name: value
+        for name, value in ((f"queue.{name}", value) for name, value in PARTIAL[kind]().items())
+        if name in state and value.shape == state[name].shape
+    }
+    net.load_state_dict({**state, **fits} if merged else fits, strict=merged)
+    queue = net["queue"]
+    assert len(queue) == (own if merged else 0)
+    assert bool(queue.negatives().any(dim=1).all())
+    assert bool((queue.ids() >= 0).all())
+    queue.enqueue(numbered(1, 2), torch.arange(2))
+    assert len(queue) == 2 + (own if merged else 0)
+
+
+def test_a_checkpoint_without_the_queue_leaves_it_as_it_is() -> None:
+    net = torch.nn.ModuleDict({"queue": filled(), "linear": torch.nn.Linear(2, 2)})
+    net.load_state_dict({"linear.weight": torch.zeros(2, 2)}, strict=False)
+    assert len(net["queue"]) == 5
+
+
+def test_a_collapsed_network_gives_keys_of_zero_which_a_checkpoint_may_lose() -> None:
+    queue, loaded = filled(), MomentumQueue(8, 3, with_ids=True)
+    queue.enqueue(torch.zeros(1, 3), torch.arange(1))
+    queue.enqueue(numbered(7, 1), torch.arange(1))
+    loaded.load_state_dict(queue.state_dict())
+    assert len(loaded) == 7  # a zero among others stays
+    queue.enqueue(torch.zeros(1, 3), torch.arange(1))
+    loaded.load_state_dict(queue.state_dict())
+    assert len(loaded) == 7
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda queue, other: queue.load_state_dict(other.state_dict()),
+        lambda queue, other: queue.load_state_dict(other.state_dict(), assign=True),
+        lambda queue, other: torch._foreach_copy_(list(queue.buffers()), list(other.buffers())),
+        lambda queue, other: [a.data.copy_(b) for a, b in zip(queue.buffers(), other.buffers(), strict=True)],
+        lambda queue, other: update_ema(queue, other, decay=0.0),
+        lambda queue, other: queue._buffers.update(copy.deepcopy(other)._buffers),
+    ],
+    ids=["load", "assign", "copy", "data", "average", "replace"],
+)
+@pytest.mark.parametrize("n", [0, 3, 8, 30])
+@pytest.mark.parametrize("own", [0, 5, 30])
+def test_the_number_of_keys_follows_the_buffers(change, own: int, n: int) -> None:  # type: ignore[no-untyped-def]
+    queue, other = filled(n=own), filled(n=n)
+    if change.__code__.co_names[0] == "update_ema":
+        queue, other = (torch.nn.Sequential(q, torch.nn.Linear(1, 1)) for q in (queue, other))
+    change(queue, other)
+    if isinstance(queue, torch.nn.Sequential):
+        queue, other = queue[0], other[0]
+    for _ in range(2):
+        assert len(queue) == len(other)
+        assert torch.equal(queue.negatives(), other.negatives())
+        assert torch.equal(queue.ids(), other.ids())
+        for each in (queue, other):
+            each.enqueue(numbered(40, 3), torch.arange(3))
+
+
+@pytest.mark.parametrize("n", [0, 3, 8, 30])
+def test_copies_and_moves_keep_the_number_of_keys(n: int) -> None:
+    queue = filled(n=n)
+    for other in (copy.deepcopy(queue), copy.deepcopy(queue).half(), copy.deepcopy(queue).double().to("cpu")):
+        assert len(other) == len(queue)
+        assert torch.equal(other.negatives().float(), queue.negatives())
+    assert len(copy.deepcopy(queue).to("meta")) == 8  # without values, as in the steps after the first ones
+    with torch.device("meta"):
+        later = MomentumQueue(8, 3, with_ids=True)
+    later.enqueue(numbered(0, 5).to("meta"), torch.arange(5, device="meta"))
+    later.to_empty(device="cpu").load_state_dict(queue.state_dict())
+    assert len(later) == len(queue)
+
+
+def test_the_paths_with_and_without_a_look_at_the_count_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, unseen = MomentumQueue(8, 3, with_ids=True), MomentumQueue(8, 3, with_ids=True).half()
+    for n in (0, 3, 4, 2, 8, 9, 30, 1, 7):
+        for queue, path in ((seen, "_write"), (unseen, "_write_unseen")):
+            monkeypatch.setattr("sslmed.memory.queue._write", getattr(queue_module, path))
+            queue.enqueue(numbered(n, n), torch.arange(n, dtype=torch.int32))
+            monkeypatch.undo()
+        assert torch.equal(seen.keys, unseen.keys.float())
+        assert torch.equal(seen.key_ids, unseen.key_ids)
+        assert seen.count == unseen.count
+
+
+def test_a_compiled_step_is_not_compiled_again_at_every_enqueue() -> None:
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    queue, eager = MomentumQueue(100, 3, with_ids=True), MomentumQueue(100, 3, with_ids=True)
+
+    def step(queue: MomentumQueue, keys: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        held = len(queue)
+        negatives = (queue.negatives(), queue.ids()) if held else (None, None)
+        loss = info_nce(keys, keys, negatives[0], ids=ids, negative_ids=negatives[1])
+        queue.enqueue(keys, ids)
+        return loss
+
+    compiled, frames = torch.compile(step, backend=counter), []
+    for number in range(40):
+        keys, ids = torch.rand(7, 3), torch.arange(7) + number
+        torch.testing.assert_close(compiled(queue, keys, ids), step(eager, keys, ids))
+        assert len(queue) == len(eager)
+        assert torch.equal(queue.ids(), eager.ids())
+        frames.append(counter.frame_count)
+    assert frames[3] == frames[13]  # while it fills
+    assert frames[-1] == frames[-8]
+    assert frames[-1] - frames[3] <= 4  # when it is full, and when it is surely so
+
+
+def test_a_compiled_step_with_a_full_queue_is_one_graph() -> None:
+    torch._dynamo.reset()
+    queue = filled(n=30)
+    assert len(queue) == 8
+    queue.enqueue(numbered(0, 3), torch.arange(3))
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def step(keys: torch.Tensor) -> torch.Tensor:
+        loss = info_nce(keys, keys, queue.negatives())
+        queue.enqueue(keys, torch.arange(len(keys)))
+        return loss
+
+    for _ in range(3):
+        assert step(torch.rand(3, 3)).isfinite()
+    assert queue.count == 42
 
 
 def test_a_queue_in_half_precision() -> None:

@@ -82,6 +82,53 @@ def test_exact_and_approximate_meet(step: float | None, monkeypatch: pytest.Monk
         assert values[0] == pytest.approx(values[1], abs=0.01)
 
 
+RESCALED = {
+    "a third": lambda x: x / 3,
+    "seven": lambda x: x * 7,
+    "a thousandth": lambda x: x * 1e-3,
+    "a million": lambda x: x * 1e6,
+    "tiny": lambda x: x * 1e-300 / 3,
+    "huge": lambda x: x / 3 * 1e300,
+    "shifted": lambda x: x / 3 + 0.1,
+    "shifted to 0": lambda x: x / 3 - 1,
+    "shifted far": lambda x: x / 7 + 1e6,
+    "whole and far": lambda x: x + 2**40,
+    "float32": lambda x: (x / 3).float(),
+    "float32, shifted": lambda x: (x / 3).float() + 0.1,
+    "float32, whole and far": lambda x: x.float() + 2**20,
+    "float16": lambda x: (x / 3).half(),
+    "list": lambda x: (x / 7).tolist(),
+    "numpy's float32": lambda x: x.numpy().astype(np.float32) / 3,
+    "integers": lambda x: x.long(),
+}
+
+
+@pytest.mark.parametrize("how", RESCALED)
+@pytest.mark.parametrize("count", [10, 45, 200])
+def test_the_p_value_does_not_depend_on_the_unit(how: str, count: int) -> None:
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        a, b = torch.randint(0, 6, (2, count), generator=generator).double()
+        b = torch.where(torch.rand(count, generator=generator) < 0.2, a, b)  # zeros
+        expected = paired(a, b, resamples=100).p_value
+        assert paired(RESCALED[how](a), RESCALED[how](b), resamples=100).p_value == expected
+
+
+def test_ties_that_rounding_broke() -> None:
+    a, b = torch.tensor([[3, 0, 1, 1, 2, 0, 1, 1, 2, 0], [2, 0, 2, 2, 3, 1, 2, 2, 3, 1]]).double()
+    assert paired(a, b).p_value == paired(a / 3, b / 3).p_value == 0.0390625
+    tenths = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    sums = torch.tensor([0.3, 0.3, 0.7, 0.7], dtype=torch.float64) - torch.tensor([0.2, 0.1, 0.4, 0.3])
+    assert paired(tenths, tenths + 1e-17) == Comparison(0.0, 1.0, 0.0, 0.0)
+    assert paired(tenths.float(), sums.float()) == Comparison(0.0, 1.0, 0.0, 0.0)
+
+
+def test_small_differences_are_no_ties() -> None:
+    count = torch.arange(1, 9, dtype=torch.float64)
+    for values, step in ((0.9 + 1e-12 * count, 1e-13), ((0.9 + 1e-4 * count).float(), 1e-5)):
+        assert paired(values + step * count, values).p_value == 2 / 2**8
+
+
 def test_equal_methods() -> None:
     values = torch.rand(30)
     assert paired(values, values) == Comparison(0.0, 1.0, 0.0, 0.0)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sslmed.models import ResNetEncoder
 
@@ -130,10 +133,36 @@ def test_bad_input():
         encoder(torch.zeros(2, 1, 32, 32, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize("size", [16, 8])
-def test_small_patches_train_in_bfloat16(size: int) -> None:
+HEIGHTS, WIDTHS = (64, 96, 160, 256, 288, 257, 32, 64, 65, 40, 3), (32, 32, 32, 32, 32, 17, 96, 64, 33, 2, 1)
+
+
+def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.detach().float() - b.detach()).norm() / b.detach().norm().clamp(min=1e-6))
+
+
+@pytest.mark.parametrize(
+    "layout", [torch.contiguous_format, torch.channels_last], ids=["planar", "channels last"]
+)
+@pytest.mark.parametrize("how", ["autocast", "bfloat16 weights"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_bfloat16_on_a_cpu_is_near_float32_for_images_of_any_shape(name, how, layout):
+    torch.manual_seed(0)
+    encoder = ResNetEncoder(name, width=32).to(memory_format=layout).eval()
+    narrow = copy.deepcopy(encoder).bfloat16() if how == "bfloat16 weights" else encoder
+    for size in zip(HEIGHTS, WIDTHS, strict=True):
+        x = torch.rand(2, 1, *size).contiguous(memory_format=layout)
+        with torch.no_grad():
+            expected = encoder(x)
+            with torch.autocast("cpu", torch.bfloat16, enabled=narrow is encoder):
+                maps = narrow(x if narrow is encoder else x.bfloat16())
+        errors = [relative_error(a, b) for a, b in zip(maps, expected, strict=True)]
+        assert max(errors) < 0.1, (size, errors)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (8, 8), (96, 32), (40, 2)])
+def test_small_and_narrow_images_train_in_bfloat16(size: tuple[int, int]) -> None:
     encoder = ResNetEncoder("resnet18", width=32)
-    x = torch.rand(64, 1, size, size)
+    x = torch.rand(64 if size[0] < 40 else 8, 1, *size)
     direction = torch.randn_like(encoder(x)[-1])
     for _ in range(6):  # what it guards against reads memory left by others, so it differs from run to run
         gradients = []
@@ -160,3 +189,19 @@ def test_narrow_encoders_train_channels_last(width: int) -> None:
     for (name, p), q in zip(encoder.named_parameters(), plain.parameters(), strict=True):
         if "downsample.0" in name:
             torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_batch_norms_can_be_fused_into_strided_convolutions() -> None:
+    torch.manual_seed(0)
+    encoder = ResNetEncoder("resnet18", width=8)
+    encoder(torch.rand(4, 1, 64, 64))  # statistics
+    fused = copy.deepcopy(encoder.eval())
+    for stage in (fused.layer2, fused.layer3, fused.layer4):
+        block = stage[0]
+        block.conv1, block.bn1 = fuse_conv_bn_eval(block.conv1, block.bn1), torch.nn.Identity()
+        convolution, norm = block.downsample
+        block.downsample = torch.nn.Sequential(fuse_conv_bn_eval(convolution, norm))
+    for size in ((64, 64), (64, 16)):
+        x = torch.rand(2, 1, *size)
+        for a, b in zip(fused(x), encoder(x), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from sslmed.models import MatchReport, ResNetEncoder, ResUNet, load_encoder
+
+NAMES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
 def encoder(**settings) -> ResNetEncoder:
@@ -157,6 +161,106 @@ def test_broken_weights_are_refused(value):
     with pytest.raises(ValueError, match=r"NaN or infinite values in layer2.0.bn1.running_var; nothing"):
         load_encoder(target, source)
     assert same(before, snapshot(target))
+
+
+def test_values_that_are_infinite_in_the_models_dtype_are_refused():
+    source, target = encoder().state_dict(), encoder().half()
+    before = snapshot(target)
+    source["layer2.0.bn1.running_var"][0] = 1e6
+    with pytest.raises(ValueError, match=r"infinite values in layer2.0.bn1.running_var; .* torch.float16"):
+        load_encoder(target, source)
+    assert same(before, snapshot(target))
+    wide = encoder(in_channels=3).state_dict()  # each finite in half precision, their sum not
+    wide["conv1.weight"].fill_(3e4)
+    with pytest.raises(ValueError, match=r"infinite values in conv1.weight"):
+        load_encoder(target, {k: v.half() if v.is_floating_point() else v for k, v in wide.items()})
+    assert same(before, snapshot(target))
+
+
+@pytest.mark.parametrize("theirs", NAMES)
+@pytest.mark.parametrize("ours", NAMES)
+def test_no_resnet_takes_the_weights_of_another(states, ours, theirs):
+    model, prefix = copy.deepcopy(states[ours]), "module.encoder."
+    state = {prefix + k: v for k, v in states[theirs].state_dict().items()}
+    state |= {prefix + "fc.weight": torch.ones(2), "projector.0.weight": torch.ones(2)}
+    if ours == theirs:
+        report = load_encoder(model, state, minimum=0.0)
+        assert report.fraction == 1
+        assert len(report.unexpected) == 2
+        return
+    before = snapshot(model)
+    with pytest.raises(ValueError, match=r"of another architecture|only \d+% of"):
+        load_encoder(model, state)
+    assert same(before, snapshot(model))
+
+
+@pytest.fixture(scope="module")
+def states() -> dict[str, ResNetEncoder]:
+    return {name: ResNetEncoder(name, width=1) for name in NAMES}
+
+
+def test_a_deeper_checkpoint_names_the_surplus():
+    message = r"the encoder lacks 80 tensors inside its parts, as layer1.2.conv1.weight; nothing was"
+    with pytest.raises(ValueError, match=message):
+        load_encoder(encoder(), ResNetEncoder("resnet34", width=4).state_dict())
+
+
+class Wrapped(nn.Module):
+    """An encoder whose head was replaced, beside a small projector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(
+            *(part for _ in "ab" for part in (nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)))
+        )
+        self.backbone.register_buffer("positions", torch.zeros(2), persistent=False)
+        self.backbone.fc = nn.Identity()
+        self.projector = nn.Linear(4, 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["fc.weight", "backbone.fc.weight", "backbone.classifier.0.bias", "backbone.positions"]
+)
+def test_heads_and_old_buffers_are_left_out(name):
+    report = load_encoder(Wrapped(), Wrapped().state_dict() | {name: torch.ones(2)})
+    assert report.unexpected == (name,)
+
+
+@pytest.mark.parametrize(
+    "name", ["backbone.4.weight", "backbone.0.extra", "backbone.1.scale.weight", "projector.scale"]
+)
+def test_more_layers_are_no_head(name):
+    model = Wrapped()
+    before = snapshot(model)
+    with pytest.raises(ValueError, match=rf"another architecture: the encoder lacks 1 .* as {name}"):
+        load_encoder(model, Wrapped().state_dict() | {name: torch.ones(2)})
+    assert same(before, snapshot(model))
+
+
+def test_an_encoder_that_ends_earlier_takes_what_is_left_for_it():
+    source, target = encoder().state_dict(), encoder()
+    target.layer4 = nn.Identity()
+    assert load_encoder(target, source).missing == ()  # as an Identity says
+    del target.layer4
+    with pytest.raises(ValueError, match=r"as layer4.0.conv1.weight; .*ends earlier on purpose"):
+        load_encoder(target, source)
+    assert load_encoder(target, {k: v for k, v in source.items() if "layer4" not in k}).unexpected == ()
+
+
+@pytest.mark.parametrize("channels", [(1, 3), (3, 2), (4, 1), (None, 1)])
+def test_a_first_convolution_that_would_stay_random_is_refused(channels):
+    theirs, ours = channels
+    source = encoder(in_channels=theirs or 1).state_dict()
+    if theirs is None:
+        del source["conv1.weight"]
+    target = encoder(in_channels=ours)
+    before = snapshot(target)
+    for minimum in (0.9, 0.0):
+        with pytest.raises(ValueError, match=r"the first convolution conv1.weight would stay random"):
+            load_encoder(target, source, minimum=minimum)
+    assert same(before, snapshot(target))
+    source["conv1.weight"] = target.conv1.weight.detach()  # meant so
+    assert load_encoder(target, source).fraction == 1
 
 
 def test_bad_sources(tmp_path):

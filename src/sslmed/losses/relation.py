@@ -7,6 +7,8 @@ number. `input_scale` is an addition (see `RelationHead`).
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -99,16 +101,25 @@ class RelationHead(nn.Module):
                 raise ValueError(f"{name} must have shape (..., {self.dim}), got {tuple(x.shape)}")
         _checks.same_device(a=a, b=b)
         with torch.autocast(a.device.type, enabled=False):
-            dtype = widest(a, b, self.hidden.weight)
+            dtype = widest(a, b, *self.parameters())
             product = self.input_scale * (a.to(dtype) * b.to(dtype))
-            active = F.relu(F.linear(product, self.hidden.weight.to(dtype), self.hidden.bias.to(dtype)))
-            return (
-                F.linear(active, self.score.weight.to(dtype), self.score.bias.to(dtype)).squeeze(-1).sigmoid()
-            )
+            return _apply(self.score, F.relu(_apply(self.hidden, product))).squeeze(-1).sigmoid()
 
     def extra_repr(self) -> str:
         """Show the settings."""
         return f"dim={self.dim}, input_scale={self.input_scale:g}"
+
+
+def _apply(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Call a layer in the dtype of `x`, whatever its own is.
+
+    The layer is called as a module, so that hooks, parametrisations, pruning and replacements of it act.
+    """
+    if all(p.dtype == x.dtype for p in layer.parameters()):
+        return layer(x)  # type: ignore[no-any-return]
+    tensors = chain(layer.named_parameters(), layer.named_buffers())
+    cast = {name: t.to(x.dtype) for name, t in tensors if t.is_floating_point()}
+    return torch.func.functional_call(layer, cast, (x,))  # type: ignore[no-any-return]
 
 
 class RelationContrastive(nn.Module):

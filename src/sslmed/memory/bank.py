@@ -12,6 +12,8 @@ from torch import nn
 from .. import _checks
 from .._compat import moved
 
+_DRAWN = 2**24  # numbers drawn at a time for negatives
+
 
 class MemoryBank(nn.Module):
     """One unit row of `dim` features for each of `rows` images.
@@ -98,14 +100,14 @@ class MemoryBank(nn.Module):
         Args:
             index: (N,) integers, the batch's rows.
             k: negatives for each image, drawn uniformly without replacement from the others, anew for each
-                (in time and memory proportional to N x rows); None: all others, in the bank's order.
+                (in time proportional to N x rows); None: all others, in the bank's order.
             generator: source of the draw, on its own device; the default is torch's global one on the bank's.
 
         Returns:
             (N, K, D), a copy outside any graph; K is `k`, or rows - 1.
 
         Raises:
-            TypeError: `index` is not of integers, `k` not an int, or the generator none.
+            TypeError: `index` is not of integers, `k` not an int, or the generator not a torch.Generator.
             IndexError: an index outside the bank.
             ValueError: `k` outside 1..rows - 1, or a bank of one row.
         """
@@ -119,8 +121,15 @@ class MemoryBank(nn.Module):
             _checks.integer("k", k, low=1, high=others)
             _checks.generator(generator)
             device = index.device if generator is None else generator.device
-            keys = torch.rand(len(index), others, generator=generator, device=device)
-            slots = moved(keys.topk(k, dim=1).indices, index.device)
+            # A draw is a number for each of the others; block by block they take no more memory than the result needs.
+            block = max(1, _DRAWN // others)
+            parts = [
+                torch.rand(min(block, len(index) - start), others, generator=generator, device=device)
+                .topk(k, dim=1)
+                .indices
+                for start in range(0, len(index), block)
+            ]
+            slots = moved(torch.cat(parts) if parts else index.new_empty(0, k), index.device)
         chosen = slots + (slots >= index[:, None])  # slot s stands for row s, or s + 1 from the own row on
         return self.vectors.index_select(0, chosen.flatten()).view(*chosen.shape, self.vectors.shape[1])
 
@@ -165,10 +174,10 @@ class MemoryBank(nn.Module):
                 fresh = moved / length
         new = torch.where(usable, fresh.to(old.dtype), old)
         # Every occurrence of an index writes the last one's row: the order in which a device writes does not
-        # matter.
+        # matter. Of `last`, one number for each row of the bank, only those of the index are ever touched.
         order = torch.arange(len(index), device=index.device)
-        last = torch.where(index[:, None] == index, order, -1).amax(dim=1)
-        self.vectors.index_copy_(0, index, new.index_select(0, last))
+        last = order.new_empty(len(self)).index_fill_(0, index, -1).scatter_reduce_(0, index, order, "amax")
+        self.vectors.index_copy_(0, index, new.index_select(0, last.index_select(0, index)))
 
 
 def _unit_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,6 +15,8 @@ from torch import nn
 
 from .. import _checks
 
+_NO_ID = torch.iinfo(torch.int64).min  # of a place without a key
+
 
 class MomentumQueue(nn.Module):
     """The last `size` keys, oldest overwritten first.
@@ -29,8 +31,13 @@ class MomentumQueue(nn.Module):
     `info_nce(query, keys, ids=ids)`.
 
     Keys, ids and the running count are persistent buffers: a checkpoint restores the queue in the middle of a
-    wrap. Keys are stored as given; `info_nce` normalises them. Change the buffers by `enqueue` and
-    `load_state_dict` only: the queue does not see a count that is copied into its buffer.
+    wrap. Keys are stored as given; `info_nce` normalises them. The number of keys is read from the buffers, also
+    after a checkpoint, a copy or a broadcast has changed them. A checkpoint that lacks a part of the queue, or holds it
+    in another shape, leaves the queue empty (with `strict=False`; otherwise torch raises).
+
+    On an accelerator, reading the number waits for the work that is queued there. This ends once `2 * size` keys have
+    come: the queue then counts as full until `load_state_dict` or `.to`. `enqueue` never waits. `torch.compile` breaks
+    its graph, without compiling again, where the number is read.
 
     Args:
         size: keys held at most.
@@ -57,15 +64,21 @@ class MomentumQueue(nn.Module):
         super().__init__()
         self.size = _checks.integer("size", size, low=1)
         self.register_buffer("keys", torch.zeros(size, _checks.integer("dim", dim, low=1)))
-        self.register_buffer("key_ids", torch.full((size,), -1, dtype=torch.int64) if with_ids else None)
+        self.register_buffer("key_ids", torch.full((size,), _NO_ID, dtype=torch.int64) if with_ids else None)
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-        # The buffer's value as a plain int: reading it from an accelerator would stall every step.
-        self._count = 0
-        self.register_load_state_dict_post_hook(_recount)  # type: ignore[no-untyped-call]
+        self._full = False  # known to be full, for where reading the count has to wait
 
     def __len__(self) -> int:
-        """The number of keys held."""
-        return min(self._count, self.size)
+        """The number of keys held; on the meta device, which holds no values, that of a full queue."""
+        count: Any = self._buffers["count"]
+        if count.is_meta:
+            return self.size
+        if self._full and not _is_at_hand(count):
+            return self.size
+        total = int(count)
+        # A whole lap more than full: no broadcast from a process that is some keys behind brings it below full again.
+        self._full = total >= 2 * self.size
+        return min(total, self.size)
 
     def negatives(self) -> torch.Tensor:
         """The keys held, (len, D), in the order of their places.
@@ -112,34 +125,67 @@ class MomentumQueue(nn.Module):
             if len(ids) != len(keys):
                 raise ValueError(f"ids must have shape ({len(keys)},) to label keys, got {tuple(ids.shape)}")
             _checks.same_device(ids=ids, queue=row_ids)
-            self._write(row_ids, ids)
         elif ids is not None:
             raise ValueError("ids must be None for a queue made without with_ids=True")
         elif row_ids is not None:
             raise ValueError("ids must be given for a queue made with with_ids=True, got None")
-        self._write(rows, keys.detach())
-        self._count += keys.shape[0]
-        count.fill_(self._count)
+        write = _write if _is_at_hand(count) else _write_unseen
+        write(count, rows, keys.detach())
+        if ids is not None:
+            write(count, row_ids, ids)
+        count.add_(keys.shape[0])
 
     def extra_repr(self) -> str:
         """Show the settings."""
         return f"size={self.size}, dim={self.keys.shape[1]}, with_ids={self.key_ids is not None}"
 
-    def _write(self, ring: torch.Tensor, values: torch.Tensor) -> None:
-        # `shape` and not `len`: on tensors that is a call through Python, and there are four here.
-        start, count, size = self._count, values.shape[0], self.size
-        if count > size:
-            start, values, count = start + count - size, values[-size:], size
-        start %= size
-        room = size - start
-        if count <= room:
-            ring[start : start + count] = values
-        else:
-            ring[start:] = values[:room]
-            ring[: count - room] = values[room:]
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load the queue whole, or leave it empty: rows, ids and count of different queues make no sense together."""
+        shapes = {prefix + name: buffer.shape for name, buffer in self.named_buffers()}
+        found = {name: state_dict[name].shape for name in shapes if name in state_dict}
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._full = False
+        if not found or self.count.is_meta:
+            return
+        held = len(self) if found == shapes else 0
+        # The state may be a queue's own one in part, to which another's count was added: a row that was never written
+        # is zero, or has no id.
+        written = self.keys[:held].any(dim=1)
+        if self.key_ids is not None:
+            written &= self.key_ids[:held] != _NO_ID
+        filled = int(written.nonzero().max()) + 1 if written.any() else 0
+        if filled < held or not held:
+            self.count.fill_(filled)
+
+    def _apply(self, *args: Any, **settings: Any) -> MomentumQueue:
+        self._full = False  # `to_empty` leaves no values
+        super()._apply(*args, **settings)  # type: ignore[no-untyped-call]
+        return self
 
 
-def _recount(queue: nn.Module, _: object) -> None:
-    """Read the count after a checkpoint was loaded."""
-    if isinstance(queue, MomentumQueue):
-        queue._count = int(queue.count)
+def _is_at_hand(count: torch.Tensor) -> bool:
+    """Whether reading the value neither waits for an accelerator nor breaks a graph."""
+    return count.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _write(count: torch.Tensor, ring: torch.Tensor, values: torch.Tensor) -> None:
+    """Write key number k to place k modulo the size, in slices."""
+    # `shape` and not `len`: on tensors that is a call through Python, and there are four here.
+    start, number, size = int(count), values.shape[0], ring.shape[0]
+    if number > size:
+        start, values, number = start + number - size, values[-size:], size
+    start %= size
+    room = size - start
+    if number <= room:
+        ring[start : start + number] = values
+    else:
+        ring[start:] = values[:room]
+        ring[: number - room] = values[room:]
+
+
+def _write_unseen(count: torch.Tensor, ring: torch.Tensor, values: torch.Tensor) -> None:
+    """As `_write`, without a look at the count; on a CPU it takes several times as long."""
+    number, size = values.shape[0], ring.shape[0]
+    first = max(0, number - size)
+    places = (torch.arange(first, number, device=ring.device) + count) % size
+    ring.index_copy_(0, places, values[first:].to(ring.dtype))

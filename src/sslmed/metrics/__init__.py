@@ -1,7 +1,14 @@
 """Metrics: of segmentation, one value per case with one policy for empty masks; of classification; of embeddings.
 
-Masks are (B, H, W) or (B, D, H, W), boolean or integer zeros and ones; a metric returns (B,) float32 on the
-masks' device.
+Masks are of one class, boolean or integer zeros and ones; a metric returns (B,) float32 on the masks' device.
+
+| shape           | meaning for every metric of masks                                                    |
+|-----------------|--------------------------------------------------------------------------------------|
+| (B, H, W)       | images                                                                               |
+| (B, 1, H, W)    | the same images with their channel; a volume of one slice is measured in its plane   |
+| (B, D, H, W)    | volumes, D at least 2; refused where exactly one of the D is set at every pixel,      |
+|                 | because that is how one-hot classes (B, C, H, W) look: score each class alone        |
+| (B, 1, D, H, W) | volumes with their channel, never taken for classes                                  |
 
 | pred  | target | overlap | distance            | `empty="nan"`: overlap, distance |
 |-------|--------|---------|---------------------|----------------------------------|

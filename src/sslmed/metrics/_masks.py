@@ -7,13 +7,17 @@ import torch
 from .. import _checks
 
 EMPTY = ("worst", "inf", "nan")
+_SHAPES = "(B, H, W), (B, D, H, W), or with a channel (B, 1, H, W), (B, 1, D, H, W)"
 
 
 def masks(pred: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return both masks as bool; raise unless they are (B, *S) zeros and ones of one shape on one device."""
+    """Return both masks as bool (B, H, W) or (B, D, H, W), without a channel.
+
+    Raises unless they are zeros and ones of one shape on one device, and of one class.
+    """
     both = []
     for name, mask in (("pred", pred), ("target", target)):
-        _checks.shaped(name, mask, "(B, H, W) or (B, D, H, W)", ndim=(3, 4))
+        _checks.shaped(name, mask, _SHAPES, ndim=(3, 4, 5))
         if 0 in mask.shape[1:]:
             raise ValueError(f"{name} must have pixels, got shape {tuple(mask.shape)}")
         if mask.is_floating_point() or mask.is_complex():
@@ -29,10 +33,40 @@ def masks(pred: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch
                 f"{name} must hold 0 and 1 only, got values from {low} to {high};"
                 f" select a label, e.g. {name} == 1"
             )
-        both.append(mask.bool())
+        both.append(_one_class(name, mask.bool()))
     _checks.same_shape("pred", pred, "target", target)
     _checks.same_device(pred=pred, target=target)
     return both[0], both[1]
+
+
+def _one_class(name: str, mask: torch.Tensor) -> torch.Tensor:
+    """Drop a channel of one; raise where the masks of several classes come as channels."""
+    if mask.ndim == 3:
+        return mask
+    if mask.shape[1] == 1:
+        return mask[:, 0]
+    if mask.ndim == 5:
+        raise ValueError(
+            f"{name} must have shape {_SHAPES}, got {tuple(mask.shape)};"
+            f" score each class alone, e.g. {name}[:, 1] against that of the other mask"
+        )
+    if _is_one_hot(mask):
+        raise ValueError(
+            f"{name} of shape {tuple(mask.shape)} looks one-hot: of its {mask.shape[1]} channels exactly one is set at"
+            " every pixel. Score each class alone, e.g. dice(pred[:, 1], target[:, 1]). If it is a volume"
+            " (B, D, H, W) whose slices happen to divide every pixel, add a channel: dice(pred[:, None],"
+            " target[:, None])"
+        )
+    return mask
+
+
+def _is_one_hot(mask: torch.Tensor) -> bool:
+    """Whether exactly one channel of (B, C, H, W) is set at every pixel.
+
+    The corner goes first: volumes of organs and lesions are empty there, so a single pixel answers for them.
+    """
+    corner = mask[:, :, 0, 0].sum(1) == 1
+    return bool(corner.all()) and bool((mask.sum(1) == 1).all()) and len(mask) > 0
 
 
 def comparable(labels: torch.Tensor) -> torch.Tensor:

@@ -54,11 +54,6 @@ def surfaces(
 ) -> Iterator[Surfaces]:
     """Check the masks and give the boundaries of one case after the other, worked out on the CPU."""
     pred, target = masks(pred, target)
-    # In a volume of one slice every voxel is boundary; it is nearly always an image with its channel left in.
-    if pred.ndim == 4 and pred.shape[1] == 1:
-        raise ValueError(
-            f"pred and target must have no channel, got {tuple(pred.shape)}; drop it, e.g. pred[:, 0]"
-        )
     size = tuple(pred.shape[1:])
     spacings = _spacings(spacing_mm, batch=len(pred), dims=len(size))
     cases = zip(pred.cpu().numpy(), target.cpu().numpy(), spacings, strict=True)

@@ -41,3 +41,17 @@ def numbers(name: str, values: Values, *, least: int) -> torch.Tensor:
     if len(found) < least:
         raise ValueError(f"{name} must hold at least {least} values, got {len(found)}")
     return found.double()
+
+
+def rounding(values: Values, found: torch.Tensor) -> float:
+    """Relative distance of neighbouring numbers in the type of `values`; 0 for whole numbers, which are exact.
+
+    Args:
+        values: as the user gave them.
+        found: the same by `finite`.
+    """
+    if bool((found == found.round()).all()):
+        return 0.0
+    if isinstance(values, torch.Tensor):
+        return torch.finfo(values.dtype).eps
+    return float(np.finfo(np.asarray(values).dtype).eps)

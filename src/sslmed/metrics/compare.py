@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .. import _checks
-from ._values import Values, finite, numbers
+from ._values import Values, finite, numbers, rounding
 
 _EXACT_CASES = 50  # beyond, the normal approximation of the signed-rank statistic is close
 _BLOCK = 2**20  # values resampled at once, to bound the memory
@@ -62,7 +62,9 @@ def paired(
 
     The p-value is that of the Wilcoxon signed-rank test, two-sided. Equal cases take part as Pratt wrote: they are
     ranked, then left out of the sum, so that many ties speak for equality. Up to 50 unequal cases it is exact, with
-    tied ranks too; beyond, it is the normal approximation without continuity correction. The interval is that of
+    tied ranks too; beyond, it is the normal approximation without continuity correction. Differences that only the
+    rounding of `a` and `b` tells from 0 or from each other count as equal: a few parts in 10^16 of the values in
+    float64, in 10^7 in float32; so pass float32 values as a tensor or array, not as a list. The interval is that of
     `bootstrap`, over cases.
 
     Both speak about other cases drawn like these, for the two trained networks at hand. Whether the method would win
@@ -98,8 +100,10 @@ def paired(
     first, second = finite("a", a, least=2), finite("b", b, least=2)
     _checks.same_shape("a", first, "b", second)
     difference = first - second
+    error = 2 * max(rounding(a, first), rounding(b, second)) * (first.abs() + second.abs())
+    difference = torch.where(difference.abs() <= error, 0.0, difference)
     low, high = bootstrap(difference, confidence=confidence, resamples=resamples, generator=generator)
-    return Comparison(float(difference.mean()), _signed_rank(difference), low, high)
+    return Comparison(float(difference.mean()), _signed_rank(difference, error), low, high)
 
 
 def holm(p_values: Values) -> torch.Tensor:
@@ -218,10 +222,14 @@ def spread(values: torch.Tensor | Sequence[Values]) -> Spread:
     )
 
 
-def _signed_rank(difference: torch.Tensor) -> float:
-    """Two-sided p-value of the signed-rank test of (N,) differences, with Pratt's zeros."""
-    _, group, count = torch.unique(difference.abs(), return_inverse=True, return_counts=True)
-    rank = (count.cumsum(0) - (count.double() - 1) / 2)[group]
+def _signed_rank(difference: torch.Tensor, error: torch.Tensor) -> float:
+    """Two-sided p-value of the signed-rank test of (N,) differences and their errors, with Pratt's zeros."""
+    size, order = difference.abs().sort()
+    error = torch.where(size == 0, 0.0, error[order])
+    ahead = size.diff() > error[1:] + error[:-1]
+    group = torch.cat([ahead.new_zeros(1), ahead]).cumsum(0)
+    count = group.bincount()
+    rank = torch.empty_like(size).index_copy_(0, order, (count.cumsum(0) - (count.double() - 1) / 2)[group])
     unequal = difference != 0
     rank, positive = rank[unequal], difference[unequal] > 0
     if not len(rank):

@@ -19,7 +19,7 @@ def dice(pred: torch.Tensor, target: torch.Tensor, *, empty: str = "worst") -> t
     """Dice similarity coefficient (DSC, F1) of each case.
 
     Args:
-        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions.
+        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions, and may follow a channel of one.
         target: the reference, of the same shape.
         empty: "worst" and "inf" give 1 where both masks are empty and 0 where exactly one is; "nan" gives nan
             in every case with an empty target.
@@ -29,8 +29,8 @@ def dice(pred: torch.Tensor, target: torch.Tensor, *, empty: str = "worst") -> t
 
     Raises:
         TypeError: a mask is floating point.
-        ValueError: shapes or devices differ, an integer mask holds other values than 0 and 1, or `empty` is
-            unknown.
+        ValueError: shapes or devices differ, an integer mask holds other values than 0 and 1, a mask has the
+            channels of several classes, or `empty` is unknown.
 
     Reference:
         Dice, "Measures of the amount of ecologic association between species", Ecology 1945.
@@ -49,7 +49,7 @@ def jaccard(pred: torch.Tensor, target: torch.Tensor, *, empty: str = "worst") -
     """Jaccard index (intersection over union) of each case; equals D / (2 - D) of its Dice D.
 
     Args:
-        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions.
+        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions, and may follow a channel of one.
         target: the reference, of the same shape.
         empty: as in `dice`.
 
@@ -77,7 +77,7 @@ def precision(pred: torch.Tensor, target: torch.Tensor, *, empty: str = "worst")
     """Precision (positive predictive value) of each case: the share of the prediction that is right.
 
     Args:
-        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions.
+        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions, and may follow a channel of one.
         target: the reference, of the same shape.
         empty: as in `dice`: an empty prediction of a target that is there has precision 0, not 0/0.
 
@@ -102,7 +102,7 @@ def recall(pred: torch.Tensor, target: torch.Tensor, *, empty: str = "worst") ->
     """Recall (sensitivity, true positive rate) of each case: the share of the target that was found.
 
     Args:
-        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions.
+        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions, and may follow a channel of one.
         target: the reference, of the same shape.
         empty: as in `dice`: a prediction of an empty target has recall 0, not 0/0.
 
@@ -127,7 +127,7 @@ def pixel_accuracy(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Share of all pixels, background included, on which the masks of a case agree.
 
     Args:
-        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions.
+        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions, and may follow a channel of one.
         target: the reference, of the same shape.
 
     Returns:
@@ -153,7 +153,7 @@ def balanced_pixel_accuracy(pred: torch.Tensor, target: torch.Tensor) -> torch.T
     Each follows the policy of `recall`: 1 where both masks lack the class, 0 where only the target does.
 
     Args:
-        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions.
+        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions, and may follow a channel of one.
         target: the reference, of the same shape.
 
     Returns:
@@ -183,7 +183,7 @@ def pixel_counts(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     them.
 
     Args:
-        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions.
+        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions, and may follow a channel of one.
         target: the reference, of the same shape.
 
     Returns:

@@ -33,7 +33,7 @@ def hausdorff(
     linearly interpolated) of the distance to the other boundary.
 
     Args:
-        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions.
+        pred: (B, *S) bool, or integer zeros and ones; S has two or three dimensions, and may follow a channel of one.
         target: the reference, of the same shape.
         spacing_mm: millimetres per pixel along each axis of S: one sequence for all cases, or a tensor (B,
             len(S)). None measures in pixels.
@@ -46,8 +46,8 @@ def hausdorff(
 
     Raises:
         TypeError: a mask is floating point, or spacing_mm is neither a sequence nor a tensor.
-        ValueError: shapes or devices differ, an integer mask holds other values than 0 and 1, the masks have
-            a channel, or a setting is out of range.
+        ValueError: shapes or devices differ, an integer mask holds other values than 0 and 1, a mask has the
+            channels of several classes, or a setting is out of range.
 
     Reference:
         Huttenlocher et al., "Comparing images using the Hausdorff distance", IEEE TPAMI 1993.

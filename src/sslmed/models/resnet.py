@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import skip_init
 
 from .. import _checks, _compat
 
@@ -70,7 +71,7 @@ class ResNetEncoder(nn.Module):
         block: Any = getattr(_compat.torchvision("models.resnet"), block_name)
         self._expansion: int = block.expansion
 
-        self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
+        self.conv1 = _StridedConv(in_channels, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -110,7 +111,7 @@ class ResNetEncoder(nn.Module):
         stem = self.relu(self.bn1(self.conv1(x)))
         maps = [stem, self.layer1(self.maxpool(stem))]
         for stage in (self.layer2, self.layer3, self.layer4):
-            maps.append(_run(stage, maps[-1]))
+            maps.append(stage(maps[-1]))
         return maps
 
     def extra_repr(self) -> str:
@@ -118,28 +119,27 @@ class ResNetEncoder(nn.Module):
         return f"name={self.name!r}, in_channels={self.in_channels}, width={self.width}"
 
 
-class _Shortcut(nn.Conv2d):
-    """A strided 1 x 1 convolution, taken apart for fewer than 16 channels.
+class _StridedConv(nn.Conv2d):
+    """A strided convolution that avoids two faults of oneDNN on CPUs.
 
-    There oneDNN's backward pass writes beyond its memory for channels_last inputs (its issue 6035, torch 2.15).
+    Its backward pass of a 1 x 1 kernel on fewer than 16 channels writes beyond its memory for channels_last inputs (its
+    issue 6035, torch 2.15). And where the output is one pixel wide, its bfloat16 kernels give garbage or NaN as output
+    and as weight gradient (torch 2.14, 2.15, AVX512 and AMX); unstrided ones are right there.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if self.in_channels >= 16:
-            return super().forward(input)
         down, right = self.stride
-        return F.conv2d(input[..., ::down, ::right], self.weight)
-
-
-def _run(stage: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Apply a stage; in float32 where autocast on a CPU meets a map one pixel wide, as small patches give.
-
-    There torch 2.15 returns garbage or NaN as the bfloat16 weight gradient of a strided 3 x 3 convolution.
-    """
-    if x.device.type == "cpu" and x.shape[-1] == 1 and torch.is_autocast_enabled("cpu"):
-        with torch.autocast("cpu", enabled=False):
-            return stage(x.float())  # type: ignore[no-any-return]
-    return stage(x)  # type: ignore[no-any-return]
+        if self.kernel_size == (1, 1):
+            if self.in_channels < 16:
+                return F.conv2d(input[..., ::down, ::right], self.weight, self.bias)
+        # The input is padded by half a kernel, so the output has one column.
+        elif input.device.type == "cpu" and input.shape[-1] <= right:
+            wide = torch.promote_types(input.dtype, torch.float32)
+            bias = None if self.bias is None else self.bias.to(wide)
+            with torch.autocast("cpu", enabled=False):
+                result: torch.Tensor = self._conv_forward(input.to(wide), self.weight.to(wide), bias)
+            return result.to(input.dtype)
+        return super().forward(input)
 
 
 def _stage(block: Any, in_channels: int, planes: int, depth: int, *, stride: int) -> nn.Sequential:
@@ -148,7 +148,15 @@ def _stage(block: Any, in_channels: int, planes: int, depth: int, *, stride: int
     shortcut = None
     if stride != 1 or in_channels != out_channels:
         shortcut = nn.Sequential(
-            _Shortcut(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+            _StridedConv(in_channels, out_channels, 1, stride=stride, bias=False),
+            nn.BatchNorm2d(out_channels),
         )
     first = block(in_channels, planes, stride, shortcut)
+    for name, conv in first.named_children():
+        if isinstance(conv, nn.Conv2d) and conv.stride != (1, 1):
+            # Without an initialisation of its own, which would draw random numbers: seeds keep their weights.
+            strided = skip_init(  # type: ignore[no-untyped-call]
+                _StridedConv, conv.in_channels, conv.out_channels, 3, stride=stride, padding=1, bias=False
+            )
+            setattr(first, name, strided)
     return nn.Sequential(first, *(block(out_channels, planes) for _ in range(depth - 1)))

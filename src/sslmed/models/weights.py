@@ -1,8 +1,8 @@
 """Loading pretrained encoder weights, with a report and a floor under how much must match.
 
 A state dict whose names do not fit loads nothing and says nothing under `strict=False`; the run that follows
-is then one from random weights, reported as pretrained. Here the match is counted, named, and refused when it
-is poor.
+is then one from random weights, reported as pretrained. Here the match is counted from both sides, named, and refused
+when it is poor, when the first convolution would stay random, or when the checkpoint continues the model's stages.
 """
 
 from __future__ import annotations
@@ -77,6 +77,12 @@ def load_encoder(
     first convolution for three channels is summed over them for an encoder with one: the same as repeating
     the gray image three times (with one mean and one standard deviation for all three channels).
 
+    Two kinds of checkpoints are refused whatever the `minimum`. One goes on where the encoder ends, or has more inside
+    one of its parts, as `layer1.2.conv1.weight` of a ResNet-34 for a ResNet-18: what would be loaded computes something
+    else. Of the other the first convolution is missing or does not fit, and all later weights rely on it. Where that is
+    meant, say so in the state dict: leave the surplus out, or put in a first convolution of your own,
+    `state["conv1.weight"] = model.conv1.weight`.
+
     Args:
         model: the encoder, or a model with one at `.encoder`, as `ResUNet`: then that is loaded.
         state_or_path: a state dict, a dict that holds one under "state_dict" or "model", or a file of either
@@ -89,8 +95,9 @@ def load_encoder(
     Raises:
         FileNotFoundError: there is no such file.
         TypeError: state_or_path is none of the things above.
-        ValueError: the file cannot be read, too little matches, two parts of the checkpoint fit equally well,
-            or weights are not finite. The model is unchanged then.
+        ValueError: the file cannot be read, too little matches, the checkpoint is of another architecture, the first
+            convolution would stay random, two parts of the checkpoint fit equally well, or weights are not finite in
+            the model's dtype. The model is unchanged then.
 
     Example:
         >>> from sslmed.models import ResNetEncoder, load_encoder
@@ -120,16 +127,36 @@ def load_encoder(
             f"only {report.fraction:.0%} of the encoder's tensors match {checkpoint}, the minimum is"
             f" {minimum:.0%}; nothing was loaded\n{report}{shapes}"
         )
+    within = (k for k in report.unexpected if k.startswith(prefix) and not k.endswith(_COUNTER))
+    continued = [k for k in within if _continues(encoder, k[len(prefix) :])]
+    if continued:
+        raise ValueError(
+            f"{checkpoint} is of another architecture: the encoder lacks {len(continued)} tensors inside its parts, as"
+            f" {continued[0]}; nothing was loaded. If the encoder ends earlier on purpose, or they are a head, leave"
+            f" them out of the state dict\n{report}"
+        )
+    stem = _stem(own)
+    if stem is not None and stem not in values:
+        raise ValueError(
+            f"the first convolution {stem} would stay random, it does not match {checkpoint}; nothing was loaded."
+            f" If it is to be your own, put it into the state dict: state[{prefix + stem!r}] = its weight"
+            f"\n{report}{shapes}"
+        )
     rivals = [p for p, count in ranking if count == ranking[0][1]]
     if len(rivals) > 1:
         raise ValueError(
             f"{checkpoint} holds {len(rivals)} encoders that fit equally well, under {rivals}; pass"
             f" the tensors of one: {{k: v for k, v in state.items() if k.startswith({rivals[0]!r})}}"
         )
+    # A value that the checkpoint holds may be infinite in the model's dtype.
+    values = {k: v.to(own[k].dtype) for k, v in values.items()}
     broken = [k for k, v in values.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
     if broken:
         names = ", ".join(broken[:5])
-        raise ValueError(f"{checkpoint} has NaN or infinite values in {names}; nothing was loaded")
+        dtype = own[broken[0]].dtype
+        raise ValueError(
+            f"{checkpoint} has NaN or infinite values in {names}; nothing was loaded into the model of {dtype}"
+        )
     encoder.load_state_dict(values, strict=False)
     return report
 
@@ -177,7 +204,7 @@ def _match(
     state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], prefix: str
 ) -> tuple[dict[str, torch.Tensor], MatchReport, str]:
     """Sort the names; returns the values to load, the report, and a line on the first mismatched shape."""
-    stem = next((k for k, v in own.items() if v.ndim == 4), None)
+    stem = _stem(own)
     values: dict[str, torch.Tensor] = {}
     missing, mismatched, adapted = [], [], []
     shapes = ""
@@ -207,6 +234,35 @@ def _match(
         prefix=prefix,
     )
     return values, report, shapes
+
+
+def _stem(own: Mapping[str, torch.Tensor]) -> str | None:
+    """The weight of the first convolution, in two or three dimensions."""
+    return next((k for k, v in own.items() if v.ndim >= 4), None)
+
+
+def _continues(encoder: nn.Module, name: str) -> bool:
+    """Whether a tensor of the checkpoint that the encoder lacks belongs inside it, as one more block of a stage does.
+
+    A head does not: it lies beside the parts of the encoder, or beside those of a module that holds most of it.
+    """
+    module, step = encoder, name
+    for step in name.split("."):
+        inner = module._modules.get(step)
+        if isinstance(inner, nn.Identity):  # the usual way to take a part out
+            return False
+        if inner is None or not inner.state_dict():
+            break
+        module = inner
+    if step in module._buffers:  # not persistent, but written by an older version of the same network
+        return False
+    digits = "0123456789"
+    numbered = {
+        k.rstrip(digits) for k, part in module.named_children() if part.state_dict() and k[-1] in digits
+    }
+    if step[-1] in digits and step.rstrip(digits) in numbered:
+        return True
+    return not module._modules or 2 * len(module.state_dict()) <= len(encoder.state_dict())
 
 
 def _only_input_channels_differ(theirs: torch.Tensor, mine: torch.Tensor) -> bool:
