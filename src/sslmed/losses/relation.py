@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import _checks
+from .._compat import without_autocast
 from ._rows import check_negatives, check_pair, widest
 
 
@@ -98,7 +99,7 @@ class RelationHead(nn.Module):
             if x.ndim < 1 or x.shape[-1] != self.dim:
                 raise ValueError(f"{name} must have shape (..., {self.dim}), got {tuple(x.shape)}")
         _checks.same_device(a=a, b=b)
-        with torch.autocast(a.device.type, enabled=False):
+        with without_autocast(a.device):
             dtype = widest(a, b, self.hidden.weight)
             product = self.input_scale * (a.to(dtype) * b.to(dtype))
             active = F.relu(F.linear(product, self.hidden.weight.to(dtype), self.hidden.bias.to(dtype)))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .. import _checks
-from .._compat import moved
+from .._compat import moved, without_autocast
 
 
 class MemoryBank(nn.Module):
@@ -153,7 +153,7 @@ class MemoryBank(nn.Module):
         if momentum == 1 or not len(index):
             return
         old = self.vectors.index_select(0, index)
-        with torch.autocast(v.device.type, enabled=False):
+        with without_autocast(v.device):
             wide = torch.promote_types(torch.promote_types(v.dtype, old.dtype), torch.float32)
             fresh, usable = _unit_rows(v.detach().to(wide))
             if momentum:

@@ -1,0 +1,302 @@
+"""Every public piece in every surrounding: what a call gives depends on its arguments and draws alone."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import astuple, is_dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+
+import pieces
+from pieces import Piece
+from sslmed import augment, distributed, losses, memory, metrics, models
+from sslmed.augment import functional, views
+from sslmed.metrics import compare
+
+PIECES = pieces.pieces()
+every = pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES)
+
+
+def of(*rooms: str) -> Any:
+    chosen = {name: piece for name, piece in PIECES.items() if piece.room in rooms}
+    return pytest.mark.parametrize("piece", chosen.values(), ids=chosen)
+
+
+def test_every_public_piece_is_swept() -> None:
+    public = {f"augment.{name}" for name in (*augment.__all__, *views.__all__, *functional.__all__)}
+    public -= {"augment.functional", "augment.views"}
+    public |= {f"losses.{name}" for name in (*losses.__all__, *losses.functional.__all__)}
+    public |= {f"memory.{name}" for name in memory.__all__} | {f"metrics.{name}" for name in metrics.__all__}
+    public |= {f"metrics.compare.{name}" for name in ("paired", "holm")}
+    public |= {f"models.{name}" for name in models.__all__} | {"distributed.gather"}
+    public -= {"losses.functional", "metrics.compare", "models.MatchReport", "models.load_encoder"}
+    assert public <= PIECES.keys()
+    assert {name for name in vars(compare) if name in ("paired", "holm")} == {"paired", "holm"}
+
+
+# Comparing
+
+
+def flat(result: Any) -> list[Any]:
+    """Tensors and numbers of a result, in order."""
+    if isinstance(result, (list, tuple)):
+        return [leaf for part in result for leaf in flat(part)]
+    if isinstance(result, dict):
+        return flat(list(result.values()))
+    return flat(astuple(result)) if is_dataclass(result) else [result]
+
+
+def called(piece: Piece, target: Any = None, **settings: Any) -> list[Any]:
+    """Call `target`, or the piece made anew, on the same inputs and with the same draws each time."""
+    pieces.begin(**settings)
+    torch.default_generator.manual_seed(7)
+    return flat(piece.call(piece.make() if target is None else target))
+
+
+def same(got: list[Any], want: list[Any], *, rtol: float = 1e-5, atol: float = 1e-6, kind: bool = True) -> None:
+    # Without gradients there are fewer results.
+    assert len(got) == len(want) or not torch.is_grad_enabled()
+    for g, w in zip(got, want, strict=False):
+        if not isinstance(w, Tensor):
+            assert g == w or (g != g and w != w)
+            continue
+        assert type(g) in (Tensor, nn.Parameter)
+        if not w.is_floating_point():
+            assert torch.equal(g, w)
+        elif kind:
+            torch.testing.assert_close(g, w, rtol=rtol, atol=atol, equal_nan=True)
+        else:
+            torch.testing.assert_close(g.to(w.dtype), w, rtol=rtol, atol=atol, equal_nan=True)
+
+
+@contextmanager
+def changed(setter: Callable[[Any], Any], value: Any, back: Any) -> Iterator[None]:
+    setter(value)
+    try:
+        yield
+    finally:
+        setter(back)
+
+
+def default(dtype: torch.dtype) -> AbstractContextManager[None]:
+    return changed(torch.set_default_dtype, dtype, torch.float32)
+
+
+def autocast(dtype: torch.dtype) -> AbstractContextManager[None]:
+    return torch.autocast("cpu", dtype=dtype)
+
+
+# The sweeps
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float64]
+
+
+@every
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_default_dtype_changes_nothing(piece: Piece, dtype: torch.dtype) -> None:
+    want, target = called(piece), piece.make()
+    with default(dtype):
+        same(called(piece, target), want, rtol=0, atol=0)
+        if not piece.weights:
+            same(called(piece), want, rtol=0, atol=0)
+        assert torch.get_default_dtype() == dtype
+
+
+SURROUNDINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "medium": lambda: changed(torch.set_float32_matmul_precision, "medium", "highest"),
+    "deterministic": lambda: changed(torch.use_deterministic_algorithms, True, False),
+}
+
+
+@every
+@pytest.mark.parametrize("surrounding", SURROUNDINGS.values(), ids=SURROUNDINGS)
+def test_modes_of_torch_change_nothing(
+    piece: Piece, surrounding: Callable[[], AbstractContextManager[Any]]
+) -> None:
+    want, target = called(piece), piece.make()
+    # A processor may multiply in bfloat16 where matrices need no more.
+    tolerance = {"rtol": 2e-2, "atol": 2e-2} if surrounding is SURROUNDINGS["medium"] else {}
+    with surrounding():
+        same(called(piece, target), want, **tolerance)
+        if not piece.weights:
+            same(called(piece), want, **tolerance)
+    same(called(piece), want)
+
+
+@of("augment", "losses", "memory", "metrics", "distributed")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_autocast_changes_nothing_but_networks(piece: Piece, dtype: torch.dtype) -> None:
+    want = called(piece)
+    with autocast(dtype):
+        same(called(piece), want)
+
+
+@of("models")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_networks_stay_near_in_autocast(piece: Piece, dtype: torch.dtype) -> None:
+    want = called(piece)
+    with autocast(dtype):
+        same(called(piece), want, rtol=0.1, atol=0.1 * max(float(x.abs().max()) for x in want), kind=False)
+
+
+@pytest.mark.parametrize("make", pieces.AUGMENTATIONS.values(), ids=pieces.AUGMENTATIONS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_images_under_autocast_of_the_other_half(make: Any, dtype: torch.dtype) -> None:
+    pieces.begin()
+    x, transform = pieces.rand(8, 1, 36, 48).to(dtype), make(p=0.5)
+    params = transform.forward_parameters(x.shape)
+    want = transform(x, params=params)
+    other = torch.bfloat16 if dtype == torch.float16 else torch.float16
+    with autocast(other):
+        assert torch.equal(transform(x, params=params), want)
+
+
+# Earlier calls
+
+
+@pytest.fixture
+def cold() -> Iterator[None]:
+    """Empty every cache of the package."""
+    for name, module in list(sys.modules.items()):
+        for value in vars(module).values() if name.startswith("sslmed.") else ():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+    yield
+
+
+@every
+def test_a_call_on_fake_tensors_leaves_nothing_behind(piece: Piece, cold: None) -> None:
+    # Some look at values, which fake tensors have none of; what they leave behind counts all the same.
+    with suppress(Exception), FakeTensorMode(allow_non_fake_inputs=True):
+        called(piece)
+    got = called(piece)
+    same(got, called(piece), rtol=0, atol=0)
+    if piece.room in ("augment", "losses"):
+        with FakeTensorMode(allow_non_fake_inputs=True), suppress(torch._subclasses.fake_tensor.DataDependentOutputException):
+            called(piece)  # with warm caches
+
+
+@every
+def test_a_call_in_inference_mode_leaves_nothing_behind(piece: Piece, cold: None) -> None:
+    target = piece.make()
+    with torch.inference_mode():
+        called(piece)
+        if not piece.weights:
+            called(piece, target)
+    same(called(piece, target), called(piece), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["FrequencyBandStop", "CrossPatchJigsaw", "Speckle", "RandomPixelMask"])
+def test_a_compiled_call_leaves_nothing_behind(name: str, cold: None) -> None:
+    torch._dynamo.reset()
+    piece = PIECES[f"augment.{name}"]
+    target = piece.make()
+    pieces.begin()
+    x = pieces.rand(5, 1, 36, 48)
+    params = target.forward_parameters(x.shape)
+    compiled = torch.compile(target, backend="eager")(x, params=params)
+    torch.testing.assert_close(target(x, params=params), compiled, rtol=0, atol=1e-6)
+    same(called(piece, target), called(piece), rtol=0, atol=0)
+
+
+@every
+def test_calls_leave_the_state_of_torch_as_it_was(piece: Piece) -> None:
+    def state() -> tuple[Any, ...]:
+        return (
+            torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(),
+            torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled(),
+            torch.is_autocast_enabled("cpu"), torch.get_default_device(), torch._C._len_torch_dispatch_stack(),
+        )  # fmt: skip
+
+    before = state()
+    called(piece)
+    assert state() == before
+
+
+# Copies
+
+
+@every
+def test_copies_do_the_same(piece: Piece) -> None:
+    target, want = piece.make(), called(piece)
+    for other in (copy.deepcopy(target), *([pickle.loads(pickle.dumps(target))] if picklable(target) else [])):
+        same(called(piece, other), want, rtol=0, atol=0)
+
+
+def picklable(target: Any) -> bool:
+    """All but this file's own lambdas."""
+    return getattr(target, "__name__", "") != "<lambda>"
+
+
+# Threads
+
+DRAWING = {name: piece for name, piece in PIECES.items() if piece.draws}
+
+
+@every
+def test_threads_that_share_a_piece_do_not_meet(piece: Piece) -> None:
+    if piece.room == "memory":
+        pytest.skip("what writes to itself belongs to one thread")
+    target = piece.make()
+
+    def call(job: int) -> list[Any]:
+        pieces.begin(seed=job)
+        return flat(piece.call(target, params[job]) if piece.draws else piece.call(target))
+
+    params = [target.forward_parameters((5, 1, 36, 48)) if piece.draws else None for _ in range(4)]
+    want = [call(job) for job in range(4)]
+    state = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        for job, got in enumerate(pool.map(call, list(range(4)) * 3)):
+            same(got, want[job % 4])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# Devices and subclasses
+
+
+@of("augment", "losses", "memory", "models", "distributed")
+@pytest.mark.parametrize("where", [None, "cpu", "cuda"])
+@pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda':UserWarning")
+def test_pieces_run_on_the_meta_device(piece: Piece, where: str | None) -> None:
+    want, target = called(piece), piece.make()
+    target = target.to("meta") if isinstance(target, nn.Module) else target
+    with torch.autocast(where or "cpu", dtype=torch.bfloat16, enabled=where is not None):
+        got = called(piece, target, device="meta")
+    assert [x.shape for x in got] == [x.shape for x in want]
+    assert [x.dtype for x in got] == [x.dtype for x in want]
+    assert {x.device.type for x in got} == {"meta"}
+
+
+class Tagged(Tensor):
+    """A tensor that carries notes along, as MONAI's MetaTensor does."""
+
+    notes: dict[str, Any]
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = super().__torch_function__(func, types, args, kwargs or {})
+        parts = result if isinstance(result, (list, tuple)) else [result]
+        for part in parts:
+            if isinstance(part, Tagged):
+                first = next((x for x in (*args, *parts) if isinstance(x, Tagged) and hasattr(x, "notes")), None)
+                part.notes = dict(first.notes) if first is not None else {}
+        return result
+
+
+@every
+def test_subclasses_that_annotate_tensors_give_the_same(piece: Piece) -> None:
+    want = called(piece)
+    got = [x.as_subclass(Tensor) if isinstance(x, Tagged) else x for x in called(piece, kind=Tagged)]
+    same(got, want)
