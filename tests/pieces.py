@@ -7,6 +7,7 @@ tests/test_ambient.py.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,8 +89,7 @@ AUGMENTATIONS: dict[str, Callable[..., _OneDraw]] = {
 }
 
 RECIPES: dict[str, Callable[..., nn.Module]] = {
-    name: (lambda recipe=getattr(views, name), **s: recipe(24, **s))
-    for name in sorted(set(views.__all__) - {"correspond"})
+    name: functools.partial(getattr(views, name), 24) for name in sorted(set(views.__all__) - {"correspond"})
 } | {
     "pirl": lambda **s: views.pirl(24, unit="nyquist", **s),
     "MultiView": lambda **s: augment.MultiView(augment.Haze(), nn.Sequential(augment.PatchJigsaw()), **s),
@@ -124,7 +124,11 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor | tuple[Tensor, ...]]] = {
     "reduce_speckle": lambda x: F.reduce_speckle(x, rand(2)),
     "shadow_profile": lambda x: F.shadow_profile((12, 18), *cpu_rand(3, 2), device=x.device),
     "speckle_intensity": lambda x: F.speckle_intensity(
-        torch.ones(2, 2, dtype=torch.int32, device="cpu"), cpu_rand(2) + 1, cpu_rand(2) + 1, (12, 18), device=x.device
+        torch.ones(2, 2, dtype=torch.int32, device="cpu"),
+        cpu_rand(2) + 1,
+        cpu_rand(2) + 1,
+        (12, 18),
+        device=x.device,
     ),
     "split_patches": lambda x: F.split_patches(x, (3, 2)),
 }
@@ -176,7 +180,7 @@ LOSSES: dict[str, list[tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]
             lambda a, b, g=g: losses.local_contrastive(a, b, generator=seeded() if g else None),
             ((2, 4, 12, 12), (2, 4, 12, 12)),
         )
-        for g in (False, True)
+        for g in (True, False)
     ],
 }
 # The modules, each with what its function above takes.
@@ -204,7 +208,12 @@ def banked(bank: memory.MemoryBank) -> tuple[Tensor, ...]:
     index = torch.tensor([3, 7, 0], device="cpu")
     bank.fill(torch.arange(20, device="cpu"), rand(20, 4) - 0.5)
     bank.update(index, rand(3, 4) - 0.5)
-    return bank[index], bank.negatives(index), bank.negatives(index, 5, generator=seeded()), bank.vectors.clone()
+    return (
+        bank[index],
+        bank.negatives(index),
+        bank.negatives(index, 5, generator=seeded()),
+        bank.vectors.clone(),
+    )
 
 
 def queued(queue: memory.MomentumQueue) -> tuple[Tensor, ...]:
@@ -222,10 +231,11 @@ def two_networks() -> nn.ModuleList:
     return nn.ModuleList([nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in "01"])
 
 
-MEMORIES: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], tuple[Tensor, ...]]]] = {
+MEMORIES: dict[str, tuple[Callable[[], Any], Callable[[Any], tuple[Any, ...]]]] = {
     "MemoryBank": (lambda: memory.MemoryBank(20, 4, generator=seeded()), banked),
     "MomentumQueue": (lambda: memory.MomentumQueue(10, 4, with_ids=True), queued),
     "update_ema": (two_networks, averaged),
+    "cosine_decay": (lambda: memory.cosine_decay, lambda decay: (decay(3, 10),)),
 }
 
 SCORES: dict[str, Callable[[Callable[..., Tensor]], Tensor]] = {
@@ -307,8 +317,11 @@ class Piece:
     weights: bool = False
 
 
+SHAPE = (5, 1, 24, 36)
+
+
 def _images(transform: Any, params: Any = None) -> Any:
-    x = rand(5, 1, 36, 48)
+    x = rand(*SHAPE)
     return transform(x) if params is None else transform(x, params=params)
 
 
@@ -316,7 +329,11 @@ def _trained(loss: Callable[..., Tensor], shapes: tuple[tuple[int, ...], ...]) -
     """A loss and, where there are gradients, its gradients."""
     inputs = [rand(*shape).detach().requires_grad_() for shape in shapes]
     value = loss(*inputs)
-    return (value, *torch.autograd.grad(value, inputs, allow_unused=True)) if value.requires_grad else (value,)
+    if not value.requires_grad:
+        return (value,)
+    with torch.autocast("cpu", enabled=False):  # as torch recommends for every backward pass
+        gradients = torch.autograd.grad(value, inputs, allow_unused=True)
+    return (value, *(gradient for gradient in gradients if gradient is not None))
 
 
 def _weighted(make: Callable[[], Any]) -> Callable[[], Any]:
@@ -341,13 +358,11 @@ def pieces() -> dict[str, Piece]:
     for name, make in RECIPES.items():
         found[f"augment.{name}"] = Piece("augment", make, _images, draws=True)
     for name, call in FUNCTIONS.items():
-        found[f"augment.{name}"] = Piece(
-            "augment", lambda call=call: call, lambda f: f(rand(2, 1, 12, 18))
-        )
+        found[f"augment.{name}"] = Piece("augment", lambda call=call: call, lambda f: f(rand(2, 1, 12, 18)))
     for name, calls in LOSSES.items():
         for i, (loss, shapes) in enumerate(calls):
             setting = f", {i}" if i else ""
-            if name == "local_contrastive" and not i:
+            if name == "local_contrastive" and i:
                 continue  # draws from torch's global generator
             found[f"losses.{name}{setting}"] = Piece(
                 "losses", lambda loss=loss: loss, lambda f, shapes=shapes: _trained(f, shapes)
@@ -364,12 +379,12 @@ def pieces() -> dict[str, Piece]:
         room = compare if owner else metrics
         found[f"metrics.{name}"] = Piece("metrics", lambda r=room, s=short: getattr(r, s), call)
     for name, networks in NETWORKS.items():
-        for i in range(len(networks())):
-            found[f"models.{name}{f', {i}' if i else ''}"] = Piece(
-                "models",
-                _weighted(lambda networks=networks, i=i: networks()[i][0]),
-                lambda network, shape=networks()[i][1]: network(rand(*shape)),
-                weights=True,
-            )
+        shape = networks()[0][1]
+        found[f"models.{name}"] = Piece(
+            "models",
+            _weighted(lambda networks=networks: networks()[0][0].eval()),
+            lambda network, shape=shape: network(rand(*shape)),
+            weights=True,
+        )
     found["distributed.gather"] = Piece("distributed", lambda: distributed.gather, lambda f: f(rand(3, 4)))
     return found

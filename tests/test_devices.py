@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
 import lightning as L
@@ -17,7 +16,7 @@ import pieces
 import pretexts
 from pieces import AUGMENTATIONS, FUNCTIONS, LOSSES, NETWORKS, SCORES, masks, public, rand, whole
 from simulated import CUDA, Cuda, MixedDevices, UnfinishedCopy
-from sslmed import augment, distributed, losses, memory, metrics, models
+from sslmed import distributed, losses, memory, metrics, models
 from sslmed.augment import functional as F
 from sslmed.augment import views
 from sslmed.augment._base import _OneDraw
@@ -216,6 +215,7 @@ def test_functions_of_images_wait_for_nothing(name: str) -> None:
 
 # Losses
 
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", sorted(losses.functional.__all__))
 def test_losses_and_gradients_wait_for_nothing(name: str, dtype: torch.dtype) -> None:
@@ -315,6 +315,7 @@ def test_a_gather_of_one_process_is_the_tensor() -> None:
 
 # Metrics: they look at values, and come back to where their input is
 
+
 @pytest.mark.parametrize("name", sorted(public(metrics, type(metrics.dice)) - {"summarize"}))
 def test_metrics_come_back_to_their_device(name: str) -> None:
     with Cuda():
@@ -330,6 +331,7 @@ def test_summaries_and_comparisons_take_values_of_any_device() -> None:
 
 
 # Networks
+
 
 @pytest.mark.parametrize("name", sorted(public(models, type) - {"MatchReport"}))
 def test_networks_wait_for_nothing(name: str) -> None:

@@ -106,6 +106,8 @@ def cached_tensors(maxsize: int) -> Callable[[Callable[_P, _T]], Callable[_P, _T
                 return make(*args, **kwargs)
             return kept(*args, **kwargs)  # type: ignore[arg-type]
 
+        for name in ("cache_clear", "cache_info"):
+            setattr(get, name, getattr(kept, name))
         return get
 
     return decorate

@@ -79,7 +79,7 @@ class Crop(Geometry):
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Crop every row."""
         if x.shape[0] == 0:
-            return x.new_empty(0, x.shape[1], self.size, self.size)
+            return x.new_empty((0, x.shape[1], self.size, self.size))
         left, top, width, height = self._places(params, x)
         step = torch.arange(self.size, dtype=x.dtype, device=x.device) / max(self.size - 1, 1)
         # Places in the image, as grid_sample counts them: -1 and 1 are the centres of its outermost pixels.

@@ -83,7 +83,7 @@ def _is_known(module: nn.Module) -> bool:
     )
 
 
-class _Redirected(TorchDispatchMode):
+class _Redirected(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Give each random operation on the CPU that names no generator this one.
 
     Modules of others, such as kornia's, draw from torch's global generator. To seed that one would disturb all other
@@ -91,7 +91,7 @@ class _Redirected(TorchDispatchMode):
     """
 
     def __init__(self, generator: torch.Generator) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.generator = generator
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -111,7 +111,9 @@ class _Redirected(TorchDispatchMode):
             place = torch.empty_like(args[0], **kwargs)
             bounds = (0, *args[1:]) if len(args) == 2 else args[1:]
             return getattr(place, fill[packet.__name__])(*bounds, generator=self.generator)
-        raise ValueError(f"generator cannot be used for {func}, which a transform draws by and which takes none")
+        raise ValueError(
+            f"generator cannot be used for {func}, which a transform draws by and which takes none"
+        )
 
 
 def _on_cpu(args: Any, kwargs: dict[str, Any]) -> bool:

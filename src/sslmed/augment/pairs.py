@@ -17,8 +17,8 @@ from .._checks import floating, same_device, shaped
 from .._compat import moved, without_autocast
 from ._base import Params, Rearrangement
 from ._multiview import MultiView, View, working
-from ._source import Seeded
 from ._sizes import image_size
+from ._source import Seeded
 
 
 class Pair(NamedTuple):

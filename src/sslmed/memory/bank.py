@@ -119,7 +119,7 @@ class MemoryBank(nn.Module):
             _checks.integer("k", k, low=1, high=others)
             _checks.generator(generator)
             device = index.device if generator is None else generator.device
-            keys = torch.rand(len(index), others, generator=generator, device=device)
+            keys = torch.rand(len(index), others, generator=generator, dtype=torch.float32, device=device)
             slots = moved(keys.topk(k, dim=1).indices, index.device)
         chosen = slots + (slots >= index[:, None])  # slot s stands for row s, or s + 1 from the own row on
         return self.vectors.index_select(0, chosen.flatten()).view(*chosen.shape, self.vectors.shape[1])
