@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import (
 
 import pieces
 from pieces import Piece
-from sslmed import augment, losses, memory, metrics, models
+from sslmed import augment, data, losses, memory, metrics, models
 from sslmed.augment import _patches, functional, views
 from sslmed.metrics import compare
 

@@ -489,19 +489,11 @@ def test_inference_mode_and_training_mix(make: Make) -> None:
 @every
 @pytest.mark.filterwarnings("ignore:FrequencyBandStop leaves")
 def test_what_is_refused_does_not_depend_on_the_draw(make: Make) -> None:
-    shapes = [
-        (8, 2, 36, 48),
-        (8, 4, 36, 48),
-        (8, 1, 6, 6),
-        (8, 1, 3, 3),
-        (8, 1, 1, 48),
-        (8, 1, 36, 1),
-        (8, 1, 35, 47),
-    ]
-    for shape in shapes:
-        for dtype in (torch.float32, torch.float16, torch.float64, torch.int64):
-            outcomes = {outcome(make(p=p), torch.ones(shape, dtype=dtype)) for p in (0.0, 0.05, 0.5, 1.0)}
-            assert len(outcomes) == 1, (shape, dtype, outcomes)
+    shapes = [(8, 2, 36, 48), (8, 1, 6, 6), (8, 1, 3, 3), (8, 1, 1, 48), (8, 1, 35, 47)]
+    cases = [torch.ones(shape) for shape in shapes] + [torch.ones(8, 1, 36, 48, dtype=torch.int64)]
+    for x in cases:
+        outcomes = {outcome(make(p=p), x) for p in (0.0, 0.3, 1.0)}
+        assert len(outcomes) == 1, (x.shape, outcomes)
 
 
 @pytest.mark.parametrize("make", [RandomPixelMask, RandomPatchMask])

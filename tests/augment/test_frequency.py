@@ -287,22 +287,22 @@ def test_ring_beyond_the_spectrum_raises() -> None:
     ("settings", "size", "share", "remedy"),
     [
         ({}, (64, 64), 0.365, r"unit='nyquist', .* or radius=\(10, 45\)"),
-        ({"radius": (20, 60)}, (32, 40), 0.740, r"or radius=\(20, 25\)"),
+        ({"radius": (20, 60)}, (32, 40), 0.729, r"or radius=\(20, 25\)"),
         ({"radius": (0.5, 2.0), "unit": "nyquist"}, (64, 64), 0.153, r"use radius=\(0\.5, 1\.414\)$"),
     ],
 )
 def test_radii_that_lie_beyond_the_spectrum_are_pointed_out(
     settings: dict[str, Any], size: tuple[int, int], share: float, remedy: str
 ) -> None:
-    augment, x = FrequencyBandStop(**settings), torch.rand(4000, 1, *size)
+    augment, x = FrequencyBandStop(**settings), torch.rand(40, 1, *size)
     with pytest.warns(UserWarning, match=remedy) as caught:
-        params = augment.forward_parameters(x.shape)
+        params = augment.forward_parameters((4000, 1, *size))
     assert f"leaves {share:.1%} of images" in str(caught[0].message)
     half = min(size) / 2 if augment.unit == "nyquist" else 1
     beyond = params["inner"] * half > ((size[0] // 2) ** 2 + (size[1] // 2) ** 2) ** 0.5
     assert abs(float(beyond.float().mean()) - share) < 0.03
     few = {name: value[:40] for name, value in params.items()}
-    changed = (augment(x[:40], params=few) - x[:40]).abs().amax((1, 2, 3)) > 1e-4
+    changed = (augment(x, params=few) - x).abs().amax((1, 2, 3)) > 1e-4
     assert not (changed & beyond[:40]).any()
 
 
