@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
 from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip
 from torch import Tensor, nn
 
 import collected
+import pieces
 import pretexts
+from pieces import AUGMENTATIONS, FUNCTIONS, LOSSES, NETWORKS, SCORES, masks, public, rand, whole
 from simulated import CUDA, Cuda, MixedDevices, UnfinishedCopy
-from sslmed import augment, distributed, losses, memory, metrics, models
+from sslmed import distributed, losses, memory, metrics, models
 from sslmed.augment import functional as F
 from sslmed.augment import views
 from sslmed.augment._base import _OneDraw
-from sslmed.augment._spectrum import _cached_planes
 from sslmed.metrics import compare
 
 
@@ -28,24 +27,9 @@ from sslmed.metrics import compare
 def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.manual_seed(0)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)  # asks the driver
+    pieces.begin(device="cuda")
     yield
-    _cached_planes.cache_clear()  # of simulated tensors
-
-
-def rand(*shape: int, **settings: Any) -> Tensor:
-    return torch.rand(*shape, device="cuda", **settings)
-
-
-def whole(n: int, classes: int) -> Tensor:
-    return torch.arange(n, device="cuda") % classes
-
-
-def masks(*shape: int) -> Tensor:
-    return rand(*shape) < 0.5
-
-
-def public(room: ModuleType, kind: type) -> set[str]:
-    return {name for name in room.__all__ if isinstance(getattr(room, name), kind)}
+    pieces.begin()
 
 
 # The simulation itself: it can fail.
@@ -104,7 +88,7 @@ def test_what_cuda_lacks_raises() -> None:
         with pytest.raises(RuntimeError, match="not implemented on CUDA for integers"):
             whole(4, 2).view(2, 2) @ whole(4, 2).view(2, 2)
         with pytest.raises(RuntimeError, match="generator"):
-            rand(3, generator=torch.Generator())
+            torch.rand(3, device="cuda", generator=torch.Generator())
         with pytest.raises(RuntimeError, match="CUFFT_INVALID_SIZE"):
             torch.fft.rfft2(rand(0, 1, 8, 8))
         with pytest.raises(TypeError, match="numpy"):
@@ -130,21 +114,6 @@ def test_values_and_gradients_are_those_of_the_cpu() -> None:
 
 # Augmentations
 
-AUGMENTATIONS: dict[str, Callable[..., _OneDraw]] = {
-    name: getattr(augment, name)
-    for name in sorted(augment.__all__)
-    if isinstance(getattr(augment, name), type) and issubclass(getattr(augment, name), _OneDraw)
-} | {
-    "nyquist": lambda **s: augment.FrequencyBandStop(unit="nyquist", **s),
-    "random focal": lambda **s: augment.CrossPatchJigsaw(focal="random", **s),
-    "gamma": lambda **s: augment.GrayJitter(gamma=0.5, **s),
-    "add": lambda **s: augment.Speckle(mode="add", **s),
-    "many hidden": lambda **s: augment.RandomPixelMask(ratio=0.5, **s),
-    "shadow in a sector": lambda **s: augment.AcousticShadow(apex=(0.4, -0.3), **s),
-    "depth in a sector": lambda **s: augment.DepthAttenuation(apex=(0.5, 0.1), **s),
-    "haze in a sector": lambda **s: augment.Haze(apex=(0.5, -0.2), **s),
-    "echoes in a sector": lambda **s: augment.Reverberation(apex=(0.5, -0.2), **s),
-}
 every = pytest.mark.parametrize("make", AUGMENTATIONS.values(), ids=AUGMENTATIONS)
 
 
@@ -236,32 +205,6 @@ def test_views_of_a_module_that_was_moved_are_those_of_the_cpu() -> None:
         torch.testing.assert_close(y.held, expected)
 
 
-FUNCTIONS: dict[str, Callable[[Tensor], Tensor | tuple[Tensor, ...]]] = {
-    "acoustic_shadow": lambda x: F.acoustic_shadow(x, x > 0.9, rand(2), apex=(0.5, -0.2)),
-    "acquired_matrix": lambda x: F.acquired_matrix((12, 18), rand(2), rand(2)),
-    "add_power": lambda x: F.add_power(x, rand(2, 1, 12, 18)),
-    "add_spikes": lambda x: F.add_spikes(x, whole(4, 3).view(2, 1, 2), rand(2, 1), rand(2, 1)),
-    "apply_bias_field": lambda x: F.apply_bias_field(x, rand(2, 1, 12, 18)),
-    "apply_gain": lambda x: F.apply_gain(x, rand(2, 1, 12, 1)),
-    "apply_spectral_mask": lambda x: F.apply_spectral_mask(x, masks(2, 1, 12, 10)),
-    "band_stop_mask": lambda x: F.band_stop_mask((12, 18), whole(2, 2), whole(2, 2) + 4, whole(2, 2)),
-    "beams": lambda x: F.beams((12, 18), apex=(0.5, -0.2), device=x.device),
-    "bias_field": lambda x: F.bias_field((12, 18), rand(2, 5)),
-    "correspond": lambda x: F.correspond(rand(2, 3, 2), rand(2, 3, 3), rand(2, 3, 3), size=(12, 18)),
-    "echo_power": lambda x: F.echo_power(x),
-    "gray_jitter": lambda x: F.gray_jitter(x, torch.rand(2), torch.rand(2), torch.rand(2)),
-    "join_patches": lambda x: F.join_patches(F.split_patches(x, (3, 2)), (3, 2)),
-    "mask_pixels": lambda x: F.mask_pixels(x, masks(2, 1, 12, 18), 0.5),
-    "permute_patches": lambda x: F.permute_patches(x, torch.rand(2, 6).argsort(1), (3, 2)),
-    "reduce_speckle": lambda x: F.reduce_speckle(x, rand(2)),
-    "shadow_profile": lambda x: F.shadow_profile((12, 18), *torch.rand(3, 2), device=x.device),
-    "speckle_intensity": lambda x: F.speckle_intensity(
-        torch.ones(2, 2, dtype=torch.int32), torch.ones(2), torch.ones(2), (12, 18), device=x.device
-    ),
-    "split_patches": lambda x: F.split_patches(x, (3, 2)),
-}
-
-
 @pytest.mark.parametrize("name", F.__all__)
 def test_functions_of_images_wait_for_nothing(name: str) -> None:
     with Cuda() as cuda:
@@ -271,49 +214,6 @@ def test_functions_of_images_wait_for_nothing(name: str) -> None:
 
 
 # Losses
-
-Z, QUEUE = (150, 6), (300, 6)  # beyond the plain expressions
-LOSSES: dict[str, list[tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]]] = {
-    "nt_xent": [
-        (lambda a, b, s=s: losses.nt_xent(a, b, **s), (Z, Z))
-        for s in ({}, {"block_size": 40}, {"block_size": 1000}, {"block_size": 40, "temperature": 0.01})
-    ]
-    + [(losses.nt_xent, ((8, 6), (8, 6)))],
-    "info_nce": [
-        (lambda a, b, n, s=s: losses.info_nce(a, b, n, **s), (Z, Z, QUEUE))
-        for s in ({}, {"block_size": 40}, {"block_size": 40, "temperature": 0.01})
-    ]
-    + [(lambda a, b, s=s: losses.info_nce(a, b, rand(*QUEUE), **s), (Z, Z)) for s in ({}, {"block_size": 40})]
-    + [
-        (lambda a, b: losses.info_nce(a, b, None, ids=whole(150, 9), block_size=40), (Z, Z)),
-        (lambda a, b, n: losses.info_nce(a, b, n), ((8, 6), (8, 6), (8, 5, 6))),
-        (
-            lambda a, b, n: losses.info_nce(
-                a, b, n, ids=whole(150, 9), negative_ids=whole(300, 9), block_size=40
-            ),
-            (Z, Z, QUEUE),
-        ),
-    ],
-    "nce": [(lambda *z: losses.nce(*z, population=50), ((8, 6), (8, 6), (8, 5, 6)))],
-    "byol": [(losses.byol, ((8, 6), (8, 6)))],
-    "negative_cosine": [(losses.negative_cosine, ((8, 6), (8, 6)))],
-    "relation_contrastive": [(losses.relation_contrastive, ((8,), (8, 5)))],
-    "masked_l1": [
-        (
-            lambda a, b, r=r: losses.masked_l1(a, b, masks(2, 1, 8, 8), reduction=r),
-            ((2, 1, 8, 8), (2, 1, 8, 8)),
-        )
-        for r in ("sum", "mean_all")
-    ],
-    "perceptual": [
-        (lambda a, b, m=m: losses.perceptual(a, b, match=m), ((2, 4, 8, 8), (2, 3, 4, 3, 3)))
-        for m in ("pool", "adaptive")
-    ],
-    "local_contrastive": [
-        (lambda a, b, g=g: losses.local_contrastive(a, b, generator=g), ((2, 4, 12, 12), (2, 4, 12, 12)))
-        for g in (None, torch.Generator())
-    ],
-}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -419,37 +319,6 @@ def test_a_gather_of_one_process_is_the_tensor() -> None:
 
 # Metrics: they look at values, and come back to where their input is
 
-SCORES: dict[str, Callable[[Callable[..., Tensor]], Tensor]] = {
-    **dict.fromkeys(
-        (
-            "average_surface_distance",
-            "balanced_pixel_accuracy",
-            "dice",
-            "hausdorff",
-            "jaccard",
-            "pixel_accuracy",
-            "pixel_counts",
-            "precision",
-            "recall",
-        ),
-        lambda score: score(masks(3, 12, 12), masks(3, 12, 12)),
-    ),
-    **dict.fromkeys(
-        ("balanced_accuracy", "confusion_matrix", "mcc", "sensitivity", "specificity", "weighted_f1"),
-        lambda score: score(whole(9, 3), whole(9, 3).flip(0), classes=3),
-    ),
-    "alignment": lambda score: score(rand(9, 3), rand(9, 3)),
-    "average_precision": lambda score: score(rand(9, 3), whole(9, 3)),
-    "effective_rank": lambda score: score(rand(9, 3)),
-    "feature_std": lambda score: score(rand(9, 3)),
-    "per_class": lambda score: score(metrics.hausdorff, masks(3, 2, 12, 12), masks(3, 2, 12, 12)),
-    "roc_auc": lambda score: score(rand(9), whole(9, 2)),
-    "surface_dice": lambda score: score(
-        masks(3, 12, 12), masks(3, 12, 12), tolerance_mm=1.0, spacing_mm=rand(3, 2) + 0.5
-    ),
-    "uniformity": lambda score: score(rand(9, 3)),
-}
-
 
 @pytest.mark.parametrize("name", sorted(public(metrics, type(metrics.dice)) - {"summarize"}))
 def test_metrics_come_back_to_their_device(name: str) -> None:
@@ -475,20 +344,6 @@ def test_summaries_and_comparisons_take_values_of_any_device() -> None:
 
 
 # Networks
-
-NETWORKS: dict[str, Callable[[], list[tuple[nn.Module, tuple[int, ...]]]]] = {
-    "ImageHead": lambda: [(models.ImageHead(8), (4, 8, 2, 2))],
-    "PatchHead": lambda: [
-        (models.PatchHead(8, patches=9, style=style), (4, 9, 8)) for style in ("concat_linear", "two_stage")
-    ],
-    "PredictionHead": lambda: [(models.PredictionHead(8, 8), (4, 8))],
-    "ProjectionHead": lambda: [(models.ProjectionHead(8, 8, 4, batch_norm=True), (4, 8))],
-    "ResNetEncoder": lambda: [
-        (models.ResNetEncoder(name, width=4), (2, 1, 36, 40)) for name in ("resnet18", "resnet50")
-    ],
-    "ResUNet": lambda: [(models.ResUNet(width=4), (2, 1, 36, 40))],
-    "UNet": lambda: [(models.UNet(width=4), (2, 1, 36, 40))],
-}
 
 
 @pytest.mark.parametrize("name", sorted(public(models, type) - {"MatchReport"}))
@@ -516,16 +371,17 @@ def test_weights_come_from_either_device() -> None:
         assert torch.equal(second.state_dict()[name], value)
 
 
-# The examples' pretext methods
+# Pretext methods
 
 
 @pytest.mark.parametrize("name", pretexts.METHODS)
-def test_training_steps_of_the_examples(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    logged: dict[str, Any] = {}
-    monkeypatch.setattr(L.LightningModule, "log_dict", lambda self, terms, **_: logged.update(terms))
-    monkeypatch.setattr(L.LightningModule, "log", lambda self, key, value, **_: logged.update({key: value}))
-    recipe = views.intensity_only() if name == "regional" else views.simclr(32)
-    module = pretexts.method(name, views=recipe, plain=name != "regional")
+def test_steps_of_methods(name: str) -> None:
+    recipe = {
+        "local": views.intensity_only(),
+        "pirl": views.pirl(32, grid=(2, 2), unit="nyquist", radius=(0.1, 0.9)),
+        "relation": views.pirl(32, grid=(2, 2), unit="nyquist", radius=(0.1, 0.9)),
+    }
+    module = pretexts.method(name, views=recipe.get(name, views.simclr(32)), plain=name != "local")
     with Cuda() as cuda:
         module.to("cuda")
         for queue in (part for part in module.modules() if isinstance(part, memory.MomentumQueue)):
@@ -533,10 +389,10 @@ def test_training_steps_of_the_examples(name: str, monkeypatch: pytest.MonkeyPat
             assert len(queue) == queue.size  # from here on it does not read its count
         cuda.waits.clear()
         for _ in range(2):
-            loss = module.training_step([rand(4, 1, 32, 32), whole(4, 4)], 0)
+            loss, logged = module(rand(4, 1, 32, 32), whole(4, 4))
             loss.backward()
     # Of hidden pixels there is a mask that was drawn on the CPU, and the loss looks at it.
     assert not [wait for wait in cuda.waits if name != "masked"]
     assert loss.device == CUDA
-    assert all(not isinstance(x, Tensor) or x.device == CUDA for x in logged.values())
+    assert all(x.device == CUDA for x in logged.values())
     assert all(x.grad is None or x.grad.device == CUDA for x in module.parameters())

@@ -1,4 +1,4 @@
-"""What differs between installations: one door to torchvision, and one way for tensors from the CPU to a GPU.
+"""What differs between installations and surroundings: torchvision, devices, autocast, subclasses and modes of torch.
 
 A mismatched pair of torch and torchvision fails with the lines that mend it.
 """
@@ -6,7 +6,11 @@ A mismatched pair of torch and torchvision fails with the lines that mend it.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache, wraps
 from types import ModuleType
+from typing import ParamSpec, TypeVar
 
 import torch
 
@@ -57,3 +61,53 @@ def moved(x: torch.Tensor, device: torch.device) -> torch.Tensor:
     fetched = device.type == "cuda" and x.device.type == "cpu"
     waits = torch.compiler.is_compiling() or not fetched or x.is_pinned()
     return x.to(device, non_blocking=not waits)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Switch autocast off for operations on `device`.
+
+    The meta device, which has no autocast, refuses `torch.autocast("meta", enabled=False)`.
+    """
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
+def plain(x: torch.Tensor) -> torch.Tensor:
+    """Return `x` without the Python subclass that annotates it, such as MONAI's MetaTensor; gradients pass.
+
+    Such a subclass follows every operation and copies its annotations, and not all operations are prepared for that
+    (`out=`, autograd functions). Subclasses that are more than annotated data, such as DTensor and FakeTensor, stay.
+    """
+    kind = type(x)
+    if torch.compiler.is_compiling() or kind in (torch.Tensor, torch.nn.Parameter):
+        return x
+    annotated = kind.__torch_dispatch__ is torch.Tensor.__torch_dispatch__
+    return x.as_subclass(torch.Tensor) if annotated else x
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def cached_tensors(maxsize: int) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    """`functools.lru_cache` for functions that make constant tensors.
+
+    Tensors made inside FakeTensorMode, another dispatch mode, a transform of torch.func or a compiled graph cannot be
+    used outside of it, nor the other way round: there the function makes them anew. Those made in inference mode
+    are made as outside of it, so that autograd can save them.
+    """
+
+    def decorate(make: Callable[_P, _T]) -> Callable[_P, _T]:
+        kept = lru_cache(maxsize)(torch.inference_mode(False)(make))
+
+        @wraps(make)
+        def get(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            passing = torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active()
+            if torch.compiler.is_compiling() or passing:
+                return make(*args, **kwargs)
+            return kept(*args, **kwargs)  # type: ignore[arg-type]
+
+        for name in ("cache_clear", "cache_info"):
+            setattr(get, name, getattr(kept, name))
+        return get
+
+    return decorate

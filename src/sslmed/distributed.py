@@ -157,7 +157,7 @@ def _collect(x: torch.Tensor, counts: list[int]) -> torch.Tensor:
     most = max(counts)
     sent = x.detach().to(torch.uint8) if x.dtype == torch.bool else x.detach()
     if len(x) < most:
-        sent = torch.cat([sent, sent.new_zeros(most - len(x), *x.shape[1:])])
+        sent = torch.cat([sent, sent.new_zeros((most - len(x), *x.shape[1:]))])
     received = [torch.empty_like(sent, memory_format=torch.contiguous_format) for _ in counts]
     dist.all_gather(received, sent.contiguous())
     return torch.cat([rows[:n] for rows, n in zip(received, counts, strict=True)]).to(x.dtype)

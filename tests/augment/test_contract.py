@@ -484,3 +484,32 @@ def test_inference_mode_and_training_mix(make: Make) -> None:
     torch.testing.assert_close(
         augment(x.clone().requires_grad_(), params=params).detach(), y, rtol=0, atol=1e-6
     )
+
+
+@every
+@pytest.mark.filterwarnings("ignore:FrequencyBandStop leaves")
+def test_what_is_refused_does_not_depend_on_the_draw(make: Make) -> None:
+    shapes = [(8, 2, 36, 48), (8, 1, 6, 6), (8, 1, 3, 3), (8, 1, 1, 48), (8, 1, 35, 47)]
+    cases = [torch.ones(shape) for shape in shapes] + [torch.ones(8, 1, 36, 48, dtype=torch.int64)]
+    for x in cases:
+        outcomes = {outcome(make(p=p), x) for p in (0.0, 0.3, 1.0)}
+        assert len(outcomes) == 1, (x.shape, outcomes)
+
+
+@pytest.mark.parametrize("make", [RandomPixelMask, RandomPatchMask])
+def test_a_mask_of_another_size_is_refused_whatever_the_gate(make: Make) -> None:
+    augment, x = make(p=0.5), images(4)
+    params = augment.forward_parameters((4, 1, 24, 24))
+    for gate in (torch.zeros(4), torch.tensor([0.0, 1.0, 0.0, 0.0]), torch.ones(4)):
+        with pytest.raises(ValueError, match=r"mask.* must have shape"):
+            augment(x, params={**params, "batch_prob": gate})
+
+
+def outcome(augment: nn.Module, x: torch.Tensor) -> tuple[str, ...]:
+    """What a call raises; its message names no draw."""
+    try:
+        augment(x)
+    except Exception as error:
+        message = re.sub(r"\((0|\d),", "(B,", str(error))
+        return type(error).__name__, re.sub(r"got shape.*|, got .*|[0-9]+", "", message)
+    return ("fine",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -105,7 +106,7 @@ def test_stored_planes_are_few() -> None:
     lengths = torch.tensor([2]), torch.tensor([3]), torch.tensor([3])
     for side in range(8, 20):
         band_stop_mask((side, side), *lengths)
-    assert spectrum._cached_planes.cache_info().currsize <= 4
+    assert spectrum._laid_out_planes.cache_info().currsize <= 4
 
 
 @pytest.mark.parametrize("size", [(224, 224), (30, 44), (31, 45)])
@@ -274,13 +275,44 @@ def test_bins_must_be_integers() -> None:
 def test_ring_beyond_the_spectrum_raises() -> None:
     with pytest.raises(ValueError, match=r"radius lies beyond the spectrum of a 32 x 32 image.*22\.6 bins"):
         FrequencyBandStop(radius=(40, 60))(torch.rand(1, 1, 32, 32))
-    FrequencyBandStop(radius=(20, 60))(torch.rand(1, 1, 32, 32))
     with pytest.raises(ValueError, match="radius lies beyond"):
         FrequencyBandStop(radius=(1.5, 2.0), unit="nyquist")(torch.rand(1, 1, 32, 32))
     with pytest.raises(ValueError, match="inner, outer lies beyond"):
         band_stop_mask((32, 32), 40, 60, 0)
     with pytest.raises(ValueError, match="inner <= outer"):
         band_stop_mask((32, 32), 9, 6, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "share", "remedy"),
+    [
+        ({}, (64, 64), 0.365, r"unit='nyquist', .* or radius=\(10, 45\)"),
+        ({"radius": (20, 60)}, (32, 40), 0.729, r"or radius=\(20, 25\)"),
+        ({"radius": (0.5, 2.0), "unit": "nyquist"}, (64, 64), 0.153, r"use radius=\(0\.5, 1\.414\)$"),
+    ],
+)
+def test_radii_that_lie_beyond_the_spectrum_are_pointed_out(
+    settings: dict[str, Any], size: tuple[int, int], share: float, remedy: str
+) -> None:
+    augment, x = FrequencyBandStop(**settings), torch.rand(40, 1, *size)
+    with pytest.warns(UserWarning, match=remedy) as caught:
+        params = augment.forward_parameters((4000, 1, *size))
+    assert f"leaves {share:.1%} of images" in str(caught[0].message)
+    half = min(size) / 2 if augment.unit == "nyquist" else 1
+    beyond = params["inner"] * half > ((size[0] // 2) ** 2 + (size[1] // 2) ** 2) ** 0.5
+    assert abs(float(beyond.float().mean()) - share) < 0.03
+    few = {name: value[:40] for name, value in params.items()}
+    changed = (augment(x, params=few) - x).abs().amax((1, 2, 3)) > 1e-4
+    assert not (changed & beyond[:40]).any()
+
+
+def test_radii_within_the_spectrum_are_not() -> None:
+    for setting, size in (
+        ({}, (142, 142)),
+        ({"unit": "nyquist"}, (16, 16)),
+        ({"radius": (10, 45)}, (64, 64)),
+    ):
+        FrequencyBandStop(**setting).forward_parameters((2, 1, *size))
 
 
 def test_bad_tensors_raise() -> None:

@@ -1,4 +1,4 @@
-"""Intensity and Rearrangement: kornia's 2-D augmentation bases with one law of randomness.
+"""Intensity, Rearrangement and Geometry: kornia's 2-D augmentation bases with one randomness contract.
 
 All randomness of a call is one (B, 1 + K) matrix of CPU uniforms, drawn in `forward_parameters`. Column 0 is
 the gate (p); `parameters_from` maps the other K to named parameters and `transform` applies them. Noise of
@@ -24,18 +24,10 @@ from kornia.augmentation import GeometricAugmentationBase2D, IntensityAugmentati
 from torch import Tensor, nn
 
 from .._checks import floating, number, shaped
-from .._checks import generator as check_generator
-from .._compat import moved
+from .._compat import moved, without_autocast
+from ._source import Seeded, cpu_generator
 
 Params = dict[str, Tensor]
-
-
-def cpu_generator(generator: torch.Generator | None) -> torch.Generator | None:
-    """Return `generator`; raise unless it is None or a generator on the CPU."""
-    check_generator(generator)
-    if generator is not None and generator.device.type != "cpu":
-        raise ValueError(f"generator must be on the CPU, where all draws are made, got {generator.device}")
-    return generator
 
 
 def not_empty(name: str, shape: Sequence[int]) -> None:
@@ -44,7 +36,7 @@ def not_empty(name: str, shape: Sequence[int]) -> None:
         raise ValueError(f"{name} must have channels and pixels, got shape {tuple(shape)}")
 
 
-class _OneDraw:
+class _OneDraw(Seeded):
     """What both bases share: draw, gate and replay. Subclasses give `names` and three small methods."""
 
     names: tuple[str, ...] = ()  # the parameters besides the gate; each has shape (B, ...)
@@ -111,10 +103,11 @@ class _OneDraw:
         rows = 1 if self.same_on_batch else shape[0]
         # Not `generator=None`: that overload of torch.rand takes no symbolic size and breaks compiled graphs.
         columns = 1 + self.draws()
-        if self.generator is None:
+        generator = self.source()
+        if generator is None:
             u = torch.rand(rows, columns, dtype=torch.float32, device="cpu")
         else:
-            u = torch.rand(rows, columns, dtype=torch.float32, device="cpu", generator=self.generator)
+            u = torch.rand(rows, columns, dtype=torch.float32, device="cpu", generator=generator)
         if self.same_on_batch:
             u = u.expand(shape[0], -1)
         params = self.parameters_from(u[:, 1:], (shape[2], shape[3]))
@@ -145,10 +138,11 @@ class _OneDraw:
         floating("input", input)
         shaped("input", input, "(B, C, H, W) or (C, H, W)", ndim=(2, 3, 4))
         not_empty("input", input.shape)
-        x: Tensor = self.transform_tensor(input)  # type: ignore[attr-defined]
-        drawn = self._drawn(x.shape, x.device) if params is None else self._replayed(params, x)
-        self._commit_state(params=drawn)  # type: ignore[attr-defined]
-        output: Tensor = self.apply_func(x, drawn, self.flags)  # type: ignore[attr-defined]
+        with without_autocast(input.device):
+            x: Tensor = self.transform_tensor(input)  # type: ignore[attr-defined]
+            drawn = self._drawn(x.shape, x.device) if params is None else self._replayed(params, x)
+            self._commit_state(params=drawn)  # type: ignore[attr-defined]
+            output: Tensor = self.apply_func(x, drawn, self.flags)  # type: ignore[attr-defined]
         return self.transform_output_tensor(output, input.shape) if self.keepdim else output  # type: ignore[attr-defined]
 
     def _replayed(self, params: Mapping[str, Tensor], x: Tensor) -> Params:
@@ -157,7 +151,7 @@ class _OneDraw:
         if missing:
             raise ValueError(f"params must hold {', '.join(self.names)}; missing: {', '.join(missing)}")
         if "batch_prob" not in copy:
-            copy["batch_prob"] = torch.ones(x.shape[0])
+            copy["batch_prob"] = torch.ones(x.shape[0], dtype=torch.float32, device="cpu")
         if "forward_input_shape" not in copy:
             copy["forward_input_shape"] = torch.tensor(x.shape, dtype=torch.long, device="cpu")
         for name in ("batch_prob", *self.names):
@@ -184,10 +178,9 @@ class _OneDraw:
             there = gate.to(x.device).view(-1, 1, 1, 1)
             return torch.where(there, self.apply_transform(x, params, flags), x)
         rows = gate.nonzero().flatten()
-        if len(rows) == 0:
-            return x.clone()
         if len(rows) == len(gate):
             return self.apply_transform(x, params, flags)
+        # Also where there are none: what the transform refuses is refused whatever the draw.
         chosen = {name: params[name].index_select(0, moved(rows, params[name].device)) for name in self.names}
         changed = self.apply_transform(x.index_select(0, moved(rows, x.device)), chosen, flags)
         images = list(x.unbind())
@@ -220,6 +213,24 @@ class Intensity(_OneDraw, IntensityAugmentationBase2D):  # type: ignore[misc]
     ) -> Tensor:
         """Return the masks as they are (kornia's hook)."""
         return super().transform_masks(input, dict(params), flags, transform, **kwargs)
+
+
+class Geometry(_OneDraw, GeometricAugmentationBase2D):  # type: ignore[misc]
+    """Base of augmentations that move pixels by a matrix, as members of views, which take images alone."""
+
+    _compute_matrix_lazily = True
+
+    def matrix(self, params: Params, like: Tensor) -> Tensor:
+        """Matrices (B, 3, 3), of like's dtype and device, that take (x, y, 1) in pixels of an image to its view."""
+        raise NotImplementedError
+
+    def compute_transformation(self, input: Tensor, params: Params, flags: dict[str, Any]) -> Tensor:
+        """Return the matrices of all rows (kornia's hook)."""
+        return self.matrix(params, input)
+
+    def transform_masks(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Raise: views are made of images."""
+        raise NotImplementedError(f"{type(self).__name__} takes images only, no masks")
 
 
 class Rearrangement(_OneDraw, GeometricAugmentationBase2D):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""kornia's Gaussian blur under this library's law of randomness.
+"""kornia's Gaussian blur under this library's randomness contract.
 
 kornia's RandomGaussianBlur blurs every image and then keeps those that the draw selects; here only those are
 blurred, and an image's draw does not depend on its batch.

@@ -44,7 +44,7 @@ def uniform_field(seed: Tensor, size: tuple[int, int, int], device: torch.device
     if torch.compiler.is_compiling() or device.type != "cpu":
         field = _mixed(rows[:, :, None] ^ columns[:, None, :])
     else:  # one plane at a time stays in a core's cache and is three times as fast
-        field = torch.empty(len(rows), *size[1:], device=device)
+        field = torch.empty(len(rows), *size[1:], dtype=torch.float32, device=device)
         spare = torch.empty(size[1:], dtype=torch.int32, device=device)
         for out, row, column in zip(field, rows, columns, strict=True):
             out.copy_(_mixed(row[:, None] ^ column, spare))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .._checks import integer
 from ._multiview import MultiView, View
+from ._source import Seeded
 from ._strengths import Range, crop, flips, jitter, strengths
 from .pairs import LocalPair
 
@@ -107,7 +108,7 @@ def local_pair(
     return LocalPair(first, second, generator=generator)
 
 
-class _Resized(nn.Module):
+class _Resized(Seeded, nn.Module):
     def __init__(self, side: int) -> None:
         super().__init__()
         self.side = side

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import floating, shaped
-from ._base import Params, cpu_generator, not_empty
+from .._compat import without_autocast
+from ._base import Params, not_empty
 from ._patches import Grid, checked_grid, join_patches, split_patches
+from ._source import Seeded, cpu_generator, drawing_from
 
 
-class _DrawsOnCPU(nn.Module):
+class _DrawsOnCPU(Seeded, nn.Module):
     """A module whose members draw on the CPU, and as precisely, wherever and to whatever dtype it is moved.
 
     A kornia augmentation that is moved draws where it then is: from another stream, and with a look at each draw for
@@ -33,18 +35,15 @@ class _DrawsOnCPU(nn.Module):
 class MultiView(_DrawsOnCPU):
     """Apply several transforms to the same images.
 
-    A view's geometry is kornia's, whose draws of a sample depend on the batch's size: with another B the same
-    seed gives other crops and flips. This library's own augmentations keep their draws. All draw on the CPU, also
-    after the module was moved: a seed gives the same views on every device.
+    All draw on the CPU, also after the module was moved: a seed gives the same views on every device. The views of a
+    sample depend on the size of its batch. One object may be called from several threads at once.
 
     Args:
         transforms: one module for each view, each taking (B, C, H, W).
-        generator: where the views' randomness comes from. A call draws one seed from it and runs the
-            transforms on torch's global CPU generator seeded so, which is put back afterwards: kornia's own
-            flips and crops, which take no generator, become reproducible and the global stream stays
-            untouched. A member with a generator of its own keeps that one. None uses the global generator as
-            it is; a call compiles to one graph only so, and only so the workers of a DataLoader draw apart:
-            each would get a copy of the generator, in the same state.
+        generator: where the views' randomness comes from. A call draws one seed from it and gives the
+            transforms a generator of that seed. Transforms that take none, such as kornia's own, draw from it
+            too; torch's global generator is neither used nor changed. A member with a generator of its own keeps
+            that one. None uses the global generator; a call compiles to one graph only so.
 
     Returns (of a call):
         A list with one (B, C, H, W) for each transform, in order; sizes may differ.
@@ -84,7 +83,7 @@ class MultiView(_DrawsOnCPU):
         Returns:
             seed: () int64. Under it all draws follow, on every device, for images of one shape.
         """
-        return {"seed": torch.randint(2**63 - 1, (), device="cpu", generator=self.generator)}
+        return {"seed": torch.randint(2**63 - 1, (), device="cpu", generator=self.source())}
 
     def forward(self, x: Tensor, params: Mapping[str, Tensor] | None = None) -> list[Tensor]:
         """Give one batch of images for each transform.
@@ -103,9 +102,8 @@ class MultiView(_DrawsOnCPU):
             params = self.forward_parameters(x.shape)
         else:
             self._replayable(params)
-        with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would seed CUDA's generators as well
-            torch.default_generator.manual_seed(int(params["seed"]))
+        seeded = torch.Generator().manual_seed(int(params["seed"]))
+        with drawing_from(seeded, self.transforms):
             return [transform(x) for transform in self.transforms]
 
     def _replayable(self, params: Mapping[str, Tensor]) -> None:
@@ -127,17 +125,22 @@ class View(_DrawsOnCPU, nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Give the view, of x's dtype."""
-        floating("x", x)
-        shaped("x", x, "(B, C, H, W)", ndim=4)
-        not_empty("x", x.shape)
-        with torch.autocast(x.device.type, enabled=False):
-            y = x.to(torch.promote_types(x.dtype, torch.float32))
+        with without_autocast(x.device):
+            y = working(x)
             for member in self:
                 y = member(y)
             return y.to(x.dtype)
 
 
-class PatchWise(nn.Module):
+def working(x: Tensor) -> Tensor:
+    """Images in at least float32; raise unless they are (B, C, H, W) of floating point."""
+    floating("x", x)
+    shaped("x", x, "(B, C, H, W)", ndim=4)
+    not_empty("x", x.shape)
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class PatchWise(Seeded, nn.Module):
     """Apply a transform to every patch of a grid independently.
 
     Args:

@@ -126,8 +126,8 @@ def gather_patches(x: Tensor, order: Tensor, grid: Grid, flip: Tensor | None = N
 
 def _in_blocks(x: Tensor, runs: Tensor, wide: int, step: int) -> Tensor:
     """Bring `step` images near in their own order, then gather: runs fetched from far memory wait for it."""
-    out = x.new_empty(runs.numel(), wide)
-    near = x.new_empty(step, *x.shape[1:])
+    out = x.new_empty((runs.numel(), wide))
+    near = x.new_empty((step, *x.shape[1:]))
     rows = step * runs.shape[1]
     blocks = zip(torch.split(x, step), torch.split(runs, step), torch.split(out, rows), strict=True)
     for images, index, place in blocks:

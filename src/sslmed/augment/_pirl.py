@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from kornia.augmentation import RandomResizedCrop
 
 from .._checks import integer
+from ._geometry import Crop
 from ._multiview import MultiView, PatchWise, View
 from ._patches import Grid
 from ._strengths import flips, jitter, strengths
@@ -81,7 +81,7 @@ def pirl(
 
     t1 = View(*flips(hflip=chosen.hflip, vflip=vflip), jitter(chosen, p=1.0))
     t2 = View(
-        RandomResizedCrop((size, size), scale=(0.6, 1.0), ratio=(3 / 4, 4 / 3)),
+        Crop(size, scale=(0.6, 1.0)),
         *filters,
         jigsaw,
         PatchWise(jitter(chosen, p=1.0), jigsaw.grid),

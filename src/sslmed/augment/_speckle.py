@@ -73,7 +73,7 @@ def speckle_intensity(
     # Not of no rows: Fourier transforms of an empty batch fail with some versions of MKL and cuFFT.
     if torch.compiler.is_compiling() or (device.type != "cpu" and len(seed)):
         return _intensity(seed, rows, columns)
-    field = torch.empty(len(seed), 1, *size, device=device)
+    field = torch.empty(len(seed), 1, *size, dtype=torch.float32, device=device)
     step = max(1, _BLOCK_PIXELS * torch.get_num_threads() // max(1, size[0] * size[1]))
     for start in range(0, len(seed), step):
         block = slice(start, start + step)
@@ -84,7 +84,7 @@ def speckle_intensity(
 def _transfer(width: Tensor, n: int) -> Tensor:
     """Fourier transform (B, n) of a Gaussian of standard deviation `width` (B,), for a field of unit power."""
     k = torch.arange(n, device=width.device)
-    frequency = torch.minimum(k, n - k) / n
+    frequency = torch.minimum(k, n - k).to(torch.float32) / n
     passed = (-2 * math.pi**2 * (width.to(torch.float32)[:, None] * frequency).square()).exp()
     norm: Tensor = torch.linalg.vector_norm(passed, dim=1, keepdim=True)
     return passed * (n / norm)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from .._compat import cached_tensors
 
 
 def _planes(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -61,7 +62,7 @@ def bits(size: tuple[int, int], bounds: Tensor) -> Tensor:
     Returns:
         (B, 1, H, W // 2 + 1) integers, all ones in binary (-1) where a bin stays and 0 where it is stopped.
     """
-    planes = _planes if torch.compiler.is_compiling() else _cached_planes
+    planes = _planes if torch.compiler.is_compiling() else _laid_out_planes
     r2, arm = planes(*size, bounds.device)
     lowest, highest, reach = bounds[:, :, None, None]
     # r2 < lowest or (highest < r2 and reach < arm), by the differences' signs: integer arithmetic is vectorised on
@@ -71,10 +72,9 @@ def bits(size: tuple[int, int], bounds: Tensor) -> Tensor:
     return stays.unsqueeze(1)
 
 
-@lru_cache(maxsize=4)
-def _cached_planes(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    with torch.inference_mode(False):
-        r2, arm = _planes(height, width, device)
-        if device.type == "cpu":  # the memory order of torch.fft.fft(dim=-2), so that masks match it
-            r2, arm = (plane.mT.contiguous().mT for plane in (r2, arm))
-        return r2, arm
+@cached_tensors(maxsize=4)
+def _laid_out_planes(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    r2, arm = _planes(height, width, device)
+    if device.type == "cpu":  # the memory order of torch.fft.fft(dim=-2), so that masks match it
+        r2, arm = (plane.mT.contiguous().mT for plane in (r2, arm))
+    return r2, arm

@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from kornia.augmentation import (
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-    RandomVerticalFlip,
-)
 from torch import nn
 
 from .._checks import choice, integer, number
 from ._blur import Blur
+from ._geometry import Crop, Flip
 from .intensity import GrayJitter
 
 Range = tuple[float, float]
@@ -69,20 +65,15 @@ def strengths(
 
 
 def crop(size: int, *, scale: Range) -> nn.Module:
-    """Kornia's resized crop to size x size."""
-    integer("size", size, low=2)
-    # Corner-aligned: every pixel of a view lies inside the crop, so nothing is clamped at its border.
-    area = pair("scale", scale, high=1)
-    cropped: nn.Module = RandomResizedCrop((size, size), scale=area, ratio=(3 / 4, 4 / 3), align_corners=True)
-    return cropped
+    """A random crop, resized to size x size."""
+    return Crop(integer("size", size, low=2), scale=pair("scale", scale, high=1))
 
 
 def flips(*, hflip: float, vflip: float) -> list[nn.Module]:
-    """Kornia's flips; one of probability 0 is left out."""
+    """Flips; one of probability 0 is left out."""
     number("hflip", hflip, low=0, high=1)
     number("vflip", vflip, low=0, high=1)
-    left = [RandomHorizontalFlip(p=hflip)] if hflip else []
-    return [*left, *([RandomVerticalFlip(p=vflip)] if vflip else [])]
+    return [Flip(dim, p=p) for dim, p in ((3, hflip), (2, vflip)) if p]
 
 
 def jitter(chosen: Strengths, *, p: float = 0.8) -> GrayJitter:
@@ -91,7 +82,7 @@ def jitter(chosen: Strengths, *, p: float = 0.8) -> GrayJitter:
 
 
 def blurring(size: int, *, probability: float, sigma: Range | None) -> list[nn.Module]:
-    """Kornia's Gaussian blur; one of probability 0 is left out."""
+    """Gaussian blur; one of probability 0 is left out."""
     number("blur", probability, low=0, high=1)
     # MoCo v2's and SimCLR's 0.1 to 2 pixels at 224, kept in proportion.
     blur = Blur(

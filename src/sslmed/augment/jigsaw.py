@@ -11,13 +11,11 @@ random.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
 from .._checks import choice
-from .._compat import moved
+from .._compat import cached_tensors, moved
 from ._base import Params, Rearrangement
 from ._patches import Grid, checked_grid, divided, gather_patches, permute_patches
 
@@ -227,10 +225,9 @@ def _cross(crossing: Tensor, grid: Grid, *, mirror: bool) -> tuple[Tensor, Tenso
     return order, focal.long().argsort(dim=1, stable=True)[:, : (rows - 1) * (columns - 1)], focal
 
 
-@lru_cache(maxsize=8)
+@cached_tensors(maxsize=8)
 def _every_cross(grid: Grid, mirror: bool) -> tuple[Tensor, Tensor, Tensor]:
-    with torch.inference_mode(False):
-        return _cross(torch.arange(grid[0] * grid[1], device="cpu"), grid, mirror=mirror)
+    return _cross(torch.arange(grid[0] * grid[1], device="cpu"), grid, mirror=mirror)
 
 
 def _crosses(crossing: Tensor, grid: Grid, *, mirror: bool) -> tuple[Tensor, Tensor, Tensor]:

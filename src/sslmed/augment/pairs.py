@@ -14,10 +14,11 @@ from kornia.augmentation import GeometricAugmentationBase2D, IntensityAugmentati
 from torch import Tensor, nn
 
 from .._checks import floating, same_device, shaped
-from .._compat import moved
+from .._compat import moved, without_autocast
 from ._base import Params, Rearrangement
-from ._multiview import MultiView, View
+from ._multiview import MultiView, View, working
 from ._sizes import image_size
+from ._source import Seeded
 
 
 class Pair(NamedTuple):
@@ -86,7 +87,7 @@ def correspond(
     return points1, inside
 
 
-class LocalPair(nn.Module):
+class LocalPair(Seeded, nn.Module):
     """Two views of the same images, and the matrices that take a location of the source to each.
 
     Args:
@@ -128,7 +129,7 @@ class LocalPair(nn.Module):
         return Pair(view0, view1, matrix0, matrix1)
 
 
-class _Located(nn.Module):
+class _Located(Seeded, nn.Module):
     """A view, and the product of its members' matrices."""
 
     def __init__(self, name: str, members: Iterable[nn.Module]) -> None:
@@ -142,14 +143,19 @@ class _Located(nn.Module):
         self.view = View(*members)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        y = self.view(x)
-        work = torch.promote_types(x.dtype, torch.float32)
-        matrix = torch.eye(3, dtype=work, device=x.device).expand(x.shape[0], 3, 3)
-        for member in self.view:
-            if isinstance(member, GeometricAugmentationBase2D):
-                step = member.transform_matrix
-                matrix = matrix if step is None else _product(step.to(matrix), matrix)
-        return y, matrix
+        with without_autocast(x.device):
+            y = working(x)
+            matrix = torch.eye(3, dtype=y.dtype, device=x.device).expand(x.shape[0], 3, 3)
+            for member in self.view:
+                if isinstance(member, GeometricAugmentationBase2D):
+                    # A member's own `transform_matrix` may be that of a call in another thread.
+                    params = member.forward_parameters(y.shape)
+                    step = member.generate_transformation_matrix(y, params, member.flags)
+                    matrix = _product(step.to(matrix), matrix)
+                    y = member(y, params=params)
+                else:
+                    y = member(y)
+            return y.to(x.dtype), matrix
 
 
 def _moved(points: Tensor, matrix: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """The papers' pairs of views, with strengths that suit each modality.
 
-Every recipe is one call on a batch (B, C, H, W) of 1 or 3 channels and any range, on its device: kornia's crops,
-flips and blurs, with GrayJitter in place of colour jitter, whose saturation and hue do nothing on gray images.
+Every recipe is one call on a batch (B, C, H, W) of 1 or 3 channels and any range, on its device: crops, flips,
+blurs, and GrayJitter in place of colour jitter, whose saturation and hue do nothing on gray images.
 `modality` sets the strengths, each of which can be given instead. Those of photographs do not carry over: small
-crops lose the lesion, and B-mode images have an upper side. kornia's crop shrinks without a low-pass filter, so
+crops lose the lesion, and B-mode images have an upper side. Crops are resized without a low-pass filter, so
 bring images to one to two times `size` beforehand, with antialiasing.
 """
 

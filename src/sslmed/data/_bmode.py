@@ -9,7 +9,6 @@ Trans. Sonics and Ultrasonics 1983.
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from .._compat import cached_tensors
 
 Map = npt.NDArray[np.floating[Any]]  # float32 throughout
 
@@ -63,13 +64,14 @@ class Scanner:
 
 def _band(steps: int, step_mm: float, sigma_mm: float) -> torch.Tensor:
     """Return a Gaussian as a matrix with unit energy a row, widened by the pixel's own width."""
-    offsets_mm = (torch.arange(steps)[:, None] - torch.arange(steps)) * step_mm
+    place = torch.arange(steps, dtype=torch.float32)
+    offsets_mm = (place[:, None] - place) * step_mm
     matrix = torch.exp(-(offsets_mm**2) / (2 * (sigma_mm**2 + step_mm**2 / 12)))
     energy: torch.Tensor = torch.linalg.vector_norm(matrix, dim=1, keepdim=True)
     return matrix / energy
 
 
-@functools.lru_cache(maxsize=8)
+@cached_tensors(maxsize=8)
 def _spread(scanner: Scanner, steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     # Paths to one point cross the whole aperture: shadows blur by a fraction of it.
     aperture = _band(steps, scanner.width_mm / steps, 0.6)
@@ -116,7 +118,7 @@ def b_mode_db(
     return (10 * torch.log10(real * real + imaginary * imaginary + 1e-12)).numpy()
 
 
-@functools.lru_cache(maxsize=8)
+@cached_tensors(maxsize=8)
 def _screen(scanner: Scanner, steps: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the display's smoothing and its sampling to `size` pixels as matrices (size, steps), deep and across."""
     sides = []

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from .._compat import cached_tensors
 from ._bmode import Map, Scanner
 
 
-@functools.lru_cache(maxsize=32)
+@cached_tensors(maxsize=32)
 def basis(steps: int, extent_mm: float, scale_mm: float, margin_mm: float = 0.0) -> torch.Tensor:
     """Return Gaussian bumps `scale_mm` apart, (steps, bumps), whose sum with unit normals has variance near 1."""
     centres = np.arange(-margin_mm - 2 * scale_mm, extent_mm + margin_mm + 2 * scale_mm, scale_mm)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from .._compat import cached_tensors
 from ._bmode import Map, Scanner, display
 
 
@@ -50,7 +50,7 @@ class Sector:
         return along * np.cos(angle) - self.radius_mm, along * np.sin(angle), angle
 
 
-@functools.lru_cache(maxsize=8)
+@cached_tensors(maxsize=8)
 def _places(sector: Sector, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return where the screen's (steps, steps) pixels lie among the beams, for `grid_sample`, and which lie inside."""
     z, x = sector.screen_mm(steps)

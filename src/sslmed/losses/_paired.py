@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.autograd import Function
 
+from .._compat import without_autocast
 from ._blocked import LOG2_E, LOG_2, bounded, never, plain_is_better, transformed
 
 KEPT_BYTES = 256 * 2**20  # exponentials kept for backward at most, when the block size is left open
@@ -79,7 +80,7 @@ class _Paired(Function):
 
     @staticmethod
     def backward(ctx: Any, incoming: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        with torch.autocast(incoming.device.type, enabled=False):
+        with without_autocast(incoming.device):
             z, total = ctx.saved_tensors
             temperature, side, shifted = ctx.settings
             if (again := torch.is_grad_enabled()) or transformed():

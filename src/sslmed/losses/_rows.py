@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from .. import _checks
+from .._compat import plain
 
 
 def check_pair(**pair: torch.Tensor) -> None:
@@ -83,6 +84,7 @@ def unit_rows(x: torch.Tensor) -> torch.Tensor:
     on that scale, so no gradient needs to pass through it. The square of the length, unlike the length itself,
     has finite derivatives of all orders at a row of zeros.
     """
+    x = plain(x)
     largest = x.detach().abs().amax(dim=-1, keepdim=True)
     zero = largest == 0
     x = x / largest.masked_fill(zero, 1)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.autograd import Function
 
+from .._compat import without_autocast
 from ._blocked import LOG2_E, LOG_2, bounded, never, plain_is_better, transformed
 from ._rows import unit_rows
 
@@ -95,7 +96,7 @@ class _Shared(Function):
 
     @staticmethod
     def backward(ctx: Any, incoming: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        with torch.autocast(incoming.device.type, enabled=False):
+        with without_autocast(incoming.device):
             exact = torch.is_grad_enabled() or transformed()
             gradients = _plain_gradients(ctx, incoming) if exact else _gradients(ctx, incoming)
             return (*gradients, None, None, None, None)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import _checks
+from .._compat import plain, without_autocast
 from ._blocked import never
 from ._paired import paired_logsumexp
 from ._rows import check_ids, check_negatives, check_pair, unit_rows, widest
@@ -60,7 +61,7 @@ def nt_xent(
     check_pair(z0=z0, z1=z1)
     if len(z0) < 2:
         raise ValueError("z0 must have at least 2 rows, got 1: there is no negative")
-    with torch.autocast(z0.device.type, enabled=False):
+    with without_autocast(z0.device):
         dtype = widest(z0, z1)
         z0, z1 = unit_rows(z0.to(dtype)), unit_rows(z1.to(dtype))
         agreement = ((z0 * z1).sum(dim=1) / temperature).repeat(2)
@@ -124,8 +125,9 @@ def info_nce(
         )
     check_ids(query, negatives, ids, negative_ids)
     # torch does not compare unsigned integers with others.
-    ids, negative_ids = (None if labels is None else labels.long() for labels in (ids, negative_ids))
-    with torch.autocast(query.device.type, enabled=False):
+    ids, negative_ids = (None if labels is None else plain(labels).long() for labels in (ids, negative_ids))
+    negatives = None if negatives is None else plain(negatives)
+    with without_autocast(query.device):
         dtype = widest(query, positive, query if negatives is None else negatives)
         query, positive = unit_rows(query.to(dtype)), unit_rows(positive.to(dtype))
         agreement = (query * positive).sum(dim=1) / temperature

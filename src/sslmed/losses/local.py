@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import nn
 
 from .. import _checks
-from .._compat import moved
+from .._compat import moved, without_autocast
 from ._rows import unit_rows, widest
 
 
@@ -77,7 +77,7 @@ def local_contrastive(
             f"f0 must hold more than negatives={negatives} regions of {region} x {region}, "
             f"got {count} in shape {tuple(f0.shape)}"
         )
-    with torch.autocast(f0.device.type, enabled=False):
+    with without_autocast(f0.device):
         dtype = widest(f0, f1)
         r0, r1 = _regions(f0.to(dtype), region), _regions(f1.to(dtype), region)
         others = draw_others(batch, count, negatives, device=f0.device, generator=generator).flatten(1)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import _checks
+from .._compat import without_autocast
 from ._rows import check_negatives, check_pair, unit_rows, widest
 
 
@@ -64,7 +65,7 @@ def nce(
     population = _checks.integer("population", population, low=1)
     check_pair(query=query, positive=positive)
     check_negatives("query", query, negatives, per_anchor=True)
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query.device):
         dtype = widest(query, positive, negatives)
         query, positive = unit_rows(query.to(dtype)), unit_rows(positive.to(dtype))
         agreement = (query * positive).sum(dim=1, keepdim=True)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import _checks
+from .._compat import without_autocast
 from ._rows import check_negatives, check_pair, widest
 
 
@@ -100,7 +101,7 @@ class RelationHead(nn.Module):
             if x.ndim < 1 or x.shape[-1] != self.dim:
                 raise ValueError(f"{name} must have shape (..., {self.dim}), got {tuple(x.shape)}")
         _checks.same_device(a=a, b=b)
-        with torch.autocast(a.device.type, enabled=False):
+        with without_autocast(a.device):
             dtype = widest(a, b, *self.parameters())
             product = self.input_scale * (a.to(dtype) * b.to(dtype))
             return _apply(self.score, F.relu(_apply(self.hidden, product))).squeeze(-1).sigmoid()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .. import _checks
-from .._compat import moved
+from .._compat import moved, without_autocast
 
 _DRAWN = 2**24  # numbers drawn at a time for negatives
 
@@ -124,7 +124,13 @@ class MemoryBank(nn.Module):
             # A draw is a number for each of the others; block by block they take no more memory than the result needs.
             block = max(1, _DRAWN // others)
             parts = [
-                torch.rand(min(block, len(index) - start), others, generator=generator, device=device)
+                torch.rand(
+                    min(block, len(index) - start),
+                    others,
+                    generator=generator,
+                    dtype=torch.float32,
+                    device=device,
+                )
                 .topk(k, dim=1)
                 .indices
                 for start in range(0, len(index), block)
@@ -162,7 +168,7 @@ class MemoryBank(nn.Module):
         if momentum == 1 or not len(index):
             return
         old = self.vectors.index_select(0, index)
-        with torch.autocast(v.device.type, enabled=False):
+        with without_autocast(v.device):
             wide = torch.promote_types(torch.promote_types(v.dtype, old.dtype), torch.float32)
             fresh, usable = _unit_rows(v.detach().to(wide))
             if momentum:

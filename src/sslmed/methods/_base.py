@@ -93,7 +93,7 @@ def default_head(encoder: nn.Module) -> ProjectionHead:
 
 def spread(embeddings: Tensor) -> Tensor:
     """`sslmed.metrics.feature_std` of a batch; nan for a batch of one, of which nothing can be said."""
-    return feature_std(embeddings) if len(embeddings) > 1 else torch.full((), float("nan"))
+    return feature_std(embeddings) if len(embeddings) > 1 else embeddings.new_full((), float("nan"))
 
 
 def as_channels_last(network: N) -> N:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from .._compat import without_autocast
 
 _ROWS = 256  # of similarities held at a time
 
@@ -99,7 +100,7 @@ def uniformity(z: Tensor, *, t: float = 2.0) -> Tensor:
     t = _checks.number("t", t, low=0, low_open=True)
     z = _unit(_wide("z", z, rows=2))
     parts = []
-    with torch.autocast(z.device.type, enabled=False):
+    with without_autocast(z.device):
         for start in range(0, len(z) - 1, _ROWS):
             rows = z[start : start + _ROWS]
             # not 2 - 2 a.b: a row may be 0

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import _checks
+from .._compat import without_autocast
 
 
 class ProjectionHead(nn.Module):
@@ -187,7 +188,7 @@ class PatchHead(nn.Module):
 
 def _unit_rows(x: torch.Tensor) -> torch.Tensor:
     """Scale each row to length 1 in at least float32; a row of zeros stays zero."""
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
 
 
