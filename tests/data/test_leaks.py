@@ -63,7 +63,7 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.rand(30, 1, 64, 64)
     images[[4, 17, 29]] = images[[0, 0, 11]]
     whole = near_duplicates(images).tolist()
-    monkeypatch.setattr("sslmed.data._leaks._BLOCK", 7)
+    monkeypatch.setattr("sslmed.data._copies._BLOCK", 7)
     assert near_duplicates(images).tolist() == whole
     assert whole[4] == whole[17] == 0
     assert whole[29] == 11

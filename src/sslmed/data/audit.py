@@ -22,7 +22,7 @@ import torch
 from .. import _checks
 from ._audit_page import page
 from ._cases import shown
-from ._leaks import near_duplicates
+from ._copies import near_duplicates
 from ._scans import read_frames, scan_kind
 from ._sizes import resize_image
 from .unlabelled import scans_below

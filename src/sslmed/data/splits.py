@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _checks
-from ._leaks import assert_disjoint, near_duplicates
+from ._copies import near_duplicates
+from ._leaks import assert_disjoint
 
 __all__ = ["assert_disjoint", "group_split", "label_fraction", "near_duplicates"]
 
