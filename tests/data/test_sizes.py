@@ -56,7 +56,7 @@ def test_label_maps_keep_their_numbers() -> None:
 def test_settings() -> None:
     image = torch.rand(1, 5, 9)
     assert torch.equal(Sizing(None, "pad").image(image), image)
-    assert Sizing(4, "pad").mask(image > 0.5).shape == (1, 4, 4)
+    assert Sizing(4, "pad").mask(image > 0.5, "a").shape == (1, 4, 4)
     with pytest.raises(ValueError, match="size must be"):
         Sizing(0, "pad")
     with pytest.raises(ValueError, match="fit must be"):

@@ -29,6 +29,7 @@ class Cases(Dataset[dict[str, Any]]):
         counts: number of images of each class as found.
         files: all files that items are made of.
         size, fit: as given.
+        tiny: ids of the items read so far whose lesion is smaller than a pixel of `size`; one pixel of it is kept.
     """
 
     classes: tuple[str, ...]
@@ -66,6 +67,11 @@ class Cases(Dataset[dict[str, Any]]):
         masks = [mask for files in self._masks or () for mask in files]
         return list(dict.fromkeys([*self._images, *masks]))
 
+    @property
+    def tiny(self) -> list[str]:
+        """Ids of the items read so far that show a structure smaller than a pixel of `size`; one pixel of it is kept."""
+        return sorted(self._sizing.tiny)
+
     def check(self) -> None:
         """Raise unless each image has a readable header, and each mask its image's size by its own."""
         masks = self._masks if self._masks is not None else [()] * len(self._images)
@@ -90,7 +96,7 @@ class Cases(Dataset[dict[str, Any]]):
         image, mask = self.pixels(i)
         case: dict[str, Any] = {"image": self._sizing.image(image)}
         if mask is not None:
-            case["mask"] = self._sizing.mask(mask)
+            case["mask"] = self._sizing.mask(mask, self.ids[i])
         if self.labels is not None:
             case["label"] = self.labels[i]
         case["id"] = self.ids[i]

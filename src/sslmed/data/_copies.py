@@ -16,11 +16,12 @@ _PAIRS = 1024  # pairs aligned at a time
 _BEST = 8  # candidates of each image that are aligned, over all orientations
 
 _CANDIDATE = 0.4  # correlation of coarse detail above which a pair is aligned
-# Correlation of detail, of 64 x 64 thumbnails. On frames of 30 patients' lungs, which share the fan, it is at most 0.6
-# between patients, and 0.5 where what all frames share is subtracted; copies of one picture have 0.8 to 1.
-_OWN_DETAIL, _DETAIL = 0.5, 0.6
+# Correlation of detail above which two thumbnails show the same. Between lungs of different patients, whose frames share
+# the fan, it is at most 0.59, and 0.46 where what all frames share is subtracted, or 0.54 after a search for the best
+# shift and turn. Copies have 0.7 to 1.
+_DETAIL, _UNKNOWN, _SEARCHED = 0.5, 0.12, 0.12
 _EQUAL_DETAIL = 0.9
-_FEW = 8  # images that say little of what all images of a set share
+_FEW = 8  # of so few images it is not known what all of them share
 
 
 def near_duplicates(
@@ -30,7 +31,7 @@ def near_duplicates(
 
     Images are reduced to 64 x 64. Two are a pair if their Pearson correlation exceeds `threshold` and their fine
     structure agrees too: local contrast is equalised, what all images of the set share (the fan, black corners, a
-    logo) is subtracted, and the rest must correlate above 0.5. So two patients' images with the same layout
+    logo) is subtracted, and the rest must correlate, above 0.5 where the set is large. So two patients' images with the same layout
     and brightness are no pair. Groups are the unions of pairs. A constant image is a pair with none.
 
     Found, each also in combination with those before it: exact copies; copies resized, recompressed, or with another
@@ -94,19 +95,26 @@ class _Fine:
 
     def __init__(self, rows: torch.Tensor) -> None:
         self.rows = rows
-        # Of few images it is not known what they share by chance, or because they are copies.
-        self.shared = rows.mean(0) * max(0.0, 1 - _FEW / len(rows))
+        unknown = min(1.0, _FEW / len(rows))
+        self.level = _DETAIL + _UNKNOWN * unknown
+        self.shared = rows.mean(0) * (1 - unknown)
         self.overlap = rows @ self.shared
         self.square = self.shared @ self.shared
 
     def same(
-        self, correlation: torch.Tensor, overlap_a: torch.Tensor, overlap_b: torch.Tensor
+        self,
+        correlation: torch.Tensor,
+        overlap_a: torch.Tensor,
+        overlap_b: torch.Tensor,
+        *,
+        margin: float = 0.0,
     ) -> torch.Tensor:
         """Judge pairs by the correlation of their detail, and of each with what is shared."""
         own = correlation - overlap_a - overlap_b + self.square
         scale = (1 - 2 * overlap_a + self.square) * (1 - 2 * overlap_b + self.square)
-        alike = own > _OWN_DETAIL * scale.clamp_min(1e-12).sqrt()
-        return (alike & (correlation > _DETAIL)) | (correlation > _EQUAL_DETAIL)
+        alike = own > (self.level + margin) * scale.clamp_min(1e-12).sqrt()
+        # Where most images of a set are copies of one picture, that picture is what they share.
+        return alike | (correlation > _EQUAL_DETAIL)
 
 
 def _link_upright(pictures: torch.Tensor, fine: _Fine, threshold: float, groups: _Groups) -> None:
@@ -151,5 +159,5 @@ def _same_moved(
     moved = aligned(pictures[a], other)
     structure = detail(moved)
     correlation = (fine.rows[a] * structure).sum(1)
-    same = fine.same(correlation, fine.overlap[a], structure @ fine.shared)
+    same = fine.same(correlation, fine.overlap[a], structure @ fine.shared, margin=_SEARCHED)
     return same & ((pictures[a] * moved).sum(1) > threshold)

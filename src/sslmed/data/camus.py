@@ -158,7 +158,7 @@ class CAMUS(Cases):
         _, images, maps = self._last
         item: dict[str, Any] = {"image": self._sizing.image(images[k].clone())}
         if maps is not None:
-            label_map = self._sizing.mask(maps[k].clone())
+            label_map = self._sizing.mask(maps[k].clone(), self.ids[i])
             item |= {"mask": label_map > 0, "label_map": label_map}
         return item | {"id": self.ids[i], "group": (self.groups or [])[i]}
 

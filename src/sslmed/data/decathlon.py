@@ -124,6 +124,11 @@ class Decathlon(Dataset[dict[str, Any]]):
         """All files that items are made of."""
         return [*self._images, *(self._masks or ())]
 
+    @property
+    def tiny(self) -> list[str]:
+        """Ids of the items read so far that show a structure smaller than a pixel of `size`; one pixel of it is kept."""
+        return sorted(self._sizing.tiny)
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -138,8 +143,10 @@ class Decathlon(Dataset[dict[str, Any]]):
         item = {}
         for name, stack in self._last[1].items():
             if name != "spacing_mm":
-                resize = self._sizing.image if name == "image" else self._sizing.mask
-                item[name] = resize(stack[:, k].clone())
+                part = stack[:, k].clone()
+                item[name] = (
+                    self._sizing.image(part) if name == "image" else self._sizing.mask(part, self.ids[i])
+                )
         return item | names
 
     def __getstate__(self) -> dict[str, Any]:
