@@ -27,13 +27,15 @@ class Cases(Dataset[dict[str, Any]]):
         groups: what must stay on one side of a split, or None where the set has none.
         published: number of images of each class as published.
         counts: number of images of each class as found.
-        files: all files that items are made of.
+        files: all images and masks that items are made of.
+        tables: the tables that ids, classes, groups and the choice of files come from.
         size, fit: as given.
         tiny: ids of the items read so far whose lesion is smaller than a pixel of `size`; one pixel of it is kept.
     """
 
     classes: tuple[str, ...]
     published: ClassVar[Mapping[str, int]]
+    tables: Sequence[Path] = ()
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class Cases(Dataset[dict[str, Any]]):
 
     @property
     def files(self) -> list[Path]:
-        """All files that items are made of, each once."""
+        """All images and masks that items are made of, each once."""
         masks = [mask for files in self._masks or () for mask in files]
         return list(dict.fromkeys([*self._images, *masks]))
 

@@ -62,6 +62,11 @@ def metaimage_shape(path: Path) -> tuple[int, int, int]:
     return _header(path).shape
 
 
+def metaimage_pixels(path: Path) -> Path:
+    """Return the file of the pixels; raise as `read_metaimage`."""
+    return _header(path).pixels
+
+
 def _header(path: Path) -> _Header:
     if path.is_file() and not path.stat().st_size:
         raise ValueError(f"{path}: the file is empty (0 bytes)")

@@ -80,8 +80,9 @@ class BUSI(Cases):
             wanted = [f"{name} ({k})" for name, n in self.published.items() for k in range(1, n + 1)]
             counts = {name: labels.count(k) for k, name in enumerate(self.classes)}
             refuse_partial("BUSI", self.published, counts, [name for name in wanted if name not in set(ids)])
+        self.tables = _tables(self.root)
         super().__init__(
-            images, masks, ids=ids, labels=labels, groups=_groups(self.root, ids), size=size, fit=fit
+            images, masks, ids=ids, labels=labels, groups=_groups(self.tables, ids), size=size, fit=fit
         )
 
 
@@ -108,11 +109,12 @@ def _cases_of(folder: Path) -> list[tuple[Path, list[Path]]]:
     return [(images[name], masks.get(name, [])) for name in sorted(images, key=by_number)]
 
 
-def _groups(root: Path, ids: Sequence[str]) -> list[str] | None:
-    for folder in (root, root.parent):
-        path = folder / "groups.csv"
-        if not path.is_file():
-            continue
+def _tables(root: Path) -> list[Path]:
+    return [path for folder in (root, root.parent) if (path := folder / "groups.csv").is_file()][:1]
+
+
+def _groups(tables: Sequence[Path], ids: Sequence[str]) -> list[str] | None:
+    for path in tables:
         rows = read_csv(path, ("image", "group"))
         table = {row["image"]: row["group"] for row in rows}
         if len(table) != len(rows):

@@ -14,7 +14,7 @@ import torch
 
 from .. import _checks
 from ._cases import Cases, find_root, refuse_partial, shown
-from ._metaimage import metaimage_shape, read_metaimage
+from ._metaimage import metaimage_pixels, metaimage_shape, read_metaimage
 from .nifti import read_nifti
 
 _NIFTI, _META = ".nii.gz", ".mhd"
@@ -136,6 +136,12 @@ class CAMUS(Cases):
             view: {path.parent for path in self._images if f"_{view}_" in path.name} for view in _VIEWS
         }
         return {view: len(found) for view, found in patients.items()}
+
+    @property
+    def files(self) -> list[Path]:
+        """All images and outlines that items are made of; of the older layout the headers and their pixels."""
+        headers = super().files
+        return headers + [metaimage_pixels(path) for path in headers if path.name.endswith(_META)]
 
     def check(self) -> None:
         """Count the frames of each file; raise unless outlines have their image's size, by the headers."""

@@ -89,6 +89,9 @@ class CBISDDSM(Cases):
         parts = [name for name in _PARTS if part in (name, "both")]
         self.root = find_root(root, "CBIS-DDSM", "mass_case_description_train_set.csv and the like", _fits)
         folder = _images_folder(self.root)
+        self.tables = [
+            path for known in _KINDS for name in parts if (path := _table(self.root, known, name)).is_file()
+        ]
         cases = {name: _cases(self.root, name, kind, allow_partial) for name in parts}
         if kind == "both" and not allow_partial:
             found = {name: len(cases[name]) for name in parts}

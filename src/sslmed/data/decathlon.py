@@ -97,7 +97,8 @@ class Decathlon(Dataset[dict[str, Any]]):
         if size is not None and not slices:
             raise ValueError(f"size must be None for whole volumes, got {size}")
         self.root = find_root(root, "Decathlon task", "dataset.json and imagesTr/", _fits)
-        about = _about(self.root / "dataset.json")
+        self.tables = [self.root / "dataset.json"]
+        about = _about(self.tables[0])
         self.structures = {int(number): str(name) for number, name in about["labels"].items()}
         self.sequences = [str(name) for _, name in sorted(about["modality"].items())]
         training = [self._listed(case["image"]) for case in about["training"]]
@@ -121,7 +122,7 @@ class Decathlon(Dataset[dict[str, Any]]):
 
     @property
     def files(self) -> list[Path]:
-        """All files that items are made of."""
+        """All volumes and labels that items are made of; `tables` names dataset.json."""
         return [*self._images, *(self._masks or ())]
 
     @property

@@ -89,6 +89,7 @@ class INbreast(Cases):
     ) -> None:
         self.root = find_root(root, "INbreast", "AllDICOMs/, AllXML/ and INbreast.csv", _fits)
         images, patients = _images(self.root / "AllDICOMs")
+        self.tables = [self.root / "INbreast.csv"]
         birads = _birads(self.root)
         unknown = sorted(set(images) - set(birads))
         if unknown:

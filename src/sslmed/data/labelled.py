@@ -68,6 +68,7 @@ class LabelledImages(Cases):
     ) -> None:
         self.root = find_root(root, "labelled", "images/ and masks/ or cases.csv", _fits)
         images = _pictures(self.root / "images")
+        self.tables = [path] if (path := self.root / "cases.csv").is_file() else []
         columns = read_columns(self.root, {name: path.suffix for name, path in images.items()})
         named = columns.get("class")
         folder = self.root / "masks"
