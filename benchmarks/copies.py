@@ -3,8 +3,8 @@
     python benchmarks/copies.py [FOLDER ...] [--count 200] [--threshold 0.95]
 
 Of each folder (any images; the phantom where none is given) up to `--count` images are altered, each in every way, and
-put beside the whole folder; a copy counts as found if it lands in the group of its original. "False" are groups that
-join two originals of which no copy was made, which one has to look at: a folder may hold copies of its own.
+put beside the whole folder; a copy counts as found if it lands in the group of its original. "Joined" are originals that
+fall into one group only beside the copies, as neighbouring frames of a clip may.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def measure(images: list[Tensor], count: int, threshold: float) -> None:
         groups = splits.near_duplicates([*images, *copies], threshold=threshold)
         found = groups[len(images) :] == groups[originals]
         more = len(set(alone.tolist())) - len(set(groups[: len(images)].tolist()))
-        print(f"  {name:30s} {found.mean():6.1%} found, {more} false", flush=True)
+        print(f"  {name:30s} {found.mean():6.1%} found, {more} originals joined", flush=True)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ _CANDIDATE = 0.4  # correlation of coarse detail above which a pair is aligned
 # shift and turn. Copies have 0.7 to 1.
 _DETAIL, _UNKNOWN, _SEARCHED = 0.5, 0.12, 0.12
 _EQUAL_DETAIL = 0.9
-_FEW = 8  # of so few images it is not known what all of them share
+_FEW = 3  # of so few images it is not known what all of them share
 
 
 def near_duplicates(
