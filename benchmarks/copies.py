@@ -3,8 +3,8 @@
     python benchmarks/copies.py [FOLDER ...] [--count 200] [--threshold 0.95]
 
 Of each folder (any images; the phantom where none is given) up to `--count` images are altered, each in every way, and
-put beside the whole folder; a copy counts as found if it lands in the group of its original. "Joined" are originals that
-fall into one group only beside the copies, as neighbouring frames of a clip may.
+put beside the whole folder; a copy counts as found if it lands in the group of its original. "Joined" are originals
+that fall into one group only beside the copies, as neighbouring frames of a clip may.
 """
 
 from __future__ import annotations

@@ -21,7 +21,15 @@ from pipeline.plan import Plan
 from pipeline.processes import barrier, rank
 from pipeline.report import write_report
 from pipeline.runs import (
-    CONTENTS, RunFolder, environment, first_changed, read_csv, read_json, write_json, write_npz, write_tensors,
+    CONTENTS,
+    RunFolder,
+    environment,
+    first_changed,
+    read_csv,
+    read_json,
+    write_json,
+    write_npz,
+    write_tensors,
 )  # fmt: skip
 from pipeline.seeding import derived_seed
 from pipeline.training import fit
@@ -213,7 +221,8 @@ class Experiment(Plan):
         found = {name: value for m in self.materials.values() for name, value in m.contents().items()}
         if changed := first_changed(recorded, found):
             raise ValueError(
-                f"--out {self.folder.path} holds a run of other images: {changed} has changed since; choose another folder"
+                f"--out {self.folder.path} holds a run of other images: {changed} has changed since; choose another "
+                "folder"
             )
         return recorded | found
 

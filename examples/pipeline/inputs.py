@@ -173,17 +173,18 @@ def contents_of(data: Any, items: Sequence[Mapping[str, Any]]) -> dict[str, str]
     Files are hashed and not the pixels of items, which another processor may round differently.
     """
     root = getattr(data, "root", None)
-    contents = {
-        f"file {path.relative_to(root).as_posix() if root else path.name}": _file_hash(path, path.stat().st_mtime_ns)
-        for path in getattr(data, "files", ())
-    }
+    contents = {}
+    for path in getattr(data, "files", ()):
+        name = path.relative_to(root).as_posix() if root else path.name
+        contents[f"file {name}"] = _file_hash(path, path.stat().st_mtime_ns)
     for item in items:
         known = [data.classes[item["label"]] if "label" in item else None, str(item.get("group"))]
-        contents[f"class and group of {item['id']}"] = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+        contents[f"class and group of {item['id']}"] = digest[:16]
     return contents
 
 
-@functools.lru_cache(maxsize=None)  # a set is read once for each size of its images
+@functools.cache  # a set is read once for each size of its images
 def _file_hash(path: Path, changed_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -250,7 +251,11 @@ def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
         masks=torch.cat(masks) if len(masks) == len(taken) else None,
         labels=labels if len(labels) == len(images) else None,
         ids=[f"{name}/{i}" for name, part in zip(names, taken, strict=True) for i in part.ids],
-        contents={f"{name}: {k}": v for name, part in zip(names, taken, strict=True) for k, v in part.contents.items()},
+        contents={
+            f"{name}: {k}": v
+            for name, part in zip(names, taken, strict=True)
+            for k, v in part.contents.items()
+        },
         tiny=tuple(f"{name}/{i}" for name, part in zip(names, taken, strict=True) for i in part.tiny),
         groups=[f"{part.name}/{name}" for part in taken for name in part.groups],
         counts={"images": len(images)} | dict(sorted(Counter(labels).items())),

@@ -98,8 +98,8 @@ class Material:
             pools = {name: part_of(pool, share=wanted.share, seed=0) for name, pool in pools.items()}
         if tiny := self.small.tiny:
             self.notes.append(
-                f"{len(tiny)} masks show a structure smaller than a pixel at {wanted.size} px, as {tiny[0]}: one pixel of "
-                "it is kept, so finding nothing there scores 0"
+                f"{len(tiny)} masks show a structure smaller than a pixel at {wanted.size} px, as {tiny[0]}: one pixel "
+                "of it is kept, so finding nothing there scores 0"
             )
         self.pools = pools
         for name, pool in self.pools.items():

@@ -72,9 +72,15 @@ def test_either_column_may_be_absent(root: Path, column: str, absent: str) -> No
     [
         (["file,class"], r"columns? .*image.* expected"),
         (["image", "top"], r"class or group was expected beside image, got \['image'\]"),
-        (["image,age", "top,50"], r"column 'age' would not be read; the columns are image, class, group; remove it"),
+        (
+            ["image,age", "top,50"],
+            r"column 'age' would not be read; the columns are image, class, group; remove it",
+        ),
         (["image,class,patient", "top,x,p"], r"the column 'patient' would not be read; call it 'group'"),
-        (["image,class,Patient ID", "top,x,p"], r"the column 'Patient ID' would not be read; call it 'group'"),
+        (
+            ["image,class,Patient ID", "top,x,p"],
+            r"the column 'Patient ID' would not be read; call it 'group'",
+        ),
         (["image,diagnosis", "top,x"], r"the column 'diagnosis' would not be read; call it 'class'"),
         (["image,gruop", "top,x"], r"the column 'gruop' would not be read; call it 'group'"),
         (["image,class", *(f"{name},x" for name in IDS[1:])], r"cases\.csv: no class for a/scan 1"),
@@ -104,7 +110,9 @@ def test_a_table_that_does_not_fit_is_refused(root: Path, lines: list[str], mess
 def test_groups_that_look_alike_are_refused(root: Path, other: str) -> None:
     names = ["P1", "P1", other, "P2"]
     table(root, "image,group", *(f"{image},{name}" for image, name in zip(IDS, names, strict=True)))
-    with pytest.raises(ValueError, match=r"cases\.csv: the group 'P1' looks like .*: spell them alike if they are one"):
+    with pytest.raises(
+        ValueError, match=r"cases\.csv: the group 'P1' looks like .*: spell them alike if they are one"
+    ):
         LabelledImages(root)
 
 

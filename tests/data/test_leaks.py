@@ -93,12 +93,14 @@ def test_constant_images_are_no_leak() -> None:
         assert_disjoint([{"image": scan}], [{"image": scan.clone()}])
 
 
-def lungs(count: int, *, frames: int = 1, seed: int = 0) -> torch.Tensor:
-    """Frames (count, 1, 96, 96) of as many patients: one bright fan in black corners, and each its own faint structure."""
+def lungs(count: int, *, seed: int = 0) -> torch.Tensor:
+    """Frames (count, 1, 96, 96) of as many patients: one bright fan in black corners, and each its own structure."""
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.linspace(0, 1, 96), torch.linspace(-1, 1, 96), indexing="ij")
     fan = (x.abs() < 0.3 + 0.65 * y) & (x.square() + y.square() < 1)
-    own = F.interpolate(torch.rand(count, 1, 24, 24, generator=generator), (96, 96), mode="bicubic").clamp(0, 1)
+    own = F.interpolate(torch.rand(count, 1, 24, 24, generator=generator), (96, 96), mode="bicubic").clamp(
+        0, 1
+    )
     logo = (torch.rand(8, 20, generator=generator) > 0.5).float()
     images = fan * (1.1 - y) * (0.6 + 0.3 * own)
     images[:, 0, 2:10, 2:22] = logo

@@ -1,8 +1,9 @@
-"""Masks in every file format and colour mode: the area that was drawn is the area that is read, or the file is refused."""
+"""Masks in every file format and colour mode: the area that was drawn is read, or the file is refused."""
 
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +60,14 @@ def test_the_area_stays(tmp_path: Path, ending: str, mode: str) -> None:
         path = tmp_path / f"{colour}{quality}{ending}"
         if not saved(drawn(mode, colour), path, quality):
             continue
-        try:
-            found = int(read_mask(path).sum()) / DISC.sum()
-        except ValueError as error:  # refused, with its name, is no wrong area
-            assert str(path) in str(error)
-            refused = lossy and colour == 1, ending == ".gif", ending == ".bmp" and mode == "P"
-            assert any(refused), error
-            continue
-        if lossy and colour == 1 and not np.asarray(Image.open(path)).any():
+        faint = lossy and mode != "1" and colour == 1
+        if faint and not np.asarray(Image.open(path)).any():
             continue  # compression has left nothing of it in the file
+        if faint or ending not in FORMATS or (ending == ".bmp" and colour == (255, 255, 255) and mode == "P"):
+            with pytest.raises(ValueError, match=re.escape(str(path))):
+                read_mask(path)
+            continue
+        found = int(read_mask(path).sum()) / DISC.sum()
         assert abs(found - 1) <= BOUND[quality], (colour, quality, found)
 
 
@@ -87,12 +87,16 @@ def test_a_red_mask_with_the_compression_in_a_tiff(tmp_path: Path) -> None:
 
 def test_a_mask_of_ones_is_refused_as_jpeg(tmp_path: Path) -> None:
     drawn("L", 1).save(tmp_path / "ones.jpg", quality=75)
-    with pytest.raises(ValueError, match=r"ones\.jpg: the largest value is \d+, which JPEG compression does not keep"):
+    with pytest.raises(
+        ValueError, match=r"ones\.jpg: the largest value is \d+, which JPEG compression does not keep"
+    ):
         read_mask(tmp_path / "ones.jpg")
 
 
 def test_a_bmp_whose_palette_is_black_and_white(tmp_path: Path) -> None:
     drawn("P", (255, 255, 255)).save(tmp_path / "two.bmp")  # Pillow reads its bytes as bits: all black
     for read in (read_image, read_mask):
-        with pytest.raises(ValueError, match=r"two\.bmp: a gray palette with 8 bits a pixel, which would be misread"):
+        with pytest.raises(
+            ValueError, match=r"two\.bmp: a gray palette with 8 bits a pixel, which would be misread"
+        ):
             read(tmp_path / "two.bmp")

@@ -68,7 +68,8 @@ def test_a_lesion_of_three_pixels_stays_where_it_is(size: int, fit: str) -> None
 
 def test_no_structure_of_a_label_map_vanishes_with_its_neighbour() -> None:
     labels = torch.zeros(2, 90, 90, dtype=torch.int64)
-    labels[0, 0:10, 0:10], labels[0, 10, 0], labels[0, 10, 2] = 1, 2, 3  # 2 and 3 lie in one pixel of a size of 9
+    labels[0, :10, :10] = 1
+    labels[0, 10, 0], labels[0, 10, 2] = 2, 3  # which lie in one pixel of a size of 9
     labels[1, 40:42, 40] = 4
     small, lost = resize_labels(labels, (9, 9))
     assert lost

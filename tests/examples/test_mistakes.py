@@ -292,11 +292,15 @@ def test_other_contents_under_the_same_names_are_not_mixed_with_what_was_done(
     assert before == {path.name: path.read_bytes() for path in command.out.iterdir()}
 
 
-def test_lesions_smaller_than_a_pixel_are_told_and_finding_nothing_scores_0(command: Command, tmp_path: Path) -> None:
+def test_lesions_smaller_than_a_pixel_are_told_and_finding_nothing_scores_0(
+    command: Command, tmp_path: Path
+) -> None:
     folder = write_images(tmp_path / "set", 20)
     mask = np.zeros((640, 640), np.uint8)
     mask[320, 323:326] = 255
-    Image.fromarray(np.random.default_rng(9).integers(0, 255, mask.shape, np.uint8)).save(folder / "benign (3).png")
+    Image.fromarray(np.random.default_rng(9).integers(0, 255, mask.shape, np.uint8)).save(
+        folder / "benign (3).png"
+    )
     Image.fromarray(mask).save(folder / "benign (3)_mask.png")
     assert command("--data", tmp_path / "set") == 0
     notes = json.loads((command.out / "data.json").read_text())["notes"]

@@ -195,6 +195,8 @@ def test_folders_that_do_not_belong_together_are_refused(
     contents = {"file masks/1.png": "0a"}
     check_sources([run_folder(tmp_path / "same", CELLS[:1])], CONFIG, splits, contents, growing=growing)
     with pytest.raises(ValueError, match=message):
-        check_sources([run_folder(tmp_path / "a", CELLS[:1], **other)], CONFIG, splits, contents, growing=growing)
+        check_sources(
+            [run_folder(tmp_path / "a", CELLS[:1], **other)], CONFIG, splits, contents, growing=growing
+        )
     with pytest.raises(ValueError, match="is no run folder"):
         check_sources([tmp_path], CONFIG, splits, contents, growing=growing)

@@ -16,9 +16,9 @@ _PAIRS = 1024  # pairs aligned at a time
 _BEST = 8  # candidates of each image that are aligned, over all orientations
 
 _CANDIDATE = 0.4  # correlation of coarse detail above which a pair is aligned
-# Correlation of detail above which two thumbnails show the same. Between lungs of different patients, whose frames share
-# the fan, it is at most 0.59, and 0.46 where what all frames share is subtracted, or 0.54 after a search for the best
-# shift and turn. Copies have 0.7 to 1.
+# Correlation of detail above which two thumbnails show the same. Between lungs of different patients, whose frames
+# share the fan, it is at most 0.59, and 0.46 where what all frames share is subtracted, or 0.54 after a search for the
+# best shift and turn. Copies have 0.7 to 1.
 _DETAIL, _UNKNOWN, _SEARCHED = 0.5, 0.12, 0.12
 _EQUAL_DETAIL = 0.9
 _FEW = 3  # of so few images it is not known what all of them share
@@ -31,17 +31,18 @@ def near_duplicates(
 
     Images are reduced to 64 x 64. Two are a pair if their Pearson correlation exceeds `threshold` and their fine
     structure agrees too: local contrast is equalised, what all images of the set share (the fan, black corners, a
-    logo) is subtracted, and the rest must correlate, above 0.5 where the set is large. So two patients' images with the same layout
-    and brightness are no pair. Groups are the unions of pairs. A constant image is a pair with none.
+    logo) is subtracted, and the rest must correlate: above 0.5 in a large set, 0.62 in one of three. So two patients'
+    images with the same layout and brightness are no pair. Groups are the unions of pairs. A constant image is a pair
+    with none.
 
-    Found, each also in combination with those before it: exact copies; copies resized, recompressed, or with another
-    brightness and contrast; mirrored copies, and copies turned by 90, 180 or 270 degrees; copies whose borders were
-    cropped by up to 4 % of the height and width at each side, or that are shifted as far. Of real ultrasound images,
-    at least 95 % of each of these are found (`benchmarks/copies.py`). Not found: larger crops, free rotations, inverted
-    gray values, strong changes of gamma, large markings over the picture, and another view of the same lesion.
+    Found are copies that are exact, resized, recompressed, or of another brightness and contrast; mirrored along any
+    axis or turned by 90, 180 or 270 degrees; and with up to 4 % of the height and width cut off each border, alone or
+    together with the former. Not searched for are larger crops (most up to 8 % are found too), other rotations,
+    inverted gray values, strong changes of gamma, markings over much of the picture, and other views of a lesion. See
+    `benchmarks/copies.py` and docs/rooms/data.md for measured rates.
 
-    For each image the eight most similar others are compared under shifts, turns and crops, so that the time
-    grows with N² by one small matrix product and the memory with N alone.
+    As it is, every image is compared with every other; turned or cropped, the eight most similar others are. Memory
+    grows with N: besides the thumbnails, blocks of 256 x N are held.
 
     Args:
         images: (N, C, H, W) floating point, or a sequence of (C, H, W) of any sizes; channels are averaged.
@@ -147,15 +148,22 @@ def _link_moved(pictures: torch.Tensor, fine: _Fine, threshold: float, groups: _
         row, rank = (near > _CANDIDATE).nonzero(as_tuple=True)
         i, j, turns = row + start, column[row, rank], turn[row, rank]
         for first in range(0, len(i), _PAIRS):
-            a, b, k = (values[first : first + _PAIRS] for values in (i, j, turns))
-            same = _same_moved(pictures, fine, threshold, a, b, k)
+            a, b, own = (values[first : first + _PAIRS] for values in (i, j, turns))
+            same = _same_moved(pictures, fine, threshold, a, b, own)
             groups.link(a[same].numpy(), b[same].numpy())
 
 
 def _same_moved(
-    pictures: torch.Tensor, fine: _Fine, threshold: float, a: torch.Tensor, b: torch.Tensor, turns: torch.Tensor
+    pictures: torch.Tensor,
+    fine: _Fine,
+    threshold: float,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    turns: torch.Tensor,
 ) -> torch.Tensor:
-    other = torch.stack([turned(pictures[j : j + 1], k)[0] for j, k in zip(b.tolist(), turns.tolist(), strict=True)])
+    other = torch.stack(
+        [turned(pictures[j : j + 1], k)[0] for j, k in zip(b.tolist(), turns.tolist(), strict=True)]
+    )
     moved = aligned(pictures[a], other)
     structure = detail(moved)
     correlation = (fine.rows[a] * structure).sum(1)

@@ -44,7 +44,10 @@ def read_columns(folder: Path, endings: Mapping[str, str]) -> dict[str, list[str
     columns = {name: [table[image][name] for image in endings] for name in names}
     for name, values in columns.items():
         if alike := lookalikes(values):
-            raise ValueError(f"{path}: the {name} {alike[0]!r} looks like {alike[1]!r}: spell them alike if they are one, else more differently")
+            raise ValueError(
+                f"{path}: the {name} {alike[0]!r} looks like {alike[1]!r}: spell them alike if they are one, else more "
+                "differently"
+            )
     return columns
 
 

@@ -46,8 +46,9 @@ def resize_labels(mask: torch.Tensor, shape: tuple[int, int]) -> tuple[torch.Ten
     small = F.interpolate(mask[None].to(torch.uint8), shape, mode="nearest-exact")[0]
     lost = _lost(mask, small)
     for channel, number in lost:
-        numbers, counts = small[channel].unique(return_counts=True)
-        single = numbers[(counts == 1) & (numbers > 0)]
+        counts = torch.bincount(small[channel].flatten().long())
+        counts[0] = 0
+        single = (counts == 1).nonzero().flatten()
         coverage = F.adaptive_avg_pool2d((mask[channel] == number).double()[None], shape)[0]
         coverage[torch.isin(small[channel], single)] = 0
         best = coverage.argmax()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.nn import functional as F
@@ -12,6 +12,7 @@ from .. import _checks
 
 SIDE, _COARSE = 64, 24
 ORIENTATIONS = 7
+_PART = 256  # pictures filtered at a time, for which convolutions take many times their size
 _REACH = 0.05  # of the side: how far a border may be shifted or cropped
 _STEPS = 6
 
@@ -42,13 +43,20 @@ def unit_rows(rows: torch.Tensor) -> torch.Tensor:
 
 def detail(pictures: torch.Tensor) -> torch.Tensor:
     """Return the fine structure of thumbnails, as rows of mean 0 and norm 1."""
-    return _detail(pictures.view(-1, 1, SIDE, SIDE), sigma=1.5)
+    return torch.cat([_detail(part, sigma=1.5) for part in _parts(pictures)])
 
 
 def coarse_detail(pictures: torch.Tensor) -> torch.Tensor:
     """Return the structure that a shift by 4 % leaves mostly in place, as rows (N, 576) of mean 0 and norm 1."""
-    small = F.interpolate(pictures.view(-1, 1, SIDE, SIDE), (_COARSE, _COARSE), mode="bilinear", antialias=True)
-    return _detail(small, sigma=2.0)
+    small = (
+        F.interpolate(part, (_COARSE, _COARSE), mode="bilinear", antialias=True) for part in _parts(pictures)
+    )
+    return torch.cat([_detail(part, sigma=2.0) for part in small])
+
+
+def _parts(pictures: torch.Tensor) -> Iterator[torch.Tensor]:
+    for start in range(0, len(pictures), _PART):
+        yield pictures[start : start + _PART].view(-1, 1, SIDE, SIDE)
 
 
 def turned(pictures: torch.Tensor, k: int) -> torch.Tensor:
@@ -69,7 +77,9 @@ def aligned(pictures: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     Gauss-Newton steps on the detail of both (Lucas and Kanade, 1981), each border by 5 % of the side at most. What lies
     beyond a border repeats the border.
     """
-    target, source = (_detail(x.view(-1, 1, SIDE, SIDE), sigma=3.0).view(-1, 1, SIDE, SIDE) for x in (pictures, others))
+    target, source = (
+        _detail(x.view(-1, 1, SIDE, SIDE), sigma=3.0).view(-1, 1, SIDE, SIDE) for x in (pictures, others)
+    )
     axis = (torch.arange(SIDE) + 0.5) * (2 / SIDE) - 1
     place = torch.zeros(len(pictures), 4)  # shift and stretch along x, then along y, of a side of 2
     for _ in range(_STEPS):
@@ -77,7 +87,9 @@ def aligned(pictures: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
         along_y, along_x = torch.gradient(found[:, 0], spacing=2 / SIDE, dim=(1, 2))
         slopes = torch.stack([along_x, along_x * axis, along_y, along_y * axis[:, None]], 1).flatten(2)
         normal = slopes @ slopes.mT
-        normal = normal + 1e-4 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp_min(1e-12) * torch.eye(4)
+        normal = normal + 1e-4 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp_min(
+            1e-12
+        ) * torch.eye(4)
         step = torch.linalg.solve(normal, slopes @ (target - found).flatten(2).mT)[..., 0]
         place = (place + step).clamp(-2 * _REACH, 2 * _REACH)
     return unit_rows(_moved(others.view(-1, 1, SIDE, SIDE), place, axis).flatten(1))
@@ -86,7 +98,7 @@ def aligned(pictures: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 def _moved(pictures: torch.Tensor, place: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
     x = place[:, 0, None] + (1 + place[:, 1, None]) * axis
     y = place[:, 2, None] + (1 + place[:, 3, None]) * axis
-    grid = torch.stack(torch.broadcast_tensors(x[:, None], y[:, :, None]), dim=-1)
+    grid = torch.stack([x[:, None].expand(-1, SIDE, -1), y[:, :, None].expand(-1, -1, SIDE)], dim=-1)
     return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
 
 

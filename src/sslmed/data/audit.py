@@ -1,9 +1,9 @@
 """Look at a folder of scans before training on it: python -m sslmed.data.audit FOLDER.
 
-Counts by class, files that cannot be read, masks whose lesion is smaller than a pixel once resized, near duplicates with
-their pictures, and what gives a class away before any
-pixel of anatomy: a size, an aspect, a brightness. The class of a scan is the folder it lies in. The report is printed
-and written as one HTML page, which holds thumbnails and file names and nothing of a file's header.
+Counts by class, files that cannot be read, masks whose lesion is smaller than a pixel once resized, near duplicates
+with their pictures, and what gives a class away before any pixel of anatomy: a size, an aspect, a brightness. The class
+of a scan is the folder it lies in. The report is printed and written as one HTML page, which holds thumbnails and file
+names and nothing of a file's header.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def audit(root: str | os.PathLike[str], *, threshold: float = 0.95, masks: Seque
                 except (ValueError, OSError) as error:
                     broken[name] = str(error).removeprefix(f"{path}: ")
                     continue
-                for size, names in tiny.items():
-                    if resize_labels(mask, (size, size))[1]:
+                for side, names in tiny.items():
+                    if resize_labels(mask, (side, side))[1]:
                         names.append(name)
         elif kind == "unsupported":
             broken[name] = "unsupported format"

@@ -125,6 +125,9 @@ def _groups(tables: Sequence[Path], ids: Sequence[str]) -> list[str] | None:
         if missing:
             raise ValueError(f"{path}: no group for {shown(missing)}")
         if alike := lookalikes(table.values()):
-            raise ValueError(f"{path}: the group {alike[0]!r} looks like {alike[1]!r}: spell them alike if they are one, else more differently")
+            raise ValueError(
+                f"{path}: the group {alike[0]!r} looks like {alike[1]!r}: spell them alike if they are one, else more "
+                "differently"
+            )
         return [table[name] for name in ids]
     return None

@@ -127,7 +127,7 @@ class Decathlon(Dataset[dict[str, Any]]):
 
     @property
     def tiny(self) -> list[str]:
-        """Ids of the items read so far that show a structure smaller than a pixel of `size`; one pixel of it is kept."""
+        """Ids of the items read so far with a structure smaller than a pixel of `size`; one pixel of it is kept."""
         return sorted(self._sizing.tiny)
 
     def __len__(self) -> int:

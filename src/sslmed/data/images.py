@@ -119,8 +119,8 @@ def read_mask(path: str | os.PathLike[str]) -> torch.Tensor:
     if lossy:
         if 0 < values.max(initial=0) < _FAINT:
             raise ValueError(
-                f"{path}: the largest value is {values.max()}, which JPEG compression does not keep; save the mask with "
-                "255, or as PNG"
+                f"{path}: the largest value is {values.max()}, which JPEG compression does not keep; save the mask "
+                "with 255, or as PNG"
             )
         return torch.tensor(values > values.max(initial=0) / 2)[None]
     graded = values.max(initial=0) == white and ((values != 0) & (values != white)).any()
@@ -158,9 +158,15 @@ def _opened(path: Path) -> Image:
     if image.format == "TIFF" and (unread := _unread(image.tag_v2)):
         image.close()
         raise ValueError(f"{path}: {unread}; save the image with 8 or 16 bits, black as 0")
-    if image.format == "BMP" and image.mode in _BMP_BITS and (bits := _bmp_bits(path)) != _BMP_BITS[image.mode]:
+    if (
+        image.format == "BMP"
+        and image.mode in _BMP_BITS
+        and (bits := _bmp_bits(path)) != _BMP_BITS[image.mode]
+    ):
         image.close()
-        raise ValueError(f"{path}: a gray palette with {bits} bits a pixel, which would be misread; save it as PNG")
+        raise ValueError(
+            f"{path}: a gray palette with {bits} bits a pixel, which would be misread; save it as PNG"
+        )
     return image  # type: ignore[no-any-return]
 
 

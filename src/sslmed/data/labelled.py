@@ -23,10 +23,10 @@ class LabelledImages(Cases):
     nothing to outline is all black; scans whose outlines nobody drew belong into another folder, for
     `UnlabelledImages`.
 
-    Beside them, optional: a table `cases.csv` with the column image, and class, group, or both. It names every image by
-    its path below `images/`, with or without the ending; other columns are an error. A group is what must not be parted by a split: most often
-    the patient. Without groups, split by near duplicates at least (`splits.near_duplicates`). With classes,
-    `masks/` may be absent.
+    Beside them, optional: a table `cases.csv` with the column image, and class, group, or both; others are an error. It
+    names every image by its path below `images/`, with or without the ending. A group is what must not be parted by a
+    split: most often the patient. Without groups, split by near duplicates at least (`splits.near_duplicates`). With
+    classes, `masks/` may be absent.
 
     Args:
         root: the folder with `images/` and with `masks/` or `cases.csv`, or its parent.
@@ -45,7 +45,8 @@ class LabelledImages(Cases):
         ValueError: a folder is missing or empty, holds a scan that is no PNG, JPEG, BMP or TIFF, or two of one name; an
             image has no mask or a mask no image; a mask has another size than its image; a header is unreadable; or
             `cases.csv` is, is called otherwise, has other columns ("patient" for group), two classes or groups that
-            look alike ("P1" and "p1", "patient 7" and "patient 07"), lacks an image, has one twice or one that is not there.
+            look alike ("P1" and "p1", "patient 7" and "patient 07"), lacks an image, has one twice or one that is not
+            there.
 
     Example:
         >>> import tempfile

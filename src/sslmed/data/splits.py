@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from .. import _checks
 from ._copies import near_duplicates
-from ._names import lookalikes
 from ._leaks import assert_disjoint
+from ._names import lookalikes
 
 __all__ = ["assert_disjoint", "group_split", "label_fraction", "near_duplicates"]
 
