@@ -20,7 +20,17 @@ from pipeline.merge import check_sources, merge
 from pipeline.plan import Plan
 from pipeline.processes import barrier, rank
 from pipeline.report import write_report
-from pipeline.runs import RunFolder, environment, read_csv, read_json, write_json, write_npz, write_tensors
+from pipeline.runs import (
+    CONTENTS,
+    RunFolder,
+    environment,
+    first_changed,
+    read_csv,
+    read_json,
+    write_json,
+    write_npz,
+    write_tensors,
+)  # fmt: skip
 from pipeline.seeding import derived_seed
 from pipeline.training import fit
 
@@ -82,7 +92,8 @@ class Experiment(Plan):
             **{name: list(getattr(args, name)) for name in GROWING},
         }
         grown = self.folder.join(config, growing=GROWING)
-        check_sources(args.merge, grown, self._splits(), growing=GROWING)
+        contents = self._contents()  # before the splits, which follow from them
+        check_sources(args.merge, grown, self._splits(), contents, growing=GROWING)
         with hold(self.folder.path, wait=True):
             # Anew, since another command may have grown the run meanwhile.
             self.config = self.folder.join(config, growing=GROWING)
@@ -204,6 +215,17 @@ class Experiment(Plan):
             recorded |= material.grown_splits(recorded, self.folder.path)
         return recorded
 
+    def _contents(self) -> dict[str, str]:
+        """The content of contents.json: hashes that are recorded there, and of what this command has read."""
+        recorded = read_json(file) if (file := self.folder.path / CONTENTS).exists() else {}
+        found = {name: value for m in self.materials.values() for name, value in m.contents().items()}
+        if changed := first_changed(recorded, found):
+            raise ValueError(
+                f"--out {self.folder.path} holds a run of other images: {changed} has changed since; choose another "
+                "folder"
+            )
+        return recorded | found
+
     def _describe(self) -> None:
         """Write what is known before training: data, splits, galleries."""
         path, descriptions = self.folder.path, []
@@ -220,6 +242,7 @@ class Experiment(Plan):
             descriptions[0] if alone else {"sets": descriptions, "notes": self.notes, "checks": []},
         )
         write_json(path / "splits.json", self._splits())
+        write_json(path / CONTENTS, self._contents())
         write_npz(path / "galleries.npz", **self.gallery())
 
     def _tabulate(self) -> None:

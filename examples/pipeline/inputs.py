@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,6 +32,8 @@ class ImageSet:
         classes: names of all classes, in the order of the set; empty where it has none.
         label_maps: (N, 1, S, S) uint8, the number of each structure, of sets that outline several.
         structures: names of these numbers from 1 on.
+        contents: hash of each file that was read, by its name, and of each case's class and group, by its id.
+        tiny: ids of the cases with a structure smaller than a pixel, of which one pixel was kept.
     """
 
     name: str
@@ -44,6 +49,8 @@ class ImageSet:
     classes: tuple[str, ...] = ()
     label_maps: torch.Tensor | None = None
     structures: tuple[str, ...] = ()
+    contents: Mapping[str, str] = field(default_factory=dict)
+    tiny: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -89,6 +96,8 @@ class ImageSet:
             classes=self.classes,
             label_maps=None if self.label_maps is None else self.label_maps[keep],
             structures=self.structures,
+            contents=self.contents,
+            tiny=tuple(name for name in self.tiny if name in {self.ids[i] for i in keep}),
         )
 
 
@@ -153,7 +162,32 @@ def read(source: Source, *, size: int, fit: str = "stretch") -> ImageSet:
         classes=tuple(data.classes) if labels else (),
         label_maps=torch.stack([item["label_map"].to(torch.uint8) for item in items]) if maps else None,
         structures=tuple(name for k, name in sorted(data.structures.items()) if k) if maps else (),
+        contents=contents_of(data, items),
+        tiny=tuple(getattr(data, "tiny", ())),
     )
+
+
+def contents_of(data: Any, items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Hash what a run must find unchanged when it is continued: files, and each case's class and group.
+
+    Files are hashed and not the pixels of items, which another processor may round differently.
+    """
+    root = getattr(data, "root", None)
+    contents = {}
+    for path in getattr(data, "files", ()):
+        name = path.relative_to(root).as_posix() if root else path.name
+        contents[f"file {name}"] = _file_hash(path, path.stat().st_mtime_ns)
+    for item in items:
+        known = [data.classes[item["label"]] if "label" in item else None, str(item.get("group"))]
+        digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+        contents[f"class and group of {item['id']}"] = digest[:16]
+    return contents
+
+
+@functools.cache  # a set is read once for each size of its images
+def _file_hash(path: Path, changed_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _inside(data: Any, source: Source) -> str:
@@ -217,6 +251,12 @@ def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
         masks=torch.cat(masks) if len(masks) == len(taken) else None,
         labels=labels if len(labels) == len(images) else None,
         ids=[f"{name}/{i}" for name, part in zip(names, taken, strict=True) for i in part.ids],
+        contents={
+            f"{name}: {k}": v
+            for name, part in zip(names, taken, strict=True)
+            for k, v in part.contents.items()
+        },
+        tiny=tuple(f"{name}/{i}" for name, part in zip(names, taken, strict=True) for i in part.tiny),
         groups=[f"{part.name}/{name}" for part in taken for name in part.groups],
         counts={"images": len(images)} | dict(sorted(Counter(labels).items())),
         notes=[

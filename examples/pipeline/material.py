@@ -96,6 +96,11 @@ class Material:
         pools = {name: read(s, size=wanted.crop, fit=wanted.fit) for name, s in wanted.pools.items()}
         if wanted.share < 1:  # as of the labelled sets
             pools = {name: part_of(pool, share=wanted.share, seed=0) for name, pool in pools.items()}
+        if tiny := self.small.tiny:
+            self.notes.append(
+                f"{len(tiny)} masks show a structure smaller than a pixel at {wanted.size} px, as {tiny[0]}: one pixel "
+                "of it is kept, so finding nothing there scores 0"
+            )
         self.pools = pools
         for name, pool in self.pools.items():
             self.notes += [f"{name}: {note}" for note in pool.notes]
@@ -198,6 +203,14 @@ class Material:
                 + (f", and {more} images more of their groups" if more else "")
             )
         return chosen
+
+    def contents(self) -> dict[str, str]:
+        """The hashes of contents.json: of every file, and of every case's class and group, by set."""
+        return {
+            ", ".join(filter(None, (self.wanted.name, pool, name))): value
+            for pool, data in {"": self.large, **self.pools}.items()
+            for name, value in data.contents.items()
+        }
 
     def grown_splits(self, recorded: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """The parts of these seeds, and more labels that are recorded of them; raise where the two disagree."""

@@ -7,12 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.runs import RunFolder, read_json
+from pipeline.runs import CONTENTS, RunFolder, first_changed, read_json
 from pipeline.study import Cell
 
 
 def check_sources(
-    sources: Sequence[Path], config: Mapping[str, Any], splits: Mapping[str, Any], *, growing: Sequence[str]
+    sources: Sequence[Path],
+    config: Mapping[str, Any],
+    splits: Mapping[str, Any],
+    contents: Mapping[str, str],
+    *,
+    growing: Sequence[str],
 ) -> None:
     """Raise unless all folders belong to one study.
 
@@ -20,6 +25,7 @@ def check_sources(
         sources: run folders.
         config: the configuration of the study.
         splits: the parts of its seeds, as in splits.json.
+        contents: the hashes of its images, as in contents.json.
         growing: lists of the configuration that may differ.
 
     Raises:
@@ -34,6 +40,12 @@ def check_sources(
             folder.join(dict(config), growing=growing)
         except ValueError as error:
             raise ValueError(str(error).replace("--out", "--merge")) from error
+        if not (source / CONTENTS).is_file():
+            raise ValueError(
+                f"--merge {source} holds no {CONTENTS}, which tells that it is of the same images: run it again"
+            )
+        if changed := first_changed(contents, read_json(source / CONTENTS)):
+            raise ValueError(f"--merge {source} is of other images: {changed} is not the same there")
         theirs = read_json(source / "splits.json")
         for seed in splits.keys() & theirs.keys():
             differing = [

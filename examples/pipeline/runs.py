@@ -28,6 +28,7 @@ from sslmed.data.names import encodable
 PACKAGES = ("sslmed", "torch", "torchvision", "numpy", "scipy", "kornia", "einops", "lightning")
 
 
+CONTENTS = "contents.json"  # hashes of the files, classes and groups that a run was begun with
 WORDS = ("paper", "title", "display", "words")  # of a configuration: they change no number
 
 
@@ -93,7 +94,7 @@ class RunFolder:
         Raises:
             ValueError: one of these files is damaged; the message names it.
         """
-        for name in ("config.json", "splits.json"):
+        for name in ("config.json", "splits.json", CONTENTS):
             if (self.path / name).exists():
                 read_json(self.path / name)
         for file in sorted(self.path.glob("cells/*/result.json")):
@@ -105,6 +106,11 @@ class RunFolder:
             for file in sorted(self.path.glob(pattern)):
                 if not zipfile.is_zipfile(file):  # its directory is written last: a cut file has none
                     raise ValueError(f"{file} is damaged; delete it to train that part again")
+
+
+def first_changed(recorded: Mapping[str, str], found: Mapping[str, str]) -> str | None:
+    """Name the first of the contents that is recorded with another hash; files that came or went change the splits."""
+    return next((name for name, value in found.items() if recorded.get(name, value) != value), None)
 
 
 def _first_difference(before: Any, now: Any, *, skip: set[str], place: str = "") -> str | None:

@@ -147,9 +147,9 @@ def without_copies(
 ) -> tuple[list[int], list[str]]:
     """Positions of the pretext images that copy no held-out image, and the ids of those that do.
 
-    A copy is an image whose 64 x 64 thumbnail correlates above `threshold` with a held-out one, so that a saved-again
-    or resized copy is found too. What belongs to a copy's group, as the other slices of its volume, is none to learn
-    from either.
+    A copy is a near duplicate of a held-out image, as `splits.near_duplicates` finds them: saved again, resized,
+    mirrored, turned by right angles, or cropped a little. What belongs to a copy's group, as the other slices of its
+    volume, is none to learn from either.
     """
     alike = splits.near_duplicates(torch.cat([held_out, pretext.images]), threshold=threshold)
     taken = {int(first) for first in alike[: len(held_out)]}

@@ -71,6 +71,21 @@ def test_the_text_and_the_page(root: Path, capsys: pytest.CaptureFixture[str], t
     assert str(root) not in html
 
 
+def test_lesions_smaller_than_a_pixel_are_counted(root: Path, tmp_path: Path) -> None:
+    pixels = torch.zeros(300, 300, dtype=torch.uint8)
+    pixels[150, 151:154] = 255
+    Image.fromarray(pixels.numpy()).save(root / "benign" / "small <i>_mask.png")
+    (root / "benign" / "cut_mask.png").write_bytes(b"no mask")
+    found = audit(root)
+    assert {size: len(names) for size, names in found.tiny.items()} == {32: 1, 64: 1, 128: 1, 224: 0}
+    assert "lesions smaller than a pixel at 32 px: 1 masks, as benign/small <i>_mask.png" in str(found)
+    assert "benign/cut_mask.png" in found.broken
+    main([str(root), "--out", str(tmp_path / "page.html")])
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Lesions smaller than a pixel" in html
+    assert "small &lt;i&gt;_mask.png" in html
+
+
 def test_names_of_patients_stay_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pydicom")
     write_dicom(tmp_path / "a.dcm", RAMP)

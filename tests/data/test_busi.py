@@ -138,6 +138,14 @@ def test_groups_come_from_the_csv(root: Path, beside: bool) -> None:
     path.write_text("a,b\n1,2")
     with pytest.raises(ValueError, match=r"groups\.csv: columns image and group"):
         BUSI(root, allow_partial=True)
+    path.write_text("\n".join(f"{line},{k or 'patient'}" for k, line in enumerate(lines)))
+    with pytest.raises(
+        ValueError, match=r"groups\.csv: the column 'patient' would not be read; call it 'group'"
+    ):
+        BUSI(root, allow_partial=True)
+    path.write_text("\n".join([*lines[:-1], lines[-1].upper().replace("NORMAL (2)", "normal (2)")]))
+    with pytest.raises(ValueError, match=r"groups\.csv: the group 'n' looks like 'N': spell them alike"):
+        BUSI(root, allow_partial=True)
 
 
 def test_an_image_without_mask(root: Path) -> None:

@@ -71,7 +71,18 @@ def test_either_column_may_be_absent(root: Path, column: str, absent: str) -> No
     ("lines", "message"),
     [
         (["file,class"], r"columns? .*image.* expected"),
-        (["image,age", "top,50"], r"class or group was expected beside image, got \['image', 'age'\]"),
+        (["image", "top"], r"class or group was expected beside image, got \['image'\]"),
+        (
+            ["image,age", "top,50"],
+            r"column 'age' would not be read; the columns are image, class, group; remove it",
+        ),
+        (["image,class,patient", "top,x,p"], r"the column 'patient' would not be read; call it 'group'"),
+        (
+            ["image,class,Patient ID", "top,x,p"],
+            r"the column 'Patient ID' would not be read; call it 'group'",
+        ),
+        (["image,diagnosis", "top,x"], r"the column 'diagnosis' would not be read; call it 'class'"),
+        (["image,gruop", "top,x"], r"the column 'gruop' would not be read; call it 'group'"),
         (["image,class", *(f"{name},x" for name in IDS[1:])], r"cases\.csv: no class for a/scan 1"),
         (["image,group", *(f"{name}," for name in IDS)], r"no group for a/scan 1, .* and 1 more"),
         (["image,class", "other,x"], r"'other' is no picture below images/"),
@@ -82,7 +93,7 @@ def test_either_column_may_be_absent(root: Path, column: str, absent: str) -> No
         (["image,group", "top,p", "a/scan 1,p "], r"'p ' begins or ends with a space"),
         (
             ["image,class", *(f"{name},{'xX'[k % 2]}" for k, name in enumerate(IDS))],
-            r"classes 'x' and 'X' differ in upper and lower case only",
+            r"the class 'x' looks like 'X': spell them alike if they are one",
         ),
     ],
 )
@@ -90,6 +101,26 @@ def test_a_table_that_does_not_fit_is_refused(root: Path, lines: list[str], mess
     table(root, *lines)
     with pytest.raises(ValueError, match=message):
         LabelledImages(root)
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["p1", "P 1", "P-1", "P_1", "P01", "P1.", "\uff301", "P\u200b1", "\u04201", "P\xa01", "P\uff11"],
+)
+def test_groups_that_look_alike_are_refused(root: Path, other: str) -> None:
+    names = ["P1", "P1", other, "P2"]
+    table(root, "image,group", *(f"{image},{name}" for image, name in zip(IDS, names, strict=True)))
+    with pytest.raises(
+        ValueError, match=r"cases\.csv: the group 'P1' looks like .*: spell them alike if they are one"
+    ):
+        LabelledImages(root)
+
+
+@pytest.mark.parametrize("other", ["P11", "P10", "1P", "P1a", "P1-1", "Q1", "P1\u0301"])
+def test_groups_that_are_told_apart_are_read(root: Path, other: str) -> None:
+    names = ["P1", "P1", other, "P2"]
+    table(root, "image,group", *(f"{image},{name}" for image, name in zip(IDS, names, strict=True)))
+    assert LabelledImages(root).groups == names
 
 
 @pytest.mark.parametrize("name", ["Cases.csv", "cases.CSV", "cases.xlsx"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sslmed.data._sizes import Sizing, resize_image, resize_mask
+from sslmed.data._sizes import Sizing, resize_image, resize_labels, resize_mask
 
 
 def test_stretching() -> None:
@@ -53,10 +53,36 @@ def test_label_maps_keep_their_numbers() -> None:
     assert set(small.unique().tolist()) <= set(range(5))
 
 
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+@pytest.mark.parametrize("size", [8, 32, 100])
+def test_a_lesion_of_three_pixels_stays_where_it_is(size: int, fit: str) -> None:
+    mask = torch.zeros(1, 1000, 1200, dtype=torch.bool)
+    mask[0, 617, 903:906] = True
+    small = resize_mask(mask, size, fit=fit)
+    assert small.sum() == 1
+    row, column = small[0].nonzero()[0].tolist()
+    top, side = (100, 1200) if fit == "pad" else (0, 1000)
+    assert (row, column) == ((617 + top) * size // side, 904 * size // 1200)
+    assert not resize_mask(torch.zeros_like(mask), size, fit=fit).any()
+
+
+def test_no_structure_of_a_label_map_vanishes_with_its_neighbour() -> None:
+    labels = torch.zeros(2, 90, 90, dtype=torch.int64)
+    labels[0, :10, :10] = 1
+    labels[0, 10, 0], labels[0, 10, 2] = 2, 3  # which lie in one pixel of a size of 9
+    labels[1, 40:42, 40] = 4
+    small, lost = resize_labels(labels, (9, 9))
+    assert lost
+    assert small.dtype == torch.int64
+    assert small[0].unique().tolist() == [0, 1, 2]  # of two in one pixel, the first
+    assert small[1].nonzero().tolist() == [[4, 4]]
+    assert resize_labels(torch.ones(1, 90, 90, dtype=torch.int64), (9, 9))[1] is False
+
+
 def test_settings() -> None:
     image = torch.rand(1, 5, 9)
     assert torch.equal(Sizing(None, "pad").image(image), image)
-    assert Sizing(4, "pad").mask(image > 0.5).shape == (1, 4, 4)
+    assert Sizing(4, "pad").mask(image > 0.5, "a").shape == (1, 4, 4)
     with pytest.raises(ValueError, match="size must be"):
         Sizing(0, "pad")
     with pytest.raises(ValueError, match="fit must be"):

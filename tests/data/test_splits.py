@@ -83,6 +83,12 @@ def test_bad_splits() -> None:
         group_split(range(40), (0.7, float("nan")), seed=0)
     with pytest.raises(ValueError, match="labels must name a class for each of the 40 cases, got 3"):
         group_split(range(40), (0.5, 0.5), labels=[1, 2, 3], seed=0)
+    for other in ("p1", " P1", "P1 ", "\uff301"):
+        with pytest.raises(
+            ValueError, match=r"groups 'P1' and '.*' differ in case, spaces or Unicode form only"
+        ):
+            group_split(["P1", other, "P2", "P3"], (0.5, 0.5), seed=0)
+    assert len(group_split(["P1", "P01", "P 1", 1, "1"], (0.5, 0.5), seed=0)) == 2
     with pytest.raises(ValueError, match="seed must be at least 0"):
         group_split(range(40), (0.5, 0.5), seed=-1)
 

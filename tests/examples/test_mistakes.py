@@ -18,7 +18,10 @@ from PIL import Image
 
 import ultrasound_relation
 from pipeline.experiment import Experiment
+from pipeline.inputs import read
 from pipeline.material import Material
+from pipeline.segmentation import score
+from pipeline.sets import Source
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder
 
@@ -272,6 +275,63 @@ def test_images_that_changed_since_are_not_mixed_with_what_was_done(command: Com
     assert "seed 0 had other images in its parts" in error
     assert json.loads((command.out / "splits.json").read_text()) == grown
     assert (command.out / "config.json").read_text() == config
+
+
+def test_other_contents_under_the_same_names_are_not_mixed_with_what_was_done(
+    command: Command, tmp_path: Path
+) -> None:
+    scans, clinic = write_scans(tmp_path / "scans", 20), tmp_path / "clinic"
+    for part in ("images", "masks"):
+        shutil.copytree(scans, clinic / part)
+    lines = ["image,class,group", *(f"scan {i},{'ab'[i % 2]},{i // 2}" for i in range(20))]
+    (clinic / "cases.csv").write_text("\n".join(lines))
+    pool = write_images(tmp_path / "pool", 6)
+    for path in pool.glob("*_mask.png"):
+        path.unlink()
+    data = ("--data", clinic, "--pretext-data", pool)
+    assert command(*data) == 0
+    (clinic / "cases.csv").write_text("\n".join([*lines, ""]))  # says the same
+    assert command(*data, "--seeds", "0", "1") == 0
+    before = {path.name: path.read_bytes() for path in command.out.iterdir()}
+    for file, name in (
+        (clinic / "images" / "scan 3.png", "file images/scan 3.png"),
+        (clinic / "masks" / "scan 7.png", "file masks/scan 7.png"),
+        (pool / "benign (2).png", "pretext-data, file benign (2).png"),
+    ):
+        content = file.read_bytes()
+        pixels = np.asarray(Image.open(file)).copy()
+        pixels[5, 5] ^= 1
+        Image.fromarray(pixels).save(file)
+        assert f"holds a run of other images: {name} has changed since" in command.refuses(*data)
+        file.write_bytes(content)
+    for k, cells in ((1, "a,99"), (4, "a,1")):  # another class, another group
+        row = lines[k + 1].split(",")[0]
+        (clinic / "cases.csv").write_text("\n".join([*lines[: k + 1], f"{row},{cells}", *lines[k + 2 :]]))
+        assert f"other images: class and group of scan {k} has changed since" in command.refuses(*data)
+    assert before == {path.name: path.read_bytes() for path in command.out.iterdir()}
+
+
+def test_lesions_smaller_than_a_pixel_are_told_and_finding_nothing_scores_0(
+    command: Command, tmp_path: Path
+) -> None:
+    folder = write_images(tmp_path / "set", 20)
+    mask = np.zeros((640, 640), np.uint8)
+    mask[320, 323:326] = 255
+    Image.fromarray(np.random.default_rng(9).integers(0, 255, mask.shape, np.uint8)).save(
+        folder / "benign (3).png"
+    )
+    Image.fromarray(mask).save(folder / "benign (3)_mask.png")
+    assert command("--data", tmp_path / "set") == 0
+    notes = json.loads((command.out / "data.json").read_text())["notes"]
+    told = [note for note in notes if "smaller than a pixel" in note]
+    assert len(told) == 1
+    assert told[0].startswith("1 masks show a structure smaller than a pixel at")
+    assert "benign (3): one pixel of it is kept, so finding nothing there scores 0" in told[0]
+    data = read(Source("--data", str(tmp_path / "set")), size=32)
+    target = data.masks[data.ids.index("benign (3)")]
+    assert target.sum() == 1
+    found = score(torch.zeros_like(target), target)
+    assert found["dice"] == found["jaccard"] == found["recall"] == 0
 
 
 def test_an_interrupt_while_reading_is_no_traceback(

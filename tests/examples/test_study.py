@@ -137,7 +137,11 @@ def test_a_cell_that_another_run_has_done_by_the_end_is_no_failure(tmp_path: Pat
 CONFIG = {"paper": "x", "preset": {"size": 32}, "methods": ["supervised"], "labels": [1.0], "seeds": [0]}
 
 
-def run_folder(path: Path, cells: list[Cell], *, test: str = "case 1", size: int = 32) -> Path:
+def run_folder(
+    path: Path, cells: list[Cell], *, test: str = "case 1", size: int = 32, mask: str | None = "0a"
+) -> Path:
+    if mask is not None:
+        write_json(path / "contents.json", {"file images/1.png": "7f", "file masks/1.png": mask})
     write_json(path / "config.json", CONFIG | {"preset": {"size": size}})
     write_json(path / "splits.json", {"0": {"train": ["case 0"], "test": [test]}})
     for cell in cells:
@@ -180,14 +184,19 @@ def test_a_merge_fills_what_a_killed_run_began_and_brings_nothing_else(tmp_path:
     [
         ({"size": 64}, "another configuration"),
         ({"test": "case 2"}, "other images in the test part of seed 0"),
+        ({"mask": "0b"}, "other images: file masks/1.png is not the same there"),
+        ({"mask": None}, "holds no contents.json, which tells that it is of the same images"),
     ],
 )
 def test_folders_that_do_not_belong_together_are_refused(
     tmp_path: Path, other: dict[str, Any], message: str
 ) -> None:
     splits, growing = {"0": {"train": ["case 0"], "test": ["case 1"]}}, ("methods", "labels", "seeds")
-    check_sources([run_folder(tmp_path / "same", CELLS[:1])], CONFIG, splits, growing=growing)
+    contents = {"file masks/1.png": "0a"}
+    check_sources([run_folder(tmp_path / "same", CELLS[:1])], CONFIG, splits, contents, growing=growing)
     with pytest.raises(ValueError, match=message):
-        check_sources([run_folder(tmp_path / "a", CELLS[:1], **other)], CONFIG, splits, growing=growing)
+        check_sources(
+            [run_folder(tmp_path / "a", CELLS[:1], **other)], CONFIG, splits, contents, growing=growing
+        )
     with pytest.raises(ValueError, match="is no run folder"):
-        check_sources([tmp_path], CONFIG, splits, growing=growing)
+        check_sources([tmp_path], CONFIG, splits, contents, growing=growing)

@@ -34,6 +34,7 @@ def page(found: Audit) -> str:
             f"<p>{len(found.scans)} scans with {sum(scan.frames for scan in found.scans)} frames, "
             f"{len(found.masks)} masks, {len(found.broken)} unreadable files.</p>",
             *_classes(found),
+            *_tiny(found),
             *_leaks(found),
             *_duplicates(found),
             *_broken(found),
@@ -51,6 +52,18 @@ def _classes(found: Audit) -> list[str]:
         rows.append((html.escape(name or "(top folder)"), count, len(sizes), extent))
     told = "<p>A class is the folder that a scan lies in; where your folders are patients or dates, read it so.</p>"
     return ["<h2>Classes</h2>", told, *_table(("class", "scans", "sizes", "height x width"), rows)]
+
+
+def _tiny(found: Audit) -> list[str]:
+    rows = [
+        (size, len(names), html.escape(", ".join(names[:5]))) for size, names in found.tiny.items() if names
+    ]
+    told = "<p>The readers keep one pixel of such a lesion; with a larger size it keeps its shape.</p>"
+    return (
+        ["<h2>Lesions smaller than a pixel</h2>", told, *_table(("size", "masks", "first"), rows)]
+        if rows
+        else []
+    )
 
 
 def _leaks(found: Audit) -> list[str]:

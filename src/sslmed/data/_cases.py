@@ -27,12 +27,15 @@ class Cases(Dataset[dict[str, Any]]):
         groups: what must stay on one side of a split, or None where the set has none.
         published: number of images of each class as published.
         counts: number of images of each class as found.
-        files: all files that items are made of.
+        files: all images and masks that items are made of.
+        tables: the tables that ids, classes, groups and the choice of files come from.
         size, fit: as given.
+        tiny: ids of the items read so far whose lesion is smaller than a pixel of `size`; one pixel of it is kept.
     """
 
     classes: tuple[str, ...]
     published: ClassVar[Mapping[str, int]]
+    tables: Sequence[Path] = ()
 
     def __init__(
         self,
@@ -62,9 +65,14 @@ class Cases(Dataset[dict[str, Any]]):
 
     @property
     def files(self) -> list[Path]:
-        """All files that items are made of, each once."""
+        """All images and masks that items are made of, each once."""
         masks = [mask for files in self._masks or () for mask in files]
         return list(dict.fromkeys([*self._images, *masks]))
+
+    @property
+    def tiny(self) -> list[str]:
+        """Ids of the items read so far with a structure smaller than a pixel of `size`; one pixel of it is kept."""
+        return sorted(self._sizing.tiny)
 
     def check(self) -> None:
         """Raise unless each image has a readable header, and each mask its image's size by its own."""
@@ -90,7 +98,7 @@ class Cases(Dataset[dict[str, Any]]):
         image, mask = self.pixels(i)
         case: dict[str, Any] = {"image": self._sizing.image(image)}
         if mask is not None:
-            case["mask"] = self._sizing.mask(mask)
+            case["mask"] = self._sizing.mask(mask, self.ids[i])
         if self.labels is not None:
             case["label"] = self.labels[i]
         case["id"] = self.ids[i]

@@ -1,4 +1,4 @@
-"""What makes two images the same case: near-equal pictures, equal ids, groups or pixels."""
+"""What two stages of a study may not share: ids, groups, identical pixels."""
 
 from __future__ import annotations
 
@@ -7,55 +7,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from numbers import Number
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
-from .. import _checks
 from ._cases import shown
-
-_THUMBNAIL, _BLOCK = 64, 512
-
-
-def near_duplicates(
-    images: torch.Tensor | Sequence[torch.Tensor], *, threshold: float = 0.95
-) -> npt.NDArray[np.int64]:
-    """Group images that are nearly the same picture: saved again, resized, recompressed, slightly recropped.
-
-    Images are reduced to 64 x 64; two whose Pearson correlation exceeds `threshold` are a pair, and groups are the
-    unions of pairs. A constant image correlates with none.
-
-    Args:
-        images: (N, C, H, W) floating point, or a sequence of (C, H, W) of any sizes; channels are averaged.
-        threshold: in [-1, 1].
-
-    Returns:
-        (N,) int64: for each image the position of the first image of its group, ready as `groups` of `group_split`.
-
-    Raises:
-        TypeError: images are not floating point.
-        ValueError: there is no image, one is not (C, H, W) or holds NaN or infinity, or `threshold` is out of range.
-
-    Example:
-        >>> scan, other = torch.rand(2, 1, 96, 96).unbind()
-        >>> near_duplicates([scan, other, 0.9 * scan]).tolist()
-        [0, 1, 0]
-    """
-    _checks.number("threshold", threshold, low=-1.0, high=1.0)
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    thumbnails = _thumbnails(images)
-    pairs = []
-    for start in range(0, len(thumbnails), _BLOCK):
-        correlation = thumbnails[start : start + _BLOCK] @ thumbnails[start:].T
-        pairs.append((correlation > threshold).nonzero() + start)
-    i, j = torch.cat(pairs).numpy(force=True).T
-    links = coo_array((np.ones(len(i), dtype=bool), (i, j)), shape=(len(thumbnails),) * 2)
-    _, component = connected_components(links, directed=False)
-    _, first, of_image = np.unique(component, return_index=True, return_inverse=True)
-    return first[of_image].astype(np.int64)
 
 
 def assert_disjoint(a: Sequence[Any], b: Sequence[Any]) -> None:
@@ -102,34 +56,6 @@ def assert_disjoint(a: Sequence[Any], b: Sequence[Any]) -> None:
             found.append(f"{len(shared)} {kind}{'s' * (len(shared) > 1)} ({', '.join(names)}{rest})")
     if found:
         raise ValueError(f"a and b are not disjoint: they share {'; '.join(found)}")
-
-
-def _thumbnails(images: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
-    """Reduce images to (N, 4096) rows of mean 0 and norm 1; a constant image becomes zeros."""
-    if not len(images):
-        raise ValueError("images is empty")
-    rows: list[torch.Tensor] = []
-    for image in images:
-        _checks.floating("images", image)
-        _checks.shaped("each of images", image, "(C, H, W)", ndim=3)
-        if not image.isfinite().all():
-            raise ValueError(f"images[{len(rows)}] holds NaN or infinity, which correlates with nothing")
-        if not image.numel():
-            raise ValueError(f"images[{len(rows)}] is empty, its shape is {tuple(image.shape)}")
-        values = image.detach().to(torch.promote_types(image.dtype, torch.float32))
-        # In parts of its own range, so that images of very small and of very large numbers are compared alike.
-        gray = _scaled(_scaled(values, values.abs().amax()).mean(dim=0)).float()[None, None]
-        small = F.interpolate(gray, (_THUMBNAIL, _THUMBNAIL), mode="bilinear", antialias=True)
-        rows.append((small - small.mean()).flatten())
-    return F.normalize(torch.stack(rows), eps=1e-6)
-
-
-def _scaled(values: torch.Tensor, by: torch.Tensor | None = None) -> torch.Tensor:
-    """Divide by `by`, or bring to [0, 1]; what is constant becomes 0."""
-    if by is None:
-        low, high = values.aminmax()
-        values, by = values - low, high - low
-    return values / by if by > 0 else torch.zeros_like(values)
 
 
 def _marks(stage: Sequence[Any]) -> dict[str, dict[Hashable, Hashable]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ._cases import shown, visible_files
+from ._names import lookalikes, refuse_unread
 from ._tables import read_csv
 
 NAME, COLUMNS = "cases.csv", ("class", "group")
@@ -21,9 +22,9 @@ def read_columns(folder: Path, endings: Mapping[str, str]) -> dict[str, list[str
         endings: of each image, by its path without it.
 
     Raises:
-        ValueError: the table is unreadable, is called otherwise, has neither column, a cell begins or ends with a
-            space, two classes differ in upper and lower case only, an image is absent or there twice, or a row is of
-            none.
+        ValueError: the table is unreadable, is called otherwise, has neither column or one of another name, a cell
+            begins or ends with a space, two classes or two groups look alike, an image is absent or there twice, or a
+            row is of none.
     """
     path = folder / NAME
     if not path.is_file():
@@ -31,10 +32,7 @@ def read_columns(folder: Path, endings: Mapping[str, str]) -> dict[str, list[str
             raise ValueError(f"{folder}: {shown(others)} would not be read; save the table as {NAME}")
         return {}
     head = read_csv(path, ("image",))[0]
-    if meant := [name for name in head if name not in COLUMNS and name.strip().lower() in COLUMNS]:
-        raise ValueError(
-            f"{path}: the column {meant[0]!r} would not be read; call it {meant[0].strip().lower()!r}"
-        )
+    refuse_unread(path, head, ("image", *COLUMNS))
     names = [name for name in COLUMNS if name in head]
     if not names:
         raise ValueError(f"{path}: a column class or group was expected beside image, got {list(head)}")
@@ -44,11 +42,11 @@ def read_columns(folder: Path, endings: Mapping[str, str]) -> dict[str, list[str
         if missing:
             raise ValueError(f"{path}: no {name} for {shown(missing)}")
     columns = {name: [table[image][name] for image in endings] for name in names}
-    alike: dict[str, str] = {}
-    for name in columns.get("class", ()):
-        if alike.setdefault(name.lower(), name) != name:
+    for name, values in columns.items():
+        if alike := lookalikes(values):
             raise ValueError(
-                f"{path}: classes {alike[name.lower()]!r} and {name!r} differ in upper and lower case only"
+                f"{path}: the {name} {alike[0]!r} looks like {alike[1]!r}: spell them alike if they are one, else more "
+                "differently"
             )
     return columns
 

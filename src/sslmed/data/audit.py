@@ -1,8 +1,9 @@
 """Look at a folder of scans before training on it: python -m sslmed.data.audit FOLDER.
 
-Counts by class, files that cannot be read, near duplicates with their pictures, and what gives a class away before any
-pixel of anatomy: a size, an aspect, a brightness. The class of a scan is the folder it lies in. The report is printed
-and written as one HTML page, which holds thumbnails and file names and nothing of a file's header.
+Counts by class, files that cannot be read, masks whose lesion is smaller than a pixel once resized, near duplicates
+with their pictures, and what gives a class away before any pixel of anatomy: a size, an aspect, a brightness. The class
+of a scan is the folder it lies in. The report is printed and written as one HTML page, which holds thumbnails and file
+names and nothing of a file's header.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ import torch
 from .. import _checks
 from ._audit_page import page
 from ._cases import shown
-from ._leaks import near_duplicates
+from ._copies import near_duplicates
 from ._scans import companions, read_frames, scan_kind
-from ._sizes import resize_image
+from ._sizes import resize_image, resize_labels
+from .images import read_mask
 from .names import encodable, named_as_mask, readable
 from .unlabelled import scans_below
 
@@ -32,6 +34,7 @@ Index = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
 
 MASKS = ("*mask*",)  # beside the names that `UnlabelledImages` takes for masks
+SIZES = (32, 64, 128, 224)
 _THUMBNAIL, _NEIGHBOURS = 96, 5
 
 
@@ -70,8 +73,9 @@ class Audit:
     Attributes:
         root: the folder.
         scans: the readable scans.
-        masks: names of the files taken for masks, which are not looked into.
-        broken: reason for each file that cannot be read, by name.
+        masks: names of the files taken for masks.
+        tiny: names of the masks with a lesion that is smaller than a pixel at a size of 32, 64, 128 and 224, by size.
+        broken: reason for each scan or mask that cannot be read, by name.
         duplicates: groups of near duplicates, those across classes first.
         leaks: a line for each property; empty with one class.
     """
@@ -79,6 +83,7 @@ class Audit:
     root: Path
     scans: list[Scan]
     masks: list[str]
+    tiny: dict[int, list[str]]
     broken: dict[str, str]
     duplicates: list[list[Scan]]
     leaks: list[Leak]
@@ -94,6 +99,11 @@ class Audit:
             f"{encodable(str(self.root))}: {len(self.scans)} scans, {sum(scan.frames for scan in self.scans)} frames, "
             f"{len(self.masks)} masks, {len(self.broken)} unreadable files",
             *(f"  {count:6d}  {name or '(top folder)'}" for name, count in self.classes.items()),
+            *(
+                f"lesions smaller than a pixel at {size} px: {len(names)} masks, as {names[0]}"
+                for size, names in self.tiny.items()
+                if names
+            ),
             f"near duplicates: {len(self.duplicates)} groups of {sum(map(len, self.duplicates))} scans, "
             f"{across} groups across classes",
             *("  " + " = ".join(scan.name for scan in group) for group in self.duplicates[:10]),
@@ -119,7 +129,7 @@ def audit(root: str | os.PathLike[str], *, threshold: float = 0.95, masks: Seque
             `UnlabelledImages` takes for masks.
 
     Returns:
-        What was found. Unreadable files are in it, not raised.
+        What was found. Unreadable scans and masks are in it, not raised; masks in DICOM and NIfTI are not looked into.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is no folder.
@@ -130,6 +140,7 @@ def audit(root: str | os.PathLike[str], *, threshold: float = 0.95, masks: Seque
     folder = Path(root)
     scans: list[Scan] = []
     hidden: list[str] = []
+    tiny: dict[int, list[str]] = {size: [] for size in SIZES}
     broken: dict[str, str] = {}
     files = scans_below(folder)
     parts = {part for path in files for part in companions(path, scan_kind(path))}
@@ -142,6 +153,15 @@ def audit(root: str | os.PathLike[str], *, threshold: float = 0.95, masks: Seque
             fnmatch(name.lower(), pattern.lower()) for pattern in masks
         ):
             hidden.append(name)
+            if kind == "image":
+                try:
+                    mask = read_mask(path)
+                except (ValueError, OSError) as error:
+                    broken[name] = str(error).removeprefix(f"{path}: ")
+                    continue
+                for side, names in tiny.items():
+                    if resize_labels(mask, (side, side))[1]:
+                        names.append(name)
         elif kind == "unsupported":
             broken[name] = "unsupported format"
         else:
@@ -156,7 +176,7 @@ def audit(root: str | os.PathLike[str], *, threshold: float = 0.95, masks: Seque
             scans.append(Scan(name, group, size, len(frames), resize_image(middle, _THUMBNAIL)))
     if not scans:
         raise ValueError(f"{folder}: no scan can be read{'; ' + shown(broken) if broken else ''}")
-    return Audit(folder, scans, hidden, broken, _duplicates(scans, threshold), _leaks(scans))
+    return Audit(folder, scans, hidden, tiny, broken, _duplicates(scans, threshold), _leaks(scans))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -63,7 +63,8 @@ class BUSBRA(Cases):
         allow_partial: bool = False,
     ) -> None:
         self.root = find_root(root, "BUS-BRA", "Images/, Masks/ and bus_data.csv", _fits)
-        table = _table(self.root / "bus_data.csv")
+        self.tables = [self.root / "bus_data.csv"]
+        table = _table(self.tables[0])
         ids = list(table)
         labels = [self.classes.index(table[name]["Pathology"]) for name in ids]
         if not allow_partial:

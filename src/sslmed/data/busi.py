@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from ._cases import Cases, find_root, refuse_partial, shown
+from ._names import lookalikes, refuse_unread
 from ._pictures import by_number, pictures
 from ._tables import read_csv
 
@@ -47,7 +48,7 @@ class BUSI(Cases):
         FileNotFoundError, NotADirectoryError: `root` is no folder.
         ValueError: the layout or the counts differ from the published ones, an image has no mask or a mask no image, a
             class folder holds a scan that is no PNG, a mask has another size than its image, a header is unreadable,
-            or `groups.csv` is, or lacks an image.
+            or `groups.csv` is, lacks an image, or has two groups that look alike or other columns.
 
     Example:
         >>> from sslmed.data import BUSI
@@ -80,8 +81,9 @@ class BUSI(Cases):
             wanted = [f"{name} ({k})" for name, n in self.published.items() for k in range(1, n + 1)]
             counts = {name: labels.count(k) for k, name in enumerate(self.classes)}
             refuse_partial("BUSI", self.published, counts, [name for name in wanted if name not in set(ids)])
+        self.tables = _tables(self.root)
         super().__init__(
-            images, masks, ids=ids, labels=labels, groups=_groups(self.root, ids), size=size, fit=fit
+            images, masks, ids=ids, labels=labels, groups=_groups(self.tables, ids), size=size, fit=fit
         )
 
 
@@ -108,17 +110,24 @@ def _cases_of(folder: Path) -> list[tuple[Path, list[Path]]]:
     return [(images[name], masks.get(name, [])) for name in sorted(images, key=by_number)]
 
 
-def _groups(root: Path, ids: Sequence[str]) -> list[str] | None:
-    for folder in (root, root.parent):
-        path = folder / "groups.csv"
-        if not path.is_file():
-            continue
+def _tables(root: Path) -> list[Path]:
+    return [path for folder in (root, root.parent) if (path := folder / "groups.csv").is_file()][:1]
+
+
+def _groups(tables: Sequence[Path], ids: Sequence[str]) -> list[str] | None:
+    for path in tables:
         rows = read_csv(path, ("image", "group"))
+        refuse_unread(path, rows[0], ("image", "group"))
         table = {row["image"]: row["group"] for row in rows}
         if len(table) != len(rows):
             raise ValueError(f"{path}: {len(rows) - len(table)} images occur twice")
         missing = [name for name in ids if not table.get(name)]
         if missing:
             raise ValueError(f"{path}: no group for {shown(missing)}")
+        if alike := lookalikes(table.values()):
+            raise ValueError(
+                f"{path}: the group {alike[0]!r} looks like {alike[1]!r}: spell them alike if they are one, else more "
+                "differently"
+            )
         return [table[name] for name in ids]
     return None

@@ -24,14 +24,17 @@ from ._reading import Unreadable, reading
 
 _PIXELS = ("image", "mask", "label_map")
 _TABLE = "items.json"
-_SETTINGS = ("size", "fit", "window", "part", "slices")  # of readers; they change what files become
+_PLACES = {"root", "files", "tables", "skipped"}  # attributes of readers that may change though no item does
 
 
 class DiskCache(Dataset[dict[str, Any]]):
     """The items of a data set, decoded once and then read from memory-mapped files.
 
-    The cache of a set is a folder named by a hash of its files' contents, its class, its settings and the library's
-    version: a changed image, size or reader makes a new one, and nothing stale is ever read. It is written beside its
+    The cache of a set is a folder named by a hash of all that its items are made of: the names and contents of its
+    files and tables, its ids, labels, groups and settings, its class and the library's version. A changed image, mask,
+    table, size or reader makes a new one, and nothing stale is ever read. Of a set of your own with `files`, these are
+    hashed, those in `tables` if there is such an attribute, and all public attributes that are numbers, strings,
+    arrays, or lists and dicts of them. It is written beside its
     place and moved there whole, so that other processes see all of it or nothing; of several that write at once the
     first to finish wins, and all read the same. Its space is reserved before the second item is decoded, so that a full
     disk is known at once. A writer that was killed leaves a hidden folder `.*.part`, which may be
@@ -114,21 +117,33 @@ class DiskCache(Dataset[dict[str, Any]]):
 def _fingerprint(dataset: Any, key: str | None) -> str:
     """Hash what the items are made of."""
     kind = type(dataset)
-    state = hashlib.blake2b(digest_size=16)
-    settings = {name: getattr(dataset, name, None) for name in _SETTINGS}
-    state.update(
-        json.dumps(
-            [version("sslmed"), kind.__module__, kind.__qualname__, len(dataset), settings, key]
-        ).encode()
-    )
     files: Sequence[Path] | None = getattr(dataset, "files", None)
     if files is None and key is None:
         raise TypeError(f"key must be given for {kind.__name__}, which has no `files` whose contents name it")
-    state.update(json.dumps(list(getattr(dataset, "ids", None) or [])).encode())
-    for file in files or ():
+    # What the set knows of its items may be properties, and its settings any other attributes.
+    known = {name: getattr(dataset, name, None) for name in ("ids", "labels", "groups", "classes")}
+    settings = {name: value for name, value in vars(dataset).items() if not name.startswith("_")}
+    parts = [version("sslmed"), kind.__module__, kind.__qualname__, len(dataset), key]
+    parts += [_plain(value) for value in (known, {k: v for k, v in settings.items() if k not in _PLACES})]
+    state = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16)
+    root = getattr(dataset, "root", None)
+    for file in (*(files or ()), *getattr(dataset, "tables", ())):
+        name = file.relative_to(root) if root is not None and file.is_relative_to(root) else Path(file.name)
+        state.update(json.dumps(name.as_posix()).encode())
         with file.open("rb") as content:
             state.update(hashlib.file_digest(content, "sha256").digest())
     return state.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold of a value; objects, whose text may differ from run to run, become None."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return [[str(name), _plain(part)] for name, part in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return value if isinstance(value, (str, int, float, bool)) else None
 
 
 def _write(dataset: Any, path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from .. import _checks
 from ._cases import Cases, find_root, refuse_partial, shown
-from ._metaimage import metaimage_shape, read_metaimage
+from ._metaimage import metaimage_pixels, metaimage_shape, read_metaimage
 from ._reading import frame_of, reading
 from .nifti import header_of, read_nifti
 
@@ -138,6 +138,12 @@ class CAMUS(Cases):
         }
         return {view: len(found) for view, found in patients.items()}
 
+    @property
+    def files(self) -> list[Path]:
+        """All images and outlines that items are made of; of the older layout the headers and their pixels."""
+        headers = super().files
+        return headers + [metaimage_pixels(path) for path in headers if path.name.endswith(_META)]
+
     def check(self) -> None:
         """Count the frames of each file; raise unless outlines have their image's size, by the headers."""
         self._counts = []
@@ -159,7 +165,7 @@ class CAMUS(Cases):
         _, images, maps = self._last
         item: dict[str, Any] = {"image": self._sizing.image(frame_of(images, k, self._images[file]))}
         if maps is not None:
-            label_map = self._sizing.mask(frame_of(maps, k, (self._masks or [])[file][0]))
+            label_map = self._sizing.mask(frame_of(maps, k, (self._masks or [])[file][0]), self.ids[i])
             item |= {"mask": label_map > 0, "label_map": label_map}
         return item | {"id": self.ids[i], "group": (self.groups or [])[i]}
 

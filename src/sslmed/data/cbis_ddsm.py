@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import ClassVar
 
 import torch
-from torch.nn import functional as F
 
 from .. import _checks
 from ._cases import Cases, find_root, refuse_partial, shown
+from ._sizes import resize_labels
 from ._tables import read_csv
 from .dicom import dicom_shape, read_dicom
 
@@ -89,6 +89,9 @@ class CBISDDSM(Cases):
         parts = [name for name in _PARTS if part in (name, "both")]
         self.root = find_root(root, "CBIS-DDSM", "mass_case_description_train_set.csv and the like", _fits)
         folder = _images_folder(self.root)
+        self.tables = [
+            path for known in _KINDS for name in parts if (path := _table(self.root, known, name)).is_file()
+        ]
         cases = {name: _cases(self.root, name, kind, allow_partial) for name in parts}
         if kind == "both" and not allow_partial:
             found = {name: len(cases[name]) for name in parts}
@@ -137,10 +140,8 @@ class CBISDDSM(Cases):
         image = read_dicom(self._images[i])[0]
         merged = torch.zeros_like(image, dtype=torch.bool)
         for path in (self._masks or [])[i]:
-            mask = (read_dicom(path) > 0).to(torch.uint8)
-            if mask.shape[2:] != image.shape[1:]:
-                mask = F.interpolate(mask, image.shape[1:], mode="nearest-exact")
-            merged |= mask[0].bool()
+            mask, _ = resize_labels(read_dicom(path)[0] > 0, (image.shape[1], image.shape[2]))
+            merged |= mask
         return image, merged
 
 

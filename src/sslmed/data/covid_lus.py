@@ -92,6 +92,8 @@ class CovidLUS(Cases):
         skip = _checks.choice("videos", videos, ("error", "skip")) == "skip"
         self.root = find_root(root, "CovidLUS", "dataset_metadata.csv or sources.csv", _fits)
         table = repository_table(self.root) or frames_table(self.root)
+        tables = (self.root / "dataset_metadata.csv", self.root / "sources.csv")
+        self.tables = [path for path in tables if path.is_file()][:1]
         self.skipped: dict[str, str] = {}
         found = self._listed(table)
         if not allow_partial:

@@ -99,7 +99,8 @@ class Decathlon(Dataset[dict[str, Any]]):
         if size is not None and not slices:
             raise ValueError(f"size must be None for whole volumes, got {size}")
         self.root = find_root(root, "Decathlon task", "dataset.json and imagesTr/", _fits)
-        about = _about(self.root / "dataset.json")
+        self.tables = [self.root / "dataset.json"]
+        about = _about(self.tables[0])
         self.structures, self.sequences = about.structures, about.sequences
         training, test = ([self._listed(name) for name in names] for names in (about.training, about.test))
         if not allow_partial:
@@ -119,8 +120,13 @@ class Decathlon(Dataset[dict[str, Any]]):
 
     @property
     def files(self) -> list[Path]:
-        """All files that items are made of."""
+        """All volumes and labels that items are made of; `tables` names dataset.json."""
         return [*self._images, *(self._masks or ())]
+
+    @property
+    def tiny(self) -> list[str]:
+        """Ids of the items read so far with a structure smaller than a pixel of `size`; one pixel of it is kept."""
+        return sorted(self._sizing.tiny)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -136,8 +142,10 @@ class Decathlon(Dataset[dict[str, Any]]):
         item = {}
         for name, stack in self._last[1].items():
             if name != "spacing_mm":
-                resize = self._sizing.image if name == "image" else self._sizing.mask
-                item[name] = resize(frame_of(stack.movedim(1, 0), k, self._images[volume]))
+                part = frame_of(stack.movedim(1, 0), k, self._images[volume])
+                item[name] = (
+                    self._sizing.image(part) if name == "image" else self._sizing.mask(part, self.ids[i])
+                )
         return item | names
 
     def __getstate__(self) -> dict[str, Any]:

@@ -31,6 +31,9 @@ FORMATS = {ending: name for name, endings in _ENDINGS.items() for ending in endi
 
 _GRAY = ("1", "L", "LA", "La")
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_FAINT = 16  # of 255: what compression makes of masks of 0 and 1
+_BMP_BITS = {"1": 1, "L": 8}
+_LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP")
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC = (
     256,
     257,
@@ -103,9 +106,12 @@ def read_mask(path: str | os.PathLike[str]) -> torch.Tensor:
     """Read a mask.
 
     Whatever is not zero in some colour channel is foreground, be it 1, 255, or a colour; the alpha channel does
-    not count. One exception: a gray mask with more than two values of which the largest is white is taken as
-    anti-aliased (or saved as JPEG) and cut at half of white. A label map that numbers a class 255 therefore loses
-    its low classes: renumber it.
+    not count. Two exceptions, where values between black and the mask's own are no structures:
+
+    - A mask in JPEG, JPEG 2000 or WebP is cut at half of its largest value, of any channel: compression surrounds the
+      outline by weak values. Do not save label maps like this, nor masks with colours of very different brightness.
+    - A gray mask with more than two values of which the largest is white is taken as anti-aliased and cut at half of
+      white. A label map that numbers a class 255 therefore loses its low classes: renumber it.
 
     Args:
         path: a file as for `read_image`, read in the same orientation.
@@ -115,7 +121,7 @@ def read_mask(path: str | os.PathLike[str]) -> torch.Tensor:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: as `read_image`.
+        ValueError: as `read_image`, or a mask with JPEG compression has no value above 15.
 
     Example:
         >>> import tempfile
@@ -131,6 +137,7 @@ def read_mask(path: str | os.PathLike[str]) -> torch.Tensor:
 
 def _foreground(path: str | os.PathLike[str]) -> torch.Tensor:
     pixels = _decode(Path(path))
+    lossy = pixels.format in _LOSSY or pixels.info.get("compression") in ("jpeg", "tiff_jpeg")
     if pixels.mode == "F":
         values = np.asarray(pixels, dtype=np.float32)
         if not np.isfinite(values).all():
@@ -143,8 +150,15 @@ def _foreground(path: str | os.PathLike[str]) -> torch.Tensor:
     else:
         channels = np.asarray(pixels.convert("RGBA"))[..., :3]
         values, white = channels.max(axis=2), 255
-        if (channels != channels[..., :1]).any():
+        if not lossy and (channels != channels[..., :1]).any():
             return torch.tensor(values != 0)[None]
+    if lossy:
+        if 0 < values.max(initial=0) < _FAINT:
+            raise ValueError(
+                f"{path}: the largest value is {values.max()}, which JPEG compression does not keep; save the mask "
+                "with 255, or as PNG"
+            )
+        return torch.tensor(values > values.max(initial=0) / 2)[None]
     graded = values.max(initial=0) == white and ((values != 0) & (values != white)).any()
     return torch.tensor(values > white // 2 if graded else values != 0)[None]
 
@@ -182,7 +196,22 @@ def _opened(path: Path) -> Image:
         # Pillow applies the orientation of TIFFs alone; without it, it decodes the rows and columns as stored.
         image.getexif().pop(_ORIENTATION, None)
         image._size = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
+    if (
+        image.format == "BMP"
+        and image.mode in _BMP_BITS
+        and (bits := _bmp_bits(path)) != _BMP_BITS[image.mode]
+    ):
+        image.close()
+        raise ValueError(
+            f"{path}: a gray palette with {bits} bits a pixel, which would be misread; save it as PNG"
+        )
     return image  # type: ignore[no-any-return]
+
+
+def _bmp_bits(path: Path) -> int:
+    """Return the bits a pixel of a BMP file: of a gray palette with few entries Pillow takes too few or too many."""
+    with path.open("rb") as file:
+        return int.from_bytes(file.read(30)[28:], "little")
 
 
 def _unread(tags: Any) -> str | None:

@@ -43,9 +43,9 @@ class INbreast(Cases):
 
     Known properties: classes are BI-RADS assessments, not biopsies, which the table lacks: 1 is normal, 2 and 3 benign,
     4 to 6 malignant, and 0 would be left out; `birads` has the assessments themselves. The range of the stored bits
-    becomes [0, 1], whatever the largest value in a file. Some findings are outlined by a single pixel, which a smaller
-    `size` loses. Names of regions vary in spelling; contours of the pectoral muscle are not drawn. Split by group, the
-    patient.
+    becomes [0, 1], whatever the largest value in a file. Some findings are outlined by a single pixel; a smaller `size`
+    keeps one pixel of each kind of finding, see `tiny`. Names of regions vary in spelling; contours of the pectoral
+    muscle are not drawn. Split by group, the patient.
 
     Args:
         root: the folder with `AllDICOMs/`, `AllXML/` and `INbreast.csv`, or its parent.
@@ -90,6 +90,7 @@ class INbreast(Cases):
     ) -> None:
         self.root = find_root(root, "INbreast", "AllDICOMs/, AllXML/ and INbreast.csv", _fits)
         images, patients = _images(self.root / "AllDICOMs")
+        self.tables = [self.root / "INbreast.csv"]
         birads = _birads(self.root)
         unknown = sorted(set(images) - set(birads))
         if unknown:
@@ -141,7 +142,7 @@ class INbreast(Cases):
             if not name.lower().startswith("pectoral")
         ]
         contours.sort(key=lambda contour: -contour[0])
-        label_map = self._sizing.mask(draw_contours(contours, (image.shape[1], image.shape[2])))
+        label_map = self._sizing.mask(draw_contours(contours, (image.shape[1], image.shape[2])), self.ids[i])
         return {
             "image": self._sizing.image(image),
             "mask": label_map > 0,

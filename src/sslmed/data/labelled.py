@@ -24,10 +24,10 @@ class LabelledImages(Cases):
     endings may differ. The mask of a scan with nothing to outline is all black; scans whose outlines nobody drew belong
     into another folder, for `UnlabelledImages`.
 
-    Beside them, optional: a table `cases.csv` with the column image, and class, group, or both. It names every image by
-    its path below `images/`, with or without the ending. A group is what must not be parted by a split: most often
-    the patient. Without groups, split by near duplicates at least (`splits.near_duplicates`). With classes,
-    `masks/` may be absent.
+    Beside them, optional: a table `cases.csv` with the column image, and class, group, or both; others are an error. It
+    names every image by its path below `images/`, with or without the ending. A group is what must not be parted by a
+    split: most often the patient. Without groups, split by near duplicates at least (`splits.near_duplicates`). With
+    classes, `masks/` may be absent.
 
     Args:
         root: the folder with `images/` and with `masks/` or `cases.csv`, or its parent.
@@ -45,8 +45,9 @@ class LabelledImages(Cases):
         FileNotFoundError, NotADirectoryError: `root` is no folder.
         ValueError: a folder is missing or empty, holds what may be a scan and is no picture that `read_image` reads, or
             two pictures of one name; an image has no mask or a mask no image; a mask has another size than its image; a
-            header is unreadable; or `cases.csv` is, is called otherwise, has "Class" for class or "patient 7 " beside
-            "patient 7", lacks an image, has one twice or one that is not there.
+            header is unreadable; or `cases.csv` is, is called otherwise, has other columns ("patient" for group), two
+            classes or groups that look alike ("P1" and "p1", "patient 7" and "patient 07"), lacks an image, has one
+            twice or one that is not there.
 
     Example:
         >>> import tempfile
@@ -69,6 +70,7 @@ class LabelledImages(Cases):
     ) -> None:
         self.root = find_root(root, "labelled", "images/ and masks/ or cases.csv", _fits)
         images = _pictures(self.root / "images")
+        self.tables = [path] if (path := self.root / "cases.csv").is_file() else []
         columns = read_columns(self.root, {name: path.suffix for name, path in images.items()})
         named = columns.get("class")
         folder = self.root / "masks"

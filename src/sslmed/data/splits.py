@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _checks
-from ._leaks import assert_disjoint, near_duplicates
+from ._copies import near_duplicates
+from ._leaks import assert_disjoint
+from ._names import lookalikes
 
 __all__ = ["assert_disjoint", "group_split", "label_fraction", "near_duplicates"]
 
@@ -40,7 +42,8 @@ def group_split(
 
     Raises:
         TypeError: a fraction is no number.
-        ValueError: fractions do not sum to 1, lengths differ, or a part would be empty.
+        ValueError: fractions do not sum to 1, lengths differ, a part would be empty, or two groups are the same but
+            for case, spaces or the Unicode form of their characters.
 
     Example:
         >>> train, test = group_split(["a", "a", "b", "c", "c", "d"], (0.5, 0.5), seed=0)
@@ -52,6 +55,11 @@ def group_split(
     )
     if not abs(shares.sum() - 1) <= 1e-9:
         raise ValueError(f"fractions must sum to 1, got {tuple(fractions)}, which sum to {shares.sum():g}")
+    if alike := lookalikes(_listed(groups), strict=False):
+        raise ValueError(
+            f"groups {alike[0]!r} and {alike[1]!r} differ in case, spaces or Unicode form only; if they are one, spell "
+            "them alike, else otherwise"
+        )
     unit_of, table = _count(groups, labels)
     part_of = _deal(table, shares, np.random.default_rng(_checks.integer("seed", seed, low=0)))
     parts = [np.flatnonzero(part_of[unit_of] == k) for k in range(len(shares))]

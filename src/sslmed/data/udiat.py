@@ -63,7 +63,8 @@ class UDIAT(Cases):
         allow_partial: bool = False,
     ) -> None:
         self.root = find_root(root, "UDIAT", "original/, GT/ and DatasetB.xlsx", _fits)
-        table = _table(self.root / "DatasetB.xlsx")
+        self.tables = [self.root / "DatasetB.xlsx"]
+        table = _table(self.tables[0])
         images = {path.stem: path for path in pictures(self.root / "original", (".png",))}
         masks = {path.stem: path for path in pictures(self.root / "GT", (".png",))}
         for name, path in images.items():
