@@ -217,7 +217,7 @@ BAD = {
     "no batch": ("MCC", (torch.tensor(1), torch.tensor(1)), r"pred must have shape \(N, \.\.\.\), got \(\)"),
     "scores as labels": ("ROCAUC", (n(3), n(3)), "scores must be a floating point tensor"),
     "nan": ("ROCAUC", (torch.full((2,), torch.nan), n(2)), "scores must be numbers, got NaN"),
-    "a channel": ("Dice", (torch.zeros(2, 1, 1, 4, 4), torch.zeros(2, 1, 1, 4, 4)), "pred must have shape"),
+    "a channel": ("Dice", (torch.zeros(2, 2, 1, 4, 4), torch.zeros(2, 2, 1, 4, 4)), "pred must"),
     "logits": ("Dice", (torch.rand(2, 4, 4), torch.rand(2, 4, 4) > 0.5), "pred must be a bool mask"),
 }
 

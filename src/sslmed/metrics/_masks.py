@@ -53,7 +53,8 @@ def _one_class(name: str, mask: torch.Tensor) -> torch.Tensor:
     if _is_one_hot(mask):
         raise ValueError(
             f"{name} of shape {tuple(mask.shape)} looks one-hot: of its {mask.shape[1]} channels exactly one is set at"
-            " every pixel. Score each class alone, e.g. dice(pred[:, 1], target[:, 1]). If it is a volume"
+            " every pixel. Score class by class with metrics.per_class(metrics.dice, pred, target), or one class with"
+            " dice(pred[:, 1], target[:, 1]). If it is a volume"
             " (B, D, H, W) whose slices happen to divide every pixel, add a channel: dice(pred[:, None],"
             " target[:, None])"
         )
