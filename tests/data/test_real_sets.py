@@ -27,9 +27,14 @@ def test_busi(root: Path) -> None:
         assert item["image"].std() > 0.01
         assert item["mask"].any() == (item["label"] != 2)
     if data.groups is not None:
-        # Borderline pairs may fall either way with another resampling.
-        found = splits.near_duplicates(torch.stack([item["image"] for item in items]))
-        assert abs(len(set(found.tolist())) - len(set(data.groups))) <= 0.01 * len(items)
+        # These groups are of plain correlation, which also joins views of one lesion and misses cropped copies.
+        found = splits.near_duplicates(torch.stack([item["image"] for item in items])).tolist()
+        known: dict[str, list[int]] = {}
+        for group, first in zip(data.groups, found, strict=True):
+            known.setdefault(group, []).append(first)
+        several = [firsts for firsts in known.values() if len(firsts) > 1]
+        assert sum(len(set(firsts)) < len(firsts) for firsts in several) >= 0.95 * len(several)
+        assert found[data.ids.index("benign (433)")] == found[data.ids.index("malignant (145)")]
 
 
 def test_busbra(root: Path) -> None:
