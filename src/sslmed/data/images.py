@@ -33,7 +33,7 @@ _GRAY = ("1", "L", "LA", "La")
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _FAINT = 16  # of 255: what compression makes of masks of 0 and 1
 _BMP_BITS = {"1": 1, "L": 8}
-_LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP")
+_LOSSY = ("JPEG", "MPO", "WEBP")
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC = (
     256,
     257,
@@ -150,12 +150,14 @@ def _foreground(path: str | os.PathLike[str]) -> torch.Tensor:
     else:
         channels = np.asarray(pixels.convert("RGBA"))[..., :3]
         values, white = channels.max(axis=2), 255
-        if not lossy and (channels != channels[..., :1]).any():
+        if not lossy and pixels.format != "JPEG2000" and (channels != channels[..., :1]).any():
             return torch.tensor(values != 0)[None]
+    if pixels.format == "JPEG2000":  # lossless or not, which its mode does not tell: compression adds values
+        lossy = len(np.unique(values)) > 2
     if lossy:
         if 0 < values.max(initial=0) < _FAINT:
             raise ValueError(
-                f"{path}: the largest value is {values.max()}, which JPEG compression does not keep; save the mask "
+                f"{path}: the largest value is {values.max()}, which lossy compression does not keep; save the mask "
                 "with 255, or as PNG"
             )
         return torch.tensor(values > values.max(initial=0) / 2)[None]
@@ -197,9 +199,9 @@ def _opened(path: Path) -> Image:
         image.getexif().pop(_ORIENTATION, None)
         image._size = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
     if (
-        image.format == "BMP"
+        image.format in ("BMP", "DIB")
         and image.mode in _BMP_BITS
-        and (bits := _bmp_bits(path)) != _BMP_BITS[image.mode]
+        and (bits := _bmp_bits(path, image.format)) != _BMP_BITS[image.mode]
     ):
         image.close()
         raise ValueError(
@@ -208,10 +210,11 @@ def _opened(path: Path) -> Image:
     return image  # type: ignore[no-any-return]
 
 
-def _bmp_bits(path: Path) -> int:
+def _bmp_bits(path: Path, kind: str) -> int:
     """Return the bits a pixel of a BMP file: of a gray palette with few entries Pillow takes too few or too many."""
+    start = 28 if kind == "BMP" else 14  # DIB lacks the file header
     with path.open("rb") as file:
-        return int.from_bytes(file.read(30)[28:], "little")
+        return int.from_bytes(file.read(start + 2)[start:], "little")
 
 
 def _unread(tags: Any) -> str | None:
