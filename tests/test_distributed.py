@@ -12,7 +12,6 @@ import torch
 import ranks
 from sslmed import distributed
 
-
 PAGE = Path(__file__).parent.parent / "docs" / "rooms" / "distributed.md"
 
 
