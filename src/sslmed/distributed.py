@@ -99,7 +99,8 @@ class _SumOwnRows(Function):
         # Half precision is summed in float32. The copy leaves the caller's tensor unchanged.
         total = rows.to(torch.promote_types(rows.dtype, torch.float32), copy=True).contiguous()
         dist.all_reduce(total)
-        return total.split(counts)[rank()].to(rows.dtype, copy=True)
+        own = slice(sum(counts[: rank()]), sum(counts[: rank() + 1]))
+        return total[own].to(rows.dtype, copy=True)
 
     @staticmethod
     def backward(ctx: Any, incoming: torch.Tensor) -> tuple[torch.Tensor, None]:
