@@ -12,6 +12,7 @@ UV     := $(shell command -v uv 2>/dev/null)
 help:
 	@echo "make demo   pretrain, fine-tune and report on synthetic ultrasound (no download); OUT=folder"
 	@echo "make test   run the test suite"
+	@echo "make test-oldest  run the library's tests and an example with the oldest supported versions"
 	@echo "make lint   ruff and mypy"
 	@echo "make docs   build the documentation into docs/_build/html"
 	@echo "make clean  remove the environment and what was built"
@@ -35,6 +36,27 @@ demo: $(VENV)/.installed-examples
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
 
+# The library's tests and one example with the oldest direct dependencies that pyproject.toml admits, in an environment
+# of their own. What these versions only call deprecated today is no error there.
+OLDEST := .venv-oldest
+
+$(OLDEST)/.installed: pyproject.toml
+ifneq ($(UV),)
+	$(UV) venv -q --clear --python $(PYTHON) $(OLDEST)
+else
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install -q --disable-pip-version-check uv
+endif
+	$(or $(UV),$(OLDEST)/bin/uv) pip install -q --python $(OLDEST)/bin/python --compile-bytecode \
+		--resolution lowest-direct -e '.[test]'
+	@touch $@
+
+.PHONY: test-oldest
+test-oldest: $(OLDEST)/.installed
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
+		-m "not peers and not slow" -W default::DeprecationWarning --ignore tests/examples tests src
+	$(OLDEST)/bin/python examples/ultrasound_relation.py --preset smoke --out "$$(mktemp -d)/smoke"
+
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,4 +66,4 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) docs/_build build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) docs/_build build dist .mypy_cache .pytest_cache .ruff_cache

@@ -31,47 +31,64 @@ from sslmed.losses import (
 from sslmed.memory import MemoryBank, MomentumQueue
 from sslmed.metrics import stateful
 
-SECONDS = 300  # a machine may be busy
+SECONDS = 300  # after which a rank hangs; half of it is a group's own limit
 
 
 class Ranks:
     """Spawned processes; each call makes a fresh group of the first `world` of them."""
 
     def __init__(self, most: int) -> None:
+        self.most, self.calls = most, 0
+        self.start()
+
+    def start(self) -> None:
         context = multiprocessing.get_context("spawn")
+        self.folder = tempfile.TemporaryDirectory()
         self.pipes, self.processes = [], []
-        for _ in range(most):
+        for _ in range(self.most):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs,), daemon=True)
             process.start()
+            theirs.close()  # so that the end of the process is the end of the pipe
             self.pipes.append(ours)
             self.processes.append(process)
 
     def run(self, world: int, function: Callable[..., Any], *args: Any) -> list[Any]:
         """What `function(*args)` returns on each rank."""
-        with tempfile.TemporaryDirectory() as folder:
-            for r, pipe in enumerate(self.pipes[:world]):
-                pipe.send((r, world, str(Path(folder) / "meeting"), function, args))
-            results = []
-            for r, pipe in enumerate(self.pipes[:world]):
-                if not pipe.poll(SECONDS):
-                    raise TimeoutError(f"rank {r} hangs")
-                results.append(pipe.recv())
+        self.calls += 1
+        # The file stays until the processes have ended: they look for it when their group is destroyed.
+        file = str(Path(self.folder.name) / f"group-{self.calls}")
+        for r, pipe in enumerate(self.pipes[:world]):
+            pipe.send((r, world, file, function, args))
+        try:
+            results = [self._result(r) for r in range(world)]
+        except (TimeoutError, EOFError):  # answers that are still to come belong to no later call
+            self.close()
+            self.start()
+            raise
         for failed, value in results:
             if failed:
                 raise RuntimeError(value)
         return [value for _, value in results]
 
+    def _result(self, r: int) -> tuple[bool, Any]:
+        if not self.pipes[r].poll(SECONDS):
+            raise TimeoutError(f"rank {r} hangs")
+        result: tuple[bool, Any] = self.pipes[r].recv()
+        return result
+
     def close(self) -> None:
         for pipe in self.pipes:
             pipe.close()
         for process in self.processes:
-            process.join(5)
-            if process.is_alive():
-                process.kill()
+            process.kill()  # it has nothing to finish, and may hang
+            process.join()
+        self.folder.cleanup()
 
 
 def _serve(pipe: Connection) -> None:
+    import torch._dynamo  # DDP imports it at first use: slowly, while the other ranks' time runs out
+
     torch.set_num_threads(1)
     while True:
         try:
@@ -204,6 +221,61 @@ def gathered(x: torch.Tensor, counts: list[int]) -> tuple[torch.Tensor, torch.Te
     return rows.detach(), own.grad
 
 
+def derivatives(x: torch.Tensor, counts: list[int] | None, weight: float = 1.0) -> list[torch.Tensor]:
+    """First to third derivatives of a function of all rows, which every rank weighs differently."""
+    if counts is not None:
+        x, weight = own_rows(x, counts), 1.0 + rank()
+    x = x.clone().requires_grad_()
+    rows, found = gather(x), []
+    value = weight * (rows @ rows.T).sin().sum()
+    for _ in range(3):
+        (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+        found.append(gradient.detach().clone())
+        value = gradient.sin().sum()
+    return found
+
+
+def gradient_penalty(
+    x0: torch.Tensor, x1: torch.Tensor, counts: list[int] | None
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """A loss with a penalty on its gradient by the inputs, and what both give the parameters."""
+    net = network()
+    if counts is not None:
+        x0, x1 = own_rows(x0, counts), own_rows(x1, counts)
+        net = nn.parallel.DistributedDataParallel(net)
+    x = torch.stack([x0, x1], 1).requires_grad_()
+    z = net(x)
+    loss = nt_xent(gather(z[:, 0]), gather(z[:, 1]))
+    (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
+    penalty = gather((gradient / world_size()).square().sum(dim=(1, 2))).sum()
+    loss = loss + 100 * penalty
+    loss.backward()
+    return loss.detach(), [p.grad for p in net.parameters() if p.grad is not None]
+
+
+def page(blocks: list[str]) -> list[torch.Tensor]:
+    """What each block of a page's code leaves as gradients in a network with batch normalisation."""
+    found: list[torch.Tensor] = []
+    names: dict[str, Any] = {"torch": torch, "nn": nn, "nt_xent": nt_xent}
+    for block in blocks:
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 5), nn.Tanh()
+        )
+        names |= {"network": network, "model": nn.parallel.DistributedDataParallel(network)}
+        names |= {"bank": MemoryBank(16, 5), "queue": MomentumQueue(16, 5, with_ids=True)}
+        torch.manual_seed(1 + rank())
+        index = rank() + 2 * torch.arange(3 + rank())
+        names |= {
+            "index": index, "ids": index, "keys": torch.rand(len(index), 5), "v": torch.rand(len(index), 5),
+            "view0": torch.rand(len(index), 1, 8, 8), "view1": torch.rand(len(index), 1, 8, 8),
+        }  # fmt: skip
+        exec(block, names)
+        found += [p.grad for p in network.parameters() if p.grad is not None]
+        found += [names["bank"].vectors, names["queue"].negatives()]
+    return found
+
+
 def memories(keys: torch.Tensor, counts: list[int] | None) -> list[torch.Tensor]:
     """A queue's rows and ids and a bank's rows after three steps; in one process, or as a rank with its share."""
     queue = MomentumQueue(7, keys.shape[1], with_ids=True)
@@ -297,10 +369,9 @@ def an_empty_mask_on_one() -> str:
     """One rank refuses its own data and leaves; the other one waits for it in backward."""
     net = nn.parallel.DistributedDataParallel(nn.Conv2d(1, 1, 1))
     x, mask = torch.rand(2, 1, 4, 4), torch.full((2, 1, 4, 4), rank() == 0)
-    loss = masked_l1(net(x), x, mask)
     try:
-        loss.backward()
-    except RuntimeError as error:
+        masked_l1(net(x), x, mask).backward()
+    except (ValueError, RuntimeError) as error:
         return str(error)
     return "nothing"
 

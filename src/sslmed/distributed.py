@@ -49,7 +49,8 @@ def gather(x: torch.Tensor) -> torch.Tensor:
             indices, are gathered too, without a gradient.
 
     Returns:
-        (sum of N over processes, D). Its gradient with regard to `x` is summed over the processes.
+        (sum of N over processes, D). Its gradient with regard to `x` is summed over the processes, and so are
+        the higher derivatives.
 
     Raises:
         TypeError: `x` is not a tensor of a supported dtype.
@@ -137,19 +138,33 @@ def gather_results(x: torch.Tensor | None) -> torch.Tensor:
 
 
 class _Gather(Function):
-    """`_collect` with a gradient."""
+    """The rows of all processes. Its gradient is `_SumOwnRows`, and the gradient of that is `_Gather` again."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, counts: list[int]) -> torch.Tensor:
-        ctx.own = slice(sum(counts[: rank()]), sum(counts[: rank() + 1]))
+        ctx.counts = counts
         return _collect(x, counts)
 
     @staticmethod
     def backward(ctx: Any, incoming: torch.Tensor) -> tuple[torch.Tensor, None]:
-        # Half precision is summed in float32. The copy keeps the caller's gradient as it was.
-        total = incoming.to(torch.promote_types(incoming.dtype, torch.float32), copy=True).contiguous()
+        return _SumOwnRows.apply(incoming, ctx.counts), None
+
+
+class _SumOwnRows(Function):
+    """Of a tensor with the rows of all processes: its sum over the processes, of which each keeps its own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        ctx.counts = counts
+        # Half precision is summed in float32. The copy leaves the caller's tensor unchanged.
+        total = rows.to(torch.promote_types(rows.dtype, torch.float32), copy=True).contiguous()
         dist.all_reduce(total)
-        return total[ctx.own].to(incoming.dtype), None
+        own = slice(sum(counts[: rank()]), sum(counts[: rank() + 1]))
+        return total[own].to(rows.dtype, copy=True)
+
+    @staticmethod
+    def backward(ctx: Any, incoming: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return _Gather.apply(incoming, ctx.counts), None
 
 
 def _collect(x: torch.Tensor, counts: list[int]) -> torch.Tensor:

@@ -406,7 +406,10 @@ def test_compiles_through_autograd(make: Make) -> None:
 @pytest.mark.parametrize("make", [band_stop, CrossPatchJigsaw], ids=["intensity", "rearrangement"])
 def test_container_with_mask_compiles_to_one_graph(make: Make) -> None:
     torch._dynamo.reset()
-    sequence = K.AugmentationSequential(make(p=0.5), K.RandomHorizontalFlip(), data_keys=["input", "mask"])
+    flip = K.RandomHorizontalFlip(
+        p=1.0
+    )  # with a gate kornia's own pieces need a later torch than 2.10 for this
+    sequence = K.AugmentationSequential(make(p=0.5), flip, data_keys=["input", "mask"])
     y, mask = torch.compile(sequence, fullgraph=True, backend="eager")(images(), images() > 0.5)
     assert y.shape == mask.shape == images().shape
 

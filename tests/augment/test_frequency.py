@@ -118,7 +118,7 @@ def test_mask_is_symmetric_so_the_image_is_real(size: tuple[int, int]) -> None:
         assert torch.equal(keep[:, column], keep[rows, column])
     x = torch.rand(size, dtype=torch.float64)
     filtered = torch.fft.ifft2(torch.fft.fft2(x) * full(keep, size[1]))
-    assert filtered.imag.abs().max() < 4e-16
+    assert filtered.imag.abs().max() < 1e-12  # rounding, which depends on the processor
     torch.testing.assert_close(apply_spectral_mask(x[None, None], keep[None, None])[0, 0], filtered.real)
 
 

@@ -251,7 +251,8 @@ def test_masks_compile_with_their_draw_at_several_sizes(
 
     @torch.compile(fullgraph=True, backend="eager")
     def step(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return augment(x), augment._params["mask"]
+        params = augment.forward_parameters(x.shape)
+        return augment(x, params=params), params["mask"]
 
     for size in ((32, 40), (40, 32), (36, 36)):
         x = images(2, 1, size)

@@ -241,9 +241,9 @@ class Rearrangement(_OneDraw, GeometricAugmentationBase2D):  # type: ignore[misc
 
     _compute_matrix_lazily = True
 
-    def compute_transformation(self, input: Tensor, params: Params, flags: dict[str, Any]) -> Tensor:
-        """Return identity matrices (kornia's hook)."""
-        return self.identity_matrix(input)
+    def generate_transformation_matrix(self, input: Tensor, params: Params, flags: dict[str, Any]) -> Tensor:
+        """Return identity matrices, whatever the gate says (kornia's hook)."""
+        return self.identity_matrix(self.transform_tensor(input))
 
     def _matrix_matches_params(self, params: Params) -> bool:
         # The identity fits any parameters. kornia would rebuild it, and so break compiled graphs, because the
