@@ -7,15 +7,25 @@ BIN    := $(VENV)/bin
 OUT    ?= runs/demo
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test lint docs clean
+# The tests' tensors are small: a process a core with one thread each, and no more than eight of about 1 GB.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+# Results must not depend on how a processor rounds: each setting makes the libraries choose other kernels.
+KERNELS   := MKL_CBWR=COMPATIBLE MKL_CBWR=AVX2 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41
+NUMERICAL := $(addprefix tests/,augment data losses memory metrics models) src
+
+.PHONY: help demo test test-slow test-all test-kernels lint docs clean
 
 help:
-	@echo "make demo   pretrain, fine-tune and report on synthetic ultrasound (no download); OUT=folder"
-	@echo "make test   run the test suite"
-	@echo "make test-oldest  run the library's tests and an example with the oldest supported versions"
-	@echo "make lint   ruff and mypy"
-	@echo "make docs   build the documentation into docs/_build/html"
-	@echo "make clean  remove the environment and what was built"
+	@echo "make demo           pretrain, fine-tune and report on synthetic ultrasound (no download); OUT=folder"
+	@echo "make test           run the test suite"
+	@echo "make test-slow      run the slow tests: whole runs and long sweeps"
+	@echo "make test-all       run both"
+	@echo "make test-kernels   run the numerical tests with the kernels of other processors"
+	@echo "make test-oldest    run the library's tests and an example with the oldest supported versions"
+	@echo "make lint           ruff and mypy"
+	@echo "make docs           build the documentation into docs/_build/html"
+	@echo "make clean          remove the environment and what was built"
 
 # One stamp a set of extras, renewed when pyproject.toml changes.
 $(VENV)/.installed-%: pyproject.toml
@@ -34,7 +44,18 @@ demo: $(VENV)/.installed-examples
 	$(BIN)/python examples/ultrasound_relation.py --data phantom --preset small --out $(OUT)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-slow: $(VENV)/.installed-test
+	$(PYTEST) -m slow
+
+test-all: $(VENV)/.installed-test
+	$(PYTEST) -m "not peers"
+
+test-kernels: $(VENV)/.installed-test
+	set -e; for kernels in $(KERNELS); do echo "$$kernels"; \
+		env $$kernels $(PYTEST) -m "not peers and not slow and not ddp" $(NUMERICAL); done
+	$(PYTEST) -m threads --repeat-threads 20
 
 # The library's tests and one example with the oldest direct dependencies that pyproject.toml admits, in an environment
 # of their own. What these versions only call deprecated today is no error there.

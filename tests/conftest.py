@@ -1,6 +1,8 @@
-"""Fixtures shared by all tests."""
+"""Fixtures and rules shared by all tests."""
 
 from __future__ import annotations
+
+import inspect
 
 import pytest
 import torch
@@ -14,3 +16,29 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return torch.device(request.param)
+
+
+# Threads meet by chance: `pytest -m threads --repeat-threads 20` runs each test that starts some 20 times.
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--repeat-threads", type=int, default=1, help="how often to run each test of threads")
+
+
+def starts_threads(function: object) -> bool:
+    code = getattr(inspect.unwrap(function), "__code__", None)  # type: ignore[arg-type]
+    return code is not None and not {"Thread", "ThreadPoolExecutor"}.isdisjoint(code.co_names)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    repeats = metafunc.config.getoption("repeat_threads")
+    if repeats > 1 and starts_threads(metafunc.function):
+        metafunc.fixturenames.append("repeat")
+        metafunc.parametrize("repeat", range(repeats))
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and starts_threads(item.function):
+            item.add_marker("threads")

@@ -69,5 +69,5 @@ def run(script: str, *, path: Path | None = None) -> None:
     source = Path(importlib.import_module("sslmed").__file__).parents[1]
     first = "" if path is None else f"sys.path.insert(0, {str(path)!r});"
     code = f"import sys; {first} sys.path.append({str(source)!r})\n" + textwrap.dedent(script)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

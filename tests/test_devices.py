@@ -108,8 +108,8 @@ def test_values_and_gradients_are_those_of_the_cpu() -> None:
     assert len(cuda.waits) == 1  # the last line's
     want = net(x)
     want.square().sum().backward()
-    assert torch.equal(y.held, want)
-    assert torch.equal(there[0].weight.grad.held, net[0].weight.grad)
+    torch.testing.assert_close(y.held, want)
+    torch.testing.assert_close(there[0].weight.grad.held, net[0].weight.grad)
 
 
 # Augmentations

@@ -179,9 +179,10 @@ def test_integers_are_gathered_too(pool: ranks.Ranks, dtype: torch.dtype) -> Non
 def test_queues_and_banks_stay_identical(pool: ranks.Ranks, counts: list[int]) -> None:
     keys = rows(8, 4).float()
     expected = ranks.memories(keys, None)
-    for got in pool.run(len(counts), ranks.memories, keys, counts):
-        for a, b in zip(got, expected, strict=True):
-            assert torch.equal(a, b)
+    results = pool.run(len(counts), ranks.memories, keys, counts)
+    for got in results:
+        assert all(torch.equal(a, b) for a, b in zip(got, results[0], strict=True))
+        torch.testing.assert_close(got, expected)
 
 
 @pytest.mark.ddp

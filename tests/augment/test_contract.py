@@ -113,6 +113,22 @@ EVERY = [
     reverberation_sector,
 ]
 every = pytest.mark.parametrize("make", EVERY, ids=lambda make: make.__name__)
+VARIANTS = {  # settings of a class that is listed already: its graphs are left to the slow tests
+    band_stop_nyquist,
+    cross_random,
+    three_spikes,
+    speckle_added,
+    speckle_reduced,
+    shadow_sector,
+    attenuation_sector,
+    haze_sector,
+    reverberation_sector,
+}
+every_graph = pytest.mark.parametrize(
+    "make",
+    [pytest.param(make, marks=pytest.mark.slow) if make in VARIANTS else make for make in EVERY],
+    ids=lambda make: make.__name__,
+)
 
 
 def images(batch: int = 6, channels: int = 1, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -127,8 +143,7 @@ def _seed() -> None:
 
 @every
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("p", [1.0, 0.5])
+@pytest.mark.parametrize(("channels", "p"), [(1, 0.5), (3, 1.0)])
 def test_shape_dtype_and_device_come_back(
     make: Make, dtype: torch.dtype, channels: int, p: float, device: torch.device
 ) -> None:
@@ -196,7 +211,8 @@ def test_only_the_selected_rows_are_computed(make: Make, monkeypatch: pytest.Mon
 def test_samples_differ_unless_told_otherwise(make: Make) -> None:
     x = images(1).expand(5, 1, 36, 48)
     assert len({y.numpy().tobytes() for y in make()(x)}) == 5
-    assert len({y.numpy().tobytes() for y in make(same_on_batch=True)(x)}) == 1
+    same = make(same_on_batch=True)(x)
+    torch.testing.assert_close(same, same[:1].expand_as(same), rtol=0, atol=1e-6)
     gates = torch.stack(
         [make(p=0.5, same_on_batch=True).forward_parameters(x.shape)["batch_prob"] for _ in range(40)]
     )
@@ -342,7 +358,7 @@ def test_containers(make: Make) -> None:
     assert torch.equal(nn.Sequential(one, nn.Identity())(x), K.AugmentationSequential(two)(x))
     sequence = K.AugmentationSequential(make(), same_on_batch=True)
     same = sequence(x[:1].expand(4, -1, -1, -1))
-    assert all(torch.equal(y, same[0]) for y in same)
+    torch.testing.assert_close(same, same[:1].expand_as(same), rtol=0, atol=1e-6)
 
 
 @every
@@ -361,7 +377,7 @@ def test_boxes_and_keypoints(make: Make) -> None:
         assert torch.equal(sequence(images(1), boxes)[1], boxes)
 
 
-@every
+@every_graph
 def test_compiles_to_one_graph(make: Make) -> None:
     torch._dynamo.reset()
     augment, x = make(p=0.5), images(5)
@@ -372,16 +388,7 @@ def test_compiles_to_one_graph(make: Make) -> None:
         assert compiled(x[:batch]).shape == x[:batch].shape
 
 
-@every
-def test_compiles_with_parameters_of_its_own_generator(make: Make) -> None:
-    torch._dynamo.reset()
-    augment, x = make(generator=torch.Generator().manual_seed(0)), images(3)
-    params = augment.forward_parameters(x.shape)
-    compiled = torch.compile(augment, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(x, params=params), augment(x, params=params), rtol=0, atol=1e-6)
-
-
-@every
+@every_graph
 def test_a_compiled_call_takes_other_sizes(make: Make) -> None:
     torch._dynamo.reset()
     augment = make()
@@ -392,12 +399,13 @@ def test_a_compiled_call_takes_other_sizes(make: Make) -> None:
         torch.testing.assert_close(compiled(x, params=params), augment(x, params=params), rtol=0, atol=1e-6)
 
 
-@every
-def test_compiles_through_autograd(make: Make) -> None:
+@every_graph
+def test_compiles_through_autograd_with_parameters_of_its_own_generator(make: Make) -> None:
     torch._dynamo.reset()
-    augment, x = make(p=1.0), images(3).requires_grad_()
+    augment, x = make(generator=torch.Generator().manual_seed(0)), images(3).requires_grad_()
     params = augment.forward_parameters(x.shape)
     y = torch.compile(augment, fullgraph=True, backend="aot_eager")(x, params=params)
+    torch.testing.assert_close(y, augment(x, params=params), rtol=0, atol=1e-6)
     y.square().sum().backward()
     (grad,) = torch.autograd.grad(augment(x, params=params).square().sum(), x)
     torch.testing.assert_close(x.grad, grad)

@@ -153,9 +153,13 @@ def test_an_edge_overshoots_by_wilbraham_and_gibbs_constant() -> None:
         y = GibbsRinging(part=(part, part), axis="width")(x)
         assert abs(y.max().item() - 1.08949) < 3e-3
         assert abs(y.min().item() + 0.08949) < 3e-3
-        ripple = y[0, 0, 0, 1024 : 1024 + 1000] - 1
-        turns = ((ripple[1:-1] > ripple[:-2]) & (ripple[1:-1] > ripple[2:])).nonzero().flatten().diff()
-        assert turns.median() == 2 / part  # the period in pixels
+        # Where the ringing rises through the plateau its slope is steep, whereas at a crest two pixels may tie.
+        ripple = y[0, 0, 0, 1024:2024] - 1
+        before = ((ripple[:-1] <= 0) & (ripple[1:] > 0)).nonzero().flatten()
+        rises = before + ripple[before] / (ripple[before] - ripple[before + 1])
+        periods = rises[1:].diff()  # in pixels; beside the edge itself it is a little shorter
+        assert len(periods) > 5
+        torch.testing.assert_close(periods, torch.full_like(periods, 2 / part), rtol=0.01, atol=0)
 
 
 def test_full_matrix_changes_nothing() -> None:

@@ -146,7 +146,7 @@ def test_patches_are_transformed_independently() -> None:
     x = torch.ones(2, 1, 12, 18)
     y = PatchWise(GrayJitter(p=1.0), grid=(2, 3))(x)
     patches = split_patches(y, (2, 3)).flatten(2)
-    assert (patches.std(2) == 0).all()
+    assert (patches.amax(2) - patches.amin(2)).max() < 1e-6
     assert len(patches[:, :, 0].unique()) == 12
 
 

@@ -206,7 +206,7 @@ def test_parallel_writers_end_with_one_cache(scans: Path, tmp_path: Path) -> Non
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(600)
         assert worker.exitcode == 0
     results = [seen.get() for _ in workers]
     assert results[0] == results[1] == results[2]

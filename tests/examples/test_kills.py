@@ -44,7 +44,7 @@ def test_a_fit_killed_again_and_again_ends_like_an_unbroken_one(
         """The exit code of a fresh process: what ran in this one before (its threads) moves the last digits."""
         process = context.Process(target=target, args=arguments)
         process.start()
-        process.join(120)
+        process.join(600)
         return process.exitcode
 
     assert alone(trained, tmp_path / "whole", SETTINGS, 21, {}) == 0

@@ -35,7 +35,7 @@ def test_two_processes_train() -> None:
         str(EXAMPLE),
     ]
     done = subprocess.run(
-        [*command, "--steps", "20"], capture_output=True, text=True, timeout=200, check=False
+        [*command, "--steps", "20"], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     losses = [float(x) for x in re.findall(r"loss ([0-9.]+)", done.stdout)]

@@ -188,7 +188,7 @@ def test_an_example_runs_under_torchrun_and_speaks_once(tmp_path: Path) -> None:
     ]
     done = subprocess.run(
         [*command, "--preset", "smoke", "--methods", "supervised", "--out", str(tmp_path / "run")],
-        capture_output=True, text=True, timeout=200, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(f"report: {tmp_path / 'run' / 'report.html'}") == 1

@@ -158,16 +158,22 @@ def test_no_gradient_is_prepared_where_none_can_be_asked_for(
 
 
 def test_losses_of_several_threads_do_not_meet() -> None:
-    def gradients(kind: str, temperature: float) -> list[Tensor]:
-        x = [rows(200, 8, seed=i).requires_grad_() for i in range(3)]
-        loss = LOSSES[kind](*x, temperature=temperature, block_size=64)
-        return [loss, *torch.autograd.grad(loss, x[:2])]
+    """A kernel may round differently in another thread; other rows or temperatures give quite other results."""
 
-    jobs = [(kind, temperature) for kind in LOSSES for temperature in (0.01, 0.5)]
-    expected = [gradients(*job) for job in jobs]
+    def gradients(kind: str, temperature: float, seed: int) -> Tensor:
+        x = [rows(200, 8, seed=seed + i).requires_grad_() for i in range(3)]
+        loss = LOSSES[kind](*x, temperature=temperature, block_size=64)
+        return torch.cat([loss.reshape(1), *(g.flatten() for g in torch.autograd.grad(loss, x[:2]))])
+
+    jobs = [
+        (kind, temperature, 10 * seed) for kind in LOSSES for temperature in (0.01, 0.5) for seed in range(3)
+    ]
+    expected = torch.stack([gradients(*job) for job in jobs])
+    apart = torch.cdist(expected, expected, p=math.inf)
+    assert apart[~torch.eye(len(jobs), dtype=torch.bool)].min() > 1e-4
     with ThreadPoolExecutor(4) as pool:
-        for got, want in zip(pool.map(lambda job: gradients(*job), jobs * 4), expected * 4, strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+        got = torch.stack(list(pool.map(lambda job: gradients(*job), jobs)))
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", LOSSES)
