@@ -40,7 +40,7 @@ else
 endif
 	@touch $@
 
-demo: $(VENV)/.installed-examples
+demo: $(VENV)/.installed-studies
 	$(BIN)/python examples/ultrasound_relation.py --data phantom --preset small --out $(OUT)
 
 test: $(VENV)/.installed-test

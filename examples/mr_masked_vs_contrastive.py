@@ -31,22 +31,22 @@ from kornia.augmentation import (
 from kornia.constants import DataKey, Resample
 from torch import nn
 
-from pipeline import cli, study, tables
-from pipeline.experiment import Experiment
-from pipeline.galleries import masked_gallery
-from pipeline.material import TRAIN, Wanted
-from pipeline.optimisers import Optimiser
-from pipeline.plan import Paper, shown_cases
-from pipeline.pretext import Pretext, pretrain
-from pipeline.seeding import derived_seed
-from pipeline.segmentation import Segmentation, soft_dice
-from pipeline.sets import PHANTOM, Source
-from pipeline.training import Fit
-from pipeline.tuning import Tuning
 from sslmed.augment import MultiView, RandomPixelMask, views
 from sslmed.data import MRPhantom
 from sslmed.methods import LocalContrast, MaskedPixels, SimCLR
 from sslmed.models import ProjectionHead, UNet, UNetFeatures
+from sslmed.studies import cli, study, tables
+from sslmed.studies.experiment import Experiment
+from sslmed.studies.galleries import masked_gallery
+from sslmed.studies.material import TRAIN, Wanted
+from sslmed.studies.optimisers import Optimiser
+from sslmed.studies.plan import Paper, shown_cases
+from sslmed.studies.pretext import Pretext, pretrain
+from sslmed.studies.seeding import derived_seed
+from sslmed.studies.segmentation import Segmentation, soft_dice
+from sslmed.studies.sets import PHANTOM, Source
+from sslmed.studies.training import Fit
+from sslmed.studies.tuning import Tuning
 
 METHODS = ("supervised", "masked", "contrastive")
 POOL = "unlabelled"

@@ -24,18 +24,6 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from pipeline import cli, study, tables
-from pipeline.experiment import Experiment
-from pipeline.galleries import pair_gallery
-from pipeline.material import TRAIN, Wanted
-from pipeline.optimisers import Optimiser
-from pipeline.plan import Paper, shown_cases
-from pipeline.pretext import Pretext
-from pipeline.runs import read_csv
-from pipeline.segmentation import Segmentation, dice_bce
-from pipeline.sets import PHANTOM, Source
-from pipeline.training import Fit
-from pipeline.tuning import Tuning
 from sslmed.augment import MultiView, views
 from sslmed.data import Phantom
 from sslmed.methods import Method, MoCo, SimCLR, SimSiam
@@ -48,6 +36,18 @@ from sslmed.models import (
     UNetFeatures,
     load_encoder,
 )
+from sslmed.studies import cli, study, tables
+from sslmed.studies.experiment import Experiment
+from sslmed.studies.galleries import pair_gallery
+from sslmed.studies.material import TRAIN, Wanted
+from sslmed.studies.optimisers import Optimiser
+from sslmed.studies.plan import Paper, shown_cases
+from sslmed.studies.pretext import Pretext
+from sslmed.studies.runs import read_csv
+from sslmed.studies.segmentation import Segmentation, dice_bce
+from sslmed.studies.sets import PHANTOM, Source
+from sslmed.studies.training import Fit
+from sslmed.studies.tuning import Tuning
 
 SSL = ("moco", "simclr", "simsiam")
 MIXES = ("natural", "BUS", "BUS+natural", "multi-organ")

@@ -23,23 +23,23 @@ import lightning as L
 import numpy as np
 from torch.utils.data import TensorDataset
 
-from pipeline import cli, study, tables
-from pipeline.classification import METRICS, Classification, Classifier
-from pipeline.experiment import Experiment
-from pipeline.galleries import pair_gallery
-from pipeline.material import TRAIN, Wanted
-from pipeline.optimisers import Optimiser
-from pipeline.plan import SEGMENTATION_METRICS, Paper, shown_cases
-from pipeline.pretext import Pretext
-from pipeline.runs import read_csv
-from pipeline.segmentation import Segmentation, dice_bce
-from pipeline.sets import PHANTOM, Source
-from pipeline.training import Fit
-from pipeline.tuning import Tuning
 from sslmed.augment import MultiView, views
 from sslmed.data import MammogramPhantom, Phantom
 from sslmed.methods import BYOL, Method, MoCo, SimCLR
 from sslmed.models import PredictionHead, ProjectionHead, ResNetEncoder, ResUNet, load_encoder
+from sslmed.studies import cli, study, tables
+from sslmed.studies.classification import METRICS, Classification, Classifier
+from sslmed.studies.experiment import Experiment
+from sslmed.studies.galleries import pair_gallery
+from sslmed.studies.material import TRAIN, Wanted
+from sslmed.studies.optimisers import Optimiser
+from sslmed.studies.plan import SEGMENTATION_METRICS, Paper, shown_cases
+from sslmed.studies.pretext import Pretext
+from sslmed.studies.runs import read_csv
+from sslmed.studies.segmentation import Segmentation, dice_bce
+from sslmed.studies.sets import PHANTOM, Source
+from sslmed.studies.training import Fit
+from sslmed.studies.tuning import Tuning
 
 METHODS = ("supervised", "simclr", "moco", "byol")
 DOMAINS = {"us": "Ultrasound", "mg": "Mammography", "usmg": "Both"}  # the thesis' US1, MG2 and USMG3

@@ -26,23 +26,23 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
-from pipeline import cli, study, tables
-from pipeline.experiment import Experiment
-from pipeline.material import TRAIN, Wanted
-from pipeline.optimisers import Optimiser
-from pipeline.plan import Paper, shown_cases
-from pipeline.pretext import Pretext
-from pipeline.runs import read_csv, sha256
-from pipeline.segmentation import Segmentation
-from pipeline.sets import Source
-from pipeline.training import Fit
-from pipeline.tuning import Tuning
 from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, MultiView, views
 from sslmed.augment.functional import band_stop_mask
 from sslmed.data import Phantom
 from sslmed.losses import InfoNCE, Perceptual
 from sslmed.methods import PIRL, RelationContrast
 from sslmed.models import ResNetEncoder, ResUNet, load_encoder
+from sslmed.studies import cli, study, tables
+from sslmed.studies.experiment import Experiment
+from sslmed.studies.material import TRAIN, Wanted
+from sslmed.studies.optimisers import Optimiser
+from sslmed.studies.plan import Paper, shown_cases
+from sslmed.studies.pretext import Pretext
+from sslmed.studies.runs import read_csv, sha256
+from sslmed.studies.segmentation import Segmentation
+from sslmed.studies.sets import Source
+from sslmed.studies.training import Fit
+from sslmed.studies.tuning import Tuning
 
 JIGSAWS = ("jig", "jig+freq", "cp-jig", "cp-jig+freq")
 LOSSES = ("pirl", "pirl+percep", "rcl", "rcl+percep")

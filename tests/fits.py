@@ -1,4 +1,4 @@
-"""Modules that the tests of `pipeline.training.fit` train, in this process or on the ranks of tests/ranks.py."""
+"""Modules that the tests of `sslmed.studies.training.fit` train, in this process or on the ranks of tests/ranks.py."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from pipeline.locks import Busy, hold
-from pipeline.processes import agree, anywhere
-from pipeline.runs import write_json
-from pipeline.segmentation import Segmentation, soft_dice
-from pipeline.training import Fit, fit
-from pipeline.tuning import Tuning
 from sslmed.distributed import ddp_weight, rank, world_size
 from sslmed.memory import MomentumQueue
+from sslmed.studies.locks import Busy, hold
+from sslmed.studies.processes import agree, anywhere
+from sslmed.studies.runs import write_json
+from sslmed.studies.segmentation import Segmentation, soft_dice
+from sslmed.studies.training import Fit, fit
+from sslmed.studies.tuning import Tuning
 
 
 def cases(count: int, seed: int = 1) -> TensorDataset:

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("lightning")
 
-from pipeline.experiment import Experiment
+from sslmed.studies.experiment import Experiment
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"--data", "--pretext-data", "--organs", "--natural", "--merge"}

@@ -21,12 +21,12 @@ from PIL import Image
 import mr_masked_vs_contrastive
 import multi_organ
 import multimodal_breast
-from pipeline.experiment import Experiment
-from pipeline.features import tsne
-from pipeline.runs import read_csv, write_csv, write_json
-from pipeline.study import Cell
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder, UNet, load_encoder
+from sslmed.studies.experiment import Experiment
+from sslmed.studies.features import tsne
+from sslmed.studies.runs import read_csv, write_csv, write_json
+from sslmed.studies.study import Cell
 
 PROGRAMS = [multi_organ, multimodal_breast, mr_masked_vs_contrastive]
 
@@ -256,9 +256,9 @@ def test_a_share_without_cells_tabulates_what_others_finish_meanwhile(
         write_json(place / "result.json", result | {"mean": {"dice": 0.5}, "sd": {"dice": None}})
         return []
 
-    monkeypatch.setattr("pipeline.study.run_cells", others)
+    monkeypatch.setattr("sslmed.studies.study.run_cells", others)
     run = ["--preset", "smoke", "--methods", "supervised", "--shard", "1/2", "--out", tmp_path]
-    monkeypatch.setattr("pipeline.experiment.write_report", lambda folder: folder)
+    monkeypatch.setattr("sslmed.studies.experiment.write_report", lambda folder: folder)
     assert outcome(monkeypatch, multi_organ, *run) == 0
     assert [row["method"] for row in read_csv(tmp_path / "table.csv")] == ["simclr/BUS"]
 

@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 
 import ultrasound_relation
-from pipeline.runs import read_csv
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder, load_encoder
+from sslmed.studies.runs import read_csv
 
 SCRIPT = Path(ultrasound_relation.__file__)
 SMOKE = ultrasound_relation.PRESETS["smoke"]

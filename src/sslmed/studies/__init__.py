@@ -1,0 +1,4 @@
+"""Studies: the data of a run and its splits, resumable training, tables, statistics, the report and the command line.
+
+Needs the extra `studies`. The programs in `examples/` are declared with it.
+"""

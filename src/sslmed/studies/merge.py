@@ -1,0 +1,84 @@
+"""Run folders of several machines, each with a share of a study's cells, put together."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .runs import CONTENTS, RunFolder, first_changed, read_json
+from .study import Cell
+
+
+def check_sources(
+    sources: Sequence[Path],
+    config: Mapping[str, Any],
+    splits: Mapping[str, Any],
+    contents: Mapping[str, str],
+    *,
+    growing: Sequence[str],
+) -> None:
+    """Raise unless all folders belong to one study.
+
+    Args:
+        sources: run folders.
+        config: the configuration of the study.
+        splits: the parts of its seeds, as in splits.json.
+        contents: the hashes of its images, as in contents.json.
+        growing: lists of the configuration that may differ.
+
+    Raises:
+        ValueError: a folder is no run folder, or one of another configuration or other images.
+    """
+    for source in sources:
+        if not (source / "config.json").is_file():
+            raise ValueError(f"--merge {source} is no run folder: it holds no config.json")
+        folder = RunFolder(source, writes=False)
+        folder.check()
+        try:
+            folder.join(dict(config), growing=growing)
+        except ValueError as error:
+            raise ValueError(str(error).replace("--out", "--merge")) from error
+        if not (source / CONTENTS).is_file():
+            raise ValueError(
+                f"--merge {source} holds no {CONTENTS}, which tells that it is of the same images: run it again"
+            )
+        if changed := first_changed(contents, read_json(source / CONTENTS)):
+            raise ValueError(f"--merge {source} is of other images: {changed} is not the same there")
+        theirs = read_json(source / "splits.json")
+        for seed in splits.keys() & theirs.keys():
+            differing = [
+                name for name in ("train", "val", "test") if splits[seed].get(name) != theirs[seed].get(name)
+            ]
+            if differing:
+                raise ValueError(
+                    f"--merge {source} has other images in the {differing[0]} part of seed {seed}"
+                )
+
+
+def merge(sources: Sequence[Path], into: Path, cells: Sequence[Cell]) -> list[str]:
+    """Copy finished cells and pretexts of other run folders into one.
+
+    A cell is copied to a temporary name and then renamed, its result included, so a merge that is killed leaves none
+    half copied. What is finished there already stays; what was only begun gives way.
+
+    Args:
+        sources: run folders that `check_sources` let pass, with shares of the cells.
+        into: the run folder to fill.
+        cells: all cells of the study.
+
+    Returns:
+        Names of the cells that no folder has.
+    """
+    for source in sources:
+        done = [source / "cells" / cell.name / "result.json" for cell in cells]
+        for file in (*filter(Path.exists, done), *sorted(source.glob("pretext/*/*.pt"))):
+            target = into / file.parent.relative_to(source)
+            if not (target / file.name).exists():
+                partial = target.with_name(f".{target.name}.part")
+                shutil.rmtree(partial, ignore_errors=True)
+                shutil.copytree(file.parent, partial, ignore=shutil.ignore_patterns(".lock", ".*.part"))
+                shutil.rmtree(target, ignore_errors=True)
+                partial.rename(target)
+    return [cell.name for cell in cells if not (into / "cells" / cell.name / "result.json").exists()]

@@ -1,0 +1,57 @@
+"""Several processes that run one program together, as torchrun starts them; everything here works with one as well."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from ..distributed import rank, world_size
+
+__all__ = ["agree", "anywhere", "barrier", "rank", "start", "world_size"]
+
+T = TypeVar("T")
+
+
+def start() -> None:
+    """Join the processes that torchrun started, if it did; only the first of them prints from now on.
+
+    Lightning's Trainer finds the group and uses it.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # The first process may write tables and a report while the others wait; one that dies is torchrun's to notice.
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(hours=1))
+    if rank() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def agree(value: T) -> T:
+    """The first process's value, on every process: files may appear between two looks."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def anywhere(flag: Tensor) -> bool:
+    """Whether a flag, a bool scalar on the device of the processes' backend, is set on any of them."""
+    if world_size() == 1:
+        return bool(flag)
+    flags = flag.to(torch.uint8)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags)

@@ -1,0 +1,156 @@
+"""Pictures of numbers: every test case, what labels buy, and the curves of both trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ... import plots
+from . import drawing
+from .cell import Curve
+from .drawing import Picture
+from .metrics import metric
+from .run import Run, Target
+
+MANY = 5  # lines beyond which a picture of curves becomes a panel for each method
+COLUMNS = {
+    "train_loss": "training loss",
+    "val_loss": "validation loss",
+    "val_dice": "validation Dice",
+    "val_balanced_accuracy": "validation balanced accuracy",
+    "loss": "total loss",
+    "feature_std": "spread of the features",
+}
+
+
+def strips(run: Run, target: Target, labels: float) -> list[Picture]:
+    """Every test case of every method at one amount of labels, a picture for each metric of cases."""
+    groups = run.groups(target)[labels]
+    held = [
+        name for cells in groups.values() for cell in cells for name in (cell.cases[0] if cell.cases else ())
+    ]
+    keys = ["dice", "hausdorff", "precision", "recall"]
+    if target.kind == "volumes":
+        parts = [name for name in dict.fromkeys(held) if name.startswith("dice_")]
+        keys = [*(parts if len(parts) > 1 else ["dice"]), "hausdorff"]
+    found = []
+    for key in keys if target.kind != "classification" else ():
+        values = {
+            run.display(method): np.array([value for cell in cells for value in cell.values(key)])
+            for method, cells in groups.items()
+        }
+        values = {name: numbers for name, numbers in values.items() if len(numbers)}
+        if values:
+            m = metric(key)
+            figure = plots.metric_strip(values, xlabel=m.name, xlim=m.limits)
+            found.append(drawing.picture(figure, f"{m.name} of every test case with {run.share(labels)}"))
+    return found
+
+
+def gain(run: Run, target: Target) -> Picture | None:
+    """The target's metric against the amount of labels, where there is more than one amount."""
+    rows = run.rows(target)
+    methods = list(dict.fromkeys(method for by in rows.values() for method in by))
+    shown = methods if len(methods) <= 7 else run.main_methods(target)
+    lines = {}
+    for method in shown:
+        points = [
+            (labels, float(row["mean"]), float(row["sd_seeds"] or "nan"))
+            for labels, by in rows.items()
+            if (row := by.get(method, {}).get(target.metric)) and row["mean"]
+        ]
+        if points:
+            x, y, bars = np.array(points).T
+            lines[run.display(method)] = (x, y, bars if np.isfinite(bars).any() else None)
+    if len({x for line in lines.values() for x in line[0]}) < 2:
+        return None
+    xlabel = "labels of the training set (%)" if run.unit == "%" else f"labelled {run.unit}"
+    figure = plots.label_curves(lines, xlabel=xlabel, ylabel=target.main.name, log2=run.unit != "%")
+    alt = f"{target.main.name} against the amount of labels: " + ", ".join(lines)
+    caption = "Bars: SD over the seeds." if any(bars is not None for *_, bars in lines.values()) else ""
+    if len(shown) < len(methods):
+        caption = (
+            f"Of {len(methods)} methods, the baseline, the paper's proposal and the best. {caption}".strip()
+        )
+    return drawing.picture(figure, alt, caption=caption)
+
+
+def tuning(run: Run, target: Target, labels: float) -> list[Picture]:
+    """Fine-tuning curves of one target at one amount of labels."""
+    cells = [cell for cells in run.groups(target)[labels].values() for cell in cells]
+    curves = [curve for curve in (cell.curve() for cell in cells) if curve.columns]
+    names = _names(curves)
+    where = f"with {run.share(labels)}"
+    return [p for name in names for p in _together(curves, name, where, run.display)]
+
+
+def pretext(run: Run) -> tuple[list[Picture], list[Picture]]:
+    """Pretext curves: total loss and spread of the features; and the parts of the losses."""
+    curves = [curve for curve in run.pretext_curves() if curve.columns]
+    names = _names(curves)
+    main = [name for name in ("loss", "feature_std") if name in names]
+    first, rest = (
+        [
+            p
+            for name in chosen
+            for p in _apart(curves, name, "in pretext learning", run.display, sharey=name == "feature_std")
+        ]
+        for chosen in (main, [name for name in names if name not in main])
+    )
+    return (first, rest) if first else (rest, [])
+
+
+def _together(
+    found: Sequence[Curve], column: str, where: str, display: Callable[[str], str]
+) -> list[Picture]:
+    """All methods in one picture; too many go into a panel each, on one scale."""
+    held = _held(found, column)
+    if len({curve.method for curve in held}) > MANY:
+        return _apart(held, column, where, display, sharey=True)
+    if not held:
+        return []
+    runs = {f"{c.method}, seed {c.seed}": _points(c, column) for c in held}
+    groups = {f"{c.method}, seed {c.seed}": display(c.method) for c in held}
+    limits = (0, 1) if column in {"val_dice", "val_balanced_accuracy"} else None
+    figure = plots.curves(runs, ylabel=_name(column), groups=groups, ylim=limits)
+    return [drawing.picture(figure, f"{_name(column)} {where}: " + ", ".join(dict.fromkeys(groups.values())))]
+
+
+def _apart(
+    found: Sequence[Curve], column: str, where: str, display: Callable[[str], str], *, sharey: bool
+) -> list[Picture]:
+    held = _held(found, column)
+    if not held:
+        return []
+    panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
+    for curve in held:
+        panels.setdefault(display(curve.method), {})[f"seed {curve.seed}"] = _points(curve, column)
+    # The spread is judged by its distance from 0, which a range of its own would hide.
+    limits = (
+        (0.0, 1.1 * max(float(np.nanmax(c.columns[column])) for c in held) or 1.0)
+        if column == "feature_std"
+        else None
+    )
+    figure = plots.curve_panels(panels, ylabel=_name(column), sharey=sharey, ylim=limits)
+    return [drawing.picture(figure, f"{_name(column)} {where}: " + ", ".join(panels))]
+
+
+def _names(found: Sequence[Curve]) -> list[str]:
+    """The columns to draw: those that have a name of their own first, in its order."""
+    names = dict.fromkeys(name for curve in found for name in curve.columns if name not in {"epoch", "lr"})
+    return sorted(names, key=lambda name: list(COLUMNS).index(name) if name in COLUMNS else len(COLUMNS))
+
+
+def _held(found: Sequence[Curve], column: str) -> list[Curve]:
+    return [c for c in found if column in c.columns and np.isfinite(c.columns[column]).any()]
+
+
+def _points(curve: Curve, column: str) -> tuple[list[float], list[float]]:
+    values = curve.columns[column]
+    epochs = curve.columns.get("epoch") or [float(k) for k in range(len(values))]
+    return [epoch + 1 for epoch in epochs], values  # counted from 1, as the progress is
+
+
+def _name(column: str) -> str:
+    return COLUMNS.get(column, column.replace("_", " "))

@@ -1,0 +1,124 @@
+"""What the images were and how they were used, in sentences."""
+
+from __future__ import annotations
+
+from .run import Run
+from .splits import Split
+
+
+def glance(run: Run, found: list[Split]) -> list[tuple[str, str]]:
+    """Heads and sentences of the summary's first lines; what the folder cannot tell is left out or said."""
+    lines = (
+        ("Images", data(run)),
+        ("Labelled cases", labelled(run, found)),
+        ("Images without labels", unlabelled(run, found)),
+        ("Tested on", tested(run, found)),
+    )
+    return [(name, text) for name, text in lines if text]
+
+
+def data(run: Run) -> str:
+    """What the images are."""
+    texts = []
+    for one in run.sets:
+        counts = dict(one["counts"] or {})
+        total = counts.pop("images", None)
+        parts = ", ".join(f"{number} {name}" for name, number in counts.items())
+        amount = f"{total} images" if total is not None else "an unstated number of images"
+        texts.append(f"{one['name']}: {amount}" + (f" ({parts})." if parts else "."))
+    made = [one["name"] for one in run.sets if str(one["source"]).startswith("synthetic")]
+    if made:
+        which = "They" if len(made) == len(run.sets) else f"Those of {_join(made, 'and')}"
+        texts.append(f"{which} are computed by a simulation; no patient was imaged.")
+    return " ".join(texts) or "The run folder does not say what the data were."
+
+
+def labelled(run: Run, found: list[Split]) -> str | None:
+    """How many cases had a label that the networks could learn from; None where nothing could be tested."""
+    if found and not any(split.sizes["test"] for split in found):
+        return None
+    kinds = {"Classes" if target.kind == "classification" else "Outlines" for target in run.targets}
+    what = kinds.pop() if len(kinds) == 1 else "Labels"
+    texts = []
+    for domain, splits in _domains(found).items():
+        parts = []
+        for labels in sorted({labels for split in splits for labels in split.labelled}, reverse=True):
+            sizes = [split.labelled[labels] for split in splits if labels in split.labelled]
+            share = f"{labels:.6g} %" if run.unit == "%" else ""
+            parts.append(f"{_span(sizes)} images ({share} of the training set)" if share else f"{labels:.6g}")
+        if parts and run.unit != "%":
+            parts = [_join(parts[::-1], "or") + " volumes"]
+        if parts:
+            texts.append((f"{run.display(domain)}: " if domain else "") + _join(parts, "or"))
+    if not texts:
+        return "The run folder does not say how many cases were labelled."
+    if any(split.domain for split in found):
+        return f"{'; '.join(texts)}. Their {what.lower()} were used for fine-tuning."
+    return f"{what} of {texts[0]} were used for fine-tuning."
+
+
+def unlabelled(run: Run, found: list[Split]) -> str | None:
+    """How many images the pretext stage saw."""
+    texts = [
+        _counted(run, domain, [split.sizes["pretext"] for split in splits])
+        for domain, splits in _domains(found).items()
+        if any(split.sizes["pretext"] for split in splits)
+    ]
+    return f"{'; '.join(texts)}, used without their labels." if texts else None
+
+
+def tested(run: Run, found: list[Split]) -> str | None:
+    """How many cases the numbers come from; None where there is nothing to test on."""
+    if not found:
+        return "The run folder does not say what was held out."
+    if not any(split.sizes["test"] for split in found):
+        return None
+    texts, kept, most = [], True, 0
+    for domain, splits in _domains(found).items():
+        texts.append(_counted(run, domain, [s.sizes["test"] for s in splits]))
+        kept = kept and len({split.test for split in splits}) == 1
+        most = max(most, len(splits))
+    volumes = {t.name for t in run.targets if t.kind == "volumes"}
+    tested = [cell.result["cases"] for cell in run.cells if cell.target in volumes and "cases" in cell.result]
+    if tested and len(texts) == 1:
+        texts[0] += f" of {_span(tested)} volumes"
+    clash = any(split.shared["train and test"] or split.shared["pretext and test"] for split in found)
+    seen = (
+        "some of which were also used for training (see the warning above)"
+        if clash
+        else "none of them used in training"
+    )
+    own = "its own training on the same split" if kept else "its own split and training"
+    seeds = f"{most} seeds, each with {own}" if most > 1 else "one seed"
+    return f"{'; '.join(texts)}, {seen}; {seeds}."
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
+
+
+def _counted(run: Run, domain: str, sizes: list[int]) -> str:
+    # Splits of volumes list their slices.
+    what = "slices" if any(target.kind == "volumes" for target in run.targets) else "images"
+    return (f"{run.display(domain)}: " if domain else "") + f"{_span(sizes)} {what}"
+
+
+def _domains(found: list[Split]) -> dict[str, list[Split]]:
+    groups: dict[str, list[Split]] = {}
+    for split in found:
+        groups.setdefault(split.domain, []).append(split)
+    return groups
+
+
+def _span(sizes: list[int]) -> str:
+    low, high = min(sizes), max(sizes)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _join(parts: list[str], word: str) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + f" {word} {parts[-1]}"

@@ -1,0 +1,160 @@
+"""The parts of a set for one seed, and what proves that nothing leaks between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data import splits
+from .inputs import ImageSet
+from .study import amount
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions of the cases of each part, and of the labelled ones by amount."""
+
+    train: list[int]
+    val: list[int]
+    test: list[int]
+    labelled: dict[float, list[int]]
+
+    def ids(self, data: ImageSet) -> dict[str, Any]:
+        """The same as ids, for splits.json."""
+        name = data.ids.__getitem__
+        return {
+            "train": [name(i) for i in self.train],
+            "val": [name(i) for i in self.val],
+            "test": [name(i) for i in self.test],
+            "labelled": {f"{labels:g}": [name(i) for i in index] for labels, index in self.labelled.items()},
+        }
+
+
+def split(
+    data: ImageSet,
+    *,
+    fractions: tuple[float, float, float],
+    labels: Sequence[float],
+    unit: str,
+    seed: int,
+    everything: bool = False,
+    parts_seed: int | None = None,
+    outlined: bool = True,
+    option: str = "--data",
+) -> Split:
+    """Split by group, stratified by class; the labelled parts of train are nested.
+
+    Args:
+        data: a set with masks or classes.
+        fractions: of training, validation and test cases.
+        labels: shares of the training cases, or numbers of training volumes.
+        unit: "%" or "volumes": which of these `labels` holds.
+        seed: of the draw of labelled cases.
+        everything: also label all training volumes, for a baseline.
+        parts_seed: of the parts; None for `seed`.
+        outlined: whether the labelled cases must show a lesion; else they must be of two classes.
+        option: what the user gave the set to, for messages.
+
+    Raises:
+        ValueError: a part, or the labelled cases, would be empty, or show no lesion or no two classes.
+    """
+    parts_seed = seed if parts_seed is None else parts_seed
+    try:
+        parts = splits.group_split(data.groups, fractions, labels=data.labels, seed=parts_seed)
+    except ValueError as error:
+        shares = "/".join(f"{f * 100:g}" for f in fractions)
+        raise ValueError(
+            f"{option} holds too few images to split {shares} %: {len(data)} in {len(set(data.groups))} groups "
+            f"({error})"
+        ) from error
+    train, val, test = ([int(i) for i in part] for part in parts)
+    labelled = {}
+    for number in labels:
+        chosen = (
+            _volumes(data, train, number, seed=seed)
+            if unit == "volumes"
+            else _share(data, train, number, seed=seed)
+        )
+        if len(chosen) < 2:
+            raise ValueError(f"--labels {number:g} leaves {len(chosen)} labelled case of {len(train)}")
+        if outlined and data.masks is not None and not data.masks[chosen].any():
+            raise ValueError(
+                f"--labels {number:g} leaves {len(chosen)} labelled cases of {len(train)} without any lesion in "
+                f"their masks (seed {seed}): there is nothing to learn to outline"
+            )
+        if not outlined and data.labels is not None and len({data.labels[i] for i in chosen}) < 2:
+            raise ValueError(
+                f"--labels {number:g} leaves {len(chosen)} labelled cases of {len(train)}, all "
+                f"{data.labels[chosen[0]]} (seed {seed}): there is nothing to tell apart"
+            )
+        labelled[number] = chosen
+    if everything:
+        labelled[len({data.groups[i] for i in train})] = train
+    return Split(train, val, test, labelled)
+
+
+def _share(data: ImageSet, train: list[int], fraction: float, *, seed: int) -> list[int]:
+    classes = None if data.labels is None else [data.labels[i] for i in train]
+    try:
+        chosen = splits.label_fraction(np.asarray(train), fraction, labels=classes, seed=seed)
+    except ValueError as error:
+        raise ValueError(f"--labels {fraction:g}: {error}") from error
+    return sorted(int(i) for i in chosen)
+
+
+def _volumes(data: ImageSet, train: list[int], number: float, *, seed: int) -> list[int]:
+    volumes = sorted({data.groups[i] for i in train})
+    if number > len(volumes):
+        raise ValueError(f"--labels {amount(number, 'volumes')}: only {len(volumes)} are for training")
+    order = np.random.default_rng([seed, 4]).permutation(len(volumes))
+    chosen = {volumes[k] for k in order[: int(number)]}
+    return [i for i in train if data.groups[i] in chosen]
+
+
+def absent_classes(data: ImageSet, parts: Split) -> str:
+    """Which classes some part lacks, as where a class is of few patients; nothing where all have all."""
+    lacking = []
+    for what, part in (("training", parts.train), ("validation", parts.val), ("test", parts.test)):
+        there = {data.labels[i] for i in part} if data.labels is not None else set(data.classes)
+        absent = [name for name in data.classes if name in (data.labels or ()) and name not in there]
+        lacking += [f"no {' and no '.join(absent)} in the {what} part"] if absent else []
+    return ", ".join(lacking)
+
+
+def check_parts(data: ImageSet, parts: Split, *, option: str) -> str:
+    """Raise if one picture is in two parts, as in two groups; else return one line that says what was compared."""
+    pairs = (parts.train, [*parts.val, *parts.test]), (parts.val, parts.test)
+    for one, other in pairs:
+        try:
+            splits.assert_disjoint(data.items(one), data.items(other))
+        except ValueError as error:
+            raise ValueError(
+                f"{option} holds the same in two groups, which the split parts: {error}; give it one group, or leave "
+                "one out"
+            ) from error
+    return (
+        f"the {len(parts.train)} training, {len(parts.val)} validation and {len(parts.test)} test images share no id, "
+        "no group and no identical pixels"
+    )
+
+
+def without_copies(
+    pretext: ImageSet, held_out: torch.Tensor, *, threshold: float
+) -> tuple[list[int], list[str]]:
+    """Positions of the pretext images that copy no held-out image, and the ids of those that do.
+
+    A copy is a near duplicate of a held-out image, as `splits.near_duplicates` finds them: saved again, resized,
+    mirrored, turned by right angles, or cropped a little. What belongs to a copy's group, as the other slices of its
+    volume, is none to learn from either.
+    """
+    alike = splits.near_duplicates(torch.cat([held_out, pretext.images]), threshold=threshold)
+    taken = {int(first) for first in alike[: len(held_out)]}
+    copies = [i for i, first in enumerate(alike[len(held_out) :]) if int(first) in taken]
+    groups = {pretext.groups[i] for i in copies}
+    return [i for i, group in enumerate(pretext.groups) if group not in groups], [
+        pretext.ids[i] for i in copies
+    ]

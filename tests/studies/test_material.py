@@ -1,0 +1,321 @@
+"""The images of a run: mixes, pools, joined sets and volumes, and that no part sees another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lightning")
+
+import torch
+from PIL import Image
+
+from scans import write_nifti
+from sslmed.data import MammogramPhantom, MRPhantom, Phantom
+from sslmed.studies.inputs import joined, read
+from sslmed.studies.material import TRAIN, Material, Wanted
+from sslmed.studies.sets import Source, open_set
+
+
+def phantom(organ: str, count: int = 40, seed: int = 0) -> Source:
+    return Source("--data", "phantom", lambda size: Phantom(count, size=size, seed=seed, organ=organ))
+
+
+def wanted(labelled: Source, **settings: object) -> Wanted:
+    usual: dict[str, object] = {
+        "crop": 48,
+        "size": 32,
+        "fractions": (0.7, 0.1, 0.2),
+        "labels": [0.5],
+        "seeds": [0],
+    }
+    return Wanted(labelled, **(usual | settings))  # type: ignore[arg-type]
+
+
+def test_mixes_hold_their_pools_and_never_a_held_out_image() -> None:
+    pools = {"heart": phantom("heart", 10), "lung": phantom("lung", 12)}
+    mixes = {"BUS": (TRAIN,), "all": (TRAIN, "heart", "lung"), "others": ("heart",)}
+    material = Material(wanted(phantom("breast"), pools=pools, mixes=mixes, seeds=[0, 1]))
+    for seed in (0, 1):
+        split = material.splits[seed]
+        train = material.large.images[split.train]
+        assert torch.equal(material.pretext(seed, "BUS").tensors[0], train)
+        images, position = material.pretext(seed, "all").tensors
+        assert len(images) == len(train) + 22
+        assert torch.equal(images[: len(train)], train)
+        assert position.tolist() == [*range(len(images))]
+        assert torch.equal(material.pretext(seed, "others").tensors[0], material.pools["heart"].images)
+        held_out = {material.large.ids[i] for i in split.val + split.test}
+        ids = material.pretext_ids(seed)
+        assert not held_out & set(ids)
+        assert {name.partition("/")[0] for name in ids if "/" in name} == {"heart", "lung"}
+        assert sorted(split.train + split.val + split.test) == [*range(40)]
+    assert any("lung" in line for line in material.checks)
+
+
+class Clips(Phantom):
+    """Images that are frames of clips, which the published counts are of."""
+
+    published: ClassVar = {"benign": 3, "malignant": 4}
+
+    def __init__(self, *, clips: dict[str, int] | None, size: int) -> None:
+        super().__init__(10, size=size)
+        self.clips = clips
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return self.clips or super().counts
+
+
+@pytest.mark.parametrize(
+    ("clips", "note", "beside"),
+    [
+        (None, ["a partial set: 10 of 7 published"], True),
+        ({"benign": 2, "malignant": 4}, ["a partial set: 6 of 7 published"], False),
+        ({"benign": 3, "malignant": 4}, [], False),
+    ],
+)
+def test_published_counts_are_compared_in_their_own_unit(
+    clips: dict[str, int] | None, note: list[str], beside: bool
+) -> None:
+    data = read(
+        Source("--data", "phantom", lambda size: Clips(clips=clips, size=size)), size=32, fit="stretch"
+    )
+    assert [line for line in data.notes if "published" in line] == note
+    assert (data.published is not None) == beside
+
+
+def test_a_joined_domain_takes_its_share_of_all_it_reads(tmp_path: Path) -> None:
+    for i, item in enumerate(Phantom(10, size=48, seed=9)):
+        Image.fromarray((item["image"][0].numpy() * 255).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    mammograms = Source("--data", "phantom", lambda size: MammogramPhantom(40, size=size, seed=0))
+    material = Material(
+        wanted(
+            phantom("breast"), joined=(mammograms,), share=0.5, name="usmg",
+            pools={"mine": Source("--pretext-data", str(tmp_path))}, mixes={"": ("mine",)},
+        )
+    )  # fmt: skip
+    data = material.large
+    kinds = [name.partition("/")[0] for name in data.ids]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"Phantom": 20, "MammogramPhantom": 20}
+    assert material.small.ids == data.ids
+    assert len(material.pretext(0).tensors[0]) == 5
+    assert data.classes == ("benign", "malignant", "normal")
+    assert data.masks is not None
+    for i, label in enumerate(data.labels or []):
+        assert bool(data.masks[i].any()) == (label != "normal")
+
+
+def test_two_sets_of_one_kind_are_told_apart_and_share_their_patients() -> None:
+    first = Source("--data", "phantom", lambda size: Phantom(40, size=size, seed=0))
+    other = read(Source("--data", "phantom", lambda size: Phantom(40, size=size, seed=1)), size=32)
+    sets = [replace(part, ids=[f"scan {i}" for i in range(40)], groups=[f"patient {i // 2}" for i in range(40)])
+            for part in (read(first, size=32), other)]  # fmt: skip
+    sets[0].notes.append("a note")
+    data = joined(sets, share=0.5, seed=0)
+    assert data.name == "Phantom 1 and Phantom 2"
+    assert data.notes == ["50% of Phantom 1: 20 images", "Phantom 1: a note", "50% of Phantom 2: 20 images"]
+    assert len(set(data.ids)) == len(data) == 40
+    assert {name.partition("/")[0] for name in data.ids} == {"Phantom 1", "Phantom 2"}
+    assert set(data.groups) <= {f"Phantom/patient {i}" for i in range(20)}
+    spelt = replace(sets[1], classes=("Benign", "malignant", "normal"), labels=["Benign"] * 40)
+    with pytest.raises(
+        ValueError, match="differ in upper and lower case only: benign, malignant, normal, Benign"
+    ):
+        joined([sets[0], spelt], share=0.5, seed=0)
+
+
+class Pairs(Phantom):
+    """Images without groups, two of which are near duplicates when they are large and not when they are small."""
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        item = super().__getitem__(index)
+        del item["group"]
+        if self.size == 48 and index % 2:
+            item["image"] = super().__getitem__(index - 1)["image"]
+        return item
+
+
+def test_both_sizes_of_a_joined_domain_hold_the_same_images() -> None:
+    first = Source("--data", "phantom", lambda size: Pairs(40, size=size, seed=0))
+    second = Source("--data", "phantom", lambda size: Pairs(40, size=size, seed=1))
+    material = Material(wanted(first, joined=(second,), share=0.5))
+    assert material.small.ids == material.large.ids
+    assert material.small.groups == material.large.groups
+    assert material.small.images.shape == (len(material.large), 1, 32, 32)
+
+
+def test_draws_share_the_parts_and_no_volume_is_on_two_sides() -> None:
+    source = Source("--data", "phantom", lambda size: MRPhantom(20, depth=4, size=size, seed=0))
+    settings = {
+        "labels": [1, 2, 4],
+        "unit": "volumes",
+        "seeds": [0, 1, 2],
+        "parts_seed": 0,
+        "everything": True,
+    }
+    material = Material(wanted(source, size=48, fractions=(0.6, 0.2, 0.2), **settings))
+    volume = material.large.groups
+    first = material.splits[0]
+    for split in material.splits.values():
+        assert (split.train, split.val, split.test) == (first.train, first.val, first.test)
+        parts = [{volume[i] for i in part} for part in (split.train, split.val, split.test)]
+        assert [len(part) for part in parts] == [12, 4, 4]
+        assert len(set.union(*parts)) == 20
+        for count in (1, 2, 4, 12):
+            chosen = split.labelled[count]
+            assert len({volume[i] for i in chosen}) == count
+            assert len(chosen) == 4 * count  # whole volumes
+            assert set(chosen) <= set(split.train)
+        assert set(split.labelled[1]) < set(split.labelled[2]) < set(split.labelled[4])
+    assert len({tuple(s.labelled[2]) for s in material.splits.values()}) > 1
+
+
+def test_copies_of_held_out_images_are_refused_or_left_out(tmp_path: Path) -> None:
+    for i, item in enumerate(Phantom(40, size=48, seed=0)):
+        Image.fromarray((item["image"][0].numpy() * 255).astype(np.uint8)).save(tmp_path / f"{i:02d}.png")
+    settings = {"pools": {"mine": Source("--pretext-data", str(tmp_path))}, "mixes": {"": ("mine",)}}
+    with pytest.raises(ValueError, match="--pretext-data: 12 images copy a validation or test image"):
+        Material(wanted(phantom("breast"), **settings))
+    material = Material(wanted(phantom("breast"), **settings, leave_out_copies=True))
+    assert len(material.pretext(0).tensors[0]) == 28
+    assert any("12 copies of held-out images were left out of mine" in note for note in material.notes)
+
+
+def test_volumes_that_copy_held_out_ones_are_left_out_whole() -> None:
+    def source(seed: int) -> Source:
+        return Source("--unlabelled", "phantom", lambda size: MRPhantom(12, size=size, seed=seed))
+
+    def material(seed: int, **settings: object) -> Material:
+        pools = {"unlabelled": source(seed)}
+        return Material(
+            wanted(
+                source(0), crop=48, size=48, labels=[1], unit="volumes", pools=pools,
+                mixes={"": (TRAIN, "unlabelled")}, **settings,
+            )
+        )  # fmt: skip
+
+    other = material(1)  # as alike as two patients are
+    assert len(other.pretext(0)) == len(other.splits[0].train) + len(other.pools["unlabelled"])
+    with pytest.raises(ValueError, match=r"--unlabelled: .* images copy a validation or test image"):
+        material(0)
+    same = material(0, leave_out_copies=True)
+    held_out = {same.large.groups[i] for i in (*same.splits[0].val, *same.splits[0].test)}
+    learnt = {name.removeprefix("unlabelled/").partition("#")[0] for name in same.pretext_ids(0)}
+    assert learnt == set(same.large.groups) - held_out
+
+
+def test_the_unlabelled_part_of_a_task_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("nibabel")
+    task = tmp_path / "Task05_Prostate"
+    for folder in ("imagesTr", "labelsTr", "imagesTs"):
+        (task / folder).mkdir(parents=True)
+    cases = [{"image": f"imagesTr/{k}.nii.gz", "label": f"labelsTr/{k}.nii.gz"} for k in range(3)]
+    about = {"labels": {"0": "background", "1": "x"}, "modality": {"0": "T2", "1": "ADC"}, "training": cases}
+    rng = np.random.default_rng(0)
+    for case in cases:
+        write_nifti(task / case["image"], rng.random((12, 10, 3, 2)))
+        write_nifti(task / case["label"], np.zeros((12, 10, 3)))
+    write_nifti(task / "imagesTs/9.nii.gz", rng.random((12, 10, 4, 2)))
+    (task / "dataset.json").write_text(json.dumps(about | {"test": ["imagesTs/9.nii.gz"]}))
+    pool = read(Source("--unlabelled", str(task), unlabelled=True), size=16)
+    assert pool.ids == [f"9#{k}" for k in range(4)]  # of both sequences the first
+    assert pool.masks is None
+    (task / "dataset.json").write_text(json.dumps(about | {"test": []}))
+    with pytest.raises(
+        ValueError, match=r"--unlabelled .*, read as Decathlon, holds no images without labels"
+    ):
+        read(Source("--unlabelled", str(task), unlabelled=True), size=16)
+
+
+def test_labelled_cases_of_one_class_are_refused() -> None:
+    class Rare(Phantom):
+        def __getitem__(self, index: int) -> dict[str, object]:
+            return super().__getitem__(index) | {"label": int(index % 8 == 0)}
+
+    source = Source("--data", "phantom", lambda size: Rare(40, size=size, seed=0))
+    with pytest.raises(
+        ValueError, match=r"--labels 0\.1 leaves 3 labelled cases of 28, all benign \(seed 0\)"
+    ):
+        Material(wanted(source, labels=[1.0, 0.1], outlined=False))
+    assert Material(wanted(source, labels=[1.0, 0.1])).labelled  # to outline
+
+
+def test_classes_of_few_patients_are_noted_where_a_part_lacks_them() -> None:
+    class Clinic(Phantom):
+        def __getitem__(self, index: int) -> dict[str, object]:
+            item = super().__getitem__(index) | {"group": f"patient {index // 4}"}
+            return item | {"label": 2 if index < 4 else index % 2}
+
+    source = Source("--data", "phantom", lambda size: Clinic(40, size=size, seed=0))
+    material = Material(wanted(source, fractions=(0.6, 0.2, 0.2), outlined=False, seeds=[0, 1, 2]))
+    for seed, split in material.splits.items():
+        groups = {
+            name: [material.large.groups[i] for i in getattr(split, name)]
+            for name in ("train", "val", "test")
+        }
+        words = {"train": "training", "val": "validation", "test": "test"}
+        lacking = [
+            f"no normal in the {words[name]} part" for name in groups if "patient 0" not in groups[name]
+        ]
+        assert len(lacking) == 2
+        assert f"seed {seed}: {', '.join(lacking)}" in material.notes
+    assert Material(wanted(phantom("breast"), fractions=(0.4, 0.3, 0.3))).notes == []
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_one_picture_in_two_groups_is_refused(pool: bool) -> None:
+    class Twice(Phantom):
+        def __getitem__(self, index: int) -> dict[str, object]:
+            return super().__getitem__(index) | {"image": super().__getitem__(index // 2)["image"]}
+
+    pools = {"pool": phantom("breast", 10, seed=1)} if pool else {}
+    mixes = {"": ("pool",)} if pool else {"": (TRAIN,)}
+    source = Source("--data", "phantom", lambda size: Twice(40, size=size, seed=0))
+    with pytest.raises(
+        ValueError, match=r"--data holds the same in two groups, .* share \d+ images .* one group"
+    ):
+        Material(wanted(source, pools=pools, mixes=mixes))
+
+
+@pytest.mark.parametrize("ending", ["_seg.png", "_MASK.PNG", " (1)_gt_1.jpg"])
+def test_masks_in_class_folders_are_no_images(tmp_path: Path, ending: str) -> None:
+    for name in ("benign/a.png", "malignant/b.png", f"malignant/b{ending}"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"read as unlabelled images, but holds 1 mask, as malignant/b"):
+        open_set(Source("--data", str(tmp_path)), size=16)
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (["benign/benign (1).png", "benign/benign (1)_mask.png"], "BUSI"),
+        (["originals/benign/us1.bmp", "originals/malignant/us1.bmp"], "MBUD"),
+        (["Thammasat/benign/a.jpg", "Thammasat/malignant/b.png"], "TBUD"),
+        (
+            ["clinic/images/benign/a.png", "clinic/images/malignant/b.png", "clinic/cases.csv"],
+            "labelled images",
+        ),
+        (["images/benign/a.png", "images/malignant/b.png"], "TBUD"),
+        (["Benign/1 Benign Image.bmp", "Benign/1 Benign Mask.tif"], "QAMEBI"),
+        (["benign/1.png", "2024/normal/2.jpg"], "unlabelled images"),
+        (["benign/1.png", "malignant/2.png", "normal/3.png"], "unlabelled images"),
+        (["benign/1.png", "malignant/2.png", "malignant/more/3.png"], "unlabelled images"),
+    ],
+)
+def test_a_set_is_told_by_its_layout(tmp_path: Path, files: list[str], name: str) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        if file.endswith("csv"):
+            (tmp_path / file).write_text("image,class\nbenign/a,x\nmalignant/b,y\n")
+        else:
+            Image.fromarray(np.full((20, 20), 255, np.uint8)).save(tmp_path / file)
+    read_as, _, data = open_set(Source("--data", str(tmp_path)), size=16)
+    assert read_as == name
+    assert len(data) == sum("mask" not in file.lower() and not file.endswith("csv") for file in files)

@@ -1,0 +1,114 @@
+"""Folders of pretext images: several of a domain are joined, and none is left aside without a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("lightning")
+
+import multi_organ
+import multimodal_breast
+from sslmed.models import UNet
+from sslmed.studies.inputs import read
+from sslmed.studies.runs import read_json
+from sslmed.studies.sets import Source
+
+
+def write_scans(folder: Path, count: int, *, seed: int) -> Path:
+    folder.mkdir()
+    noise = torch.Generator().manual_seed(seed)
+    for k in range(count):
+        pixels = torch.randint(0, 255, (40, 40), generator=noise, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / f"scan {k}.png")
+    return folder
+
+
+def multimodal(out: Path, *arguments: object) -> multimodal_breast.MultimodalBreast:
+    args = multimodal_breast.parse(["--preset", "smoke", "--out", str(out), *map(str, arguments)])
+    return multimodal_breast.MultimodalBreast(args, multimodal_breast.PRESETS["smoke"])
+
+
+def organs(out: Path, *arguments: str) -> multi_organ.MultiOrgan:
+    args = multi_organ.parse(["--preset", "smoke", "--out", str(out), *arguments])
+    return multi_organ.MultiOrgan(args, multi_organ.chosen(args))
+
+
+def test_several_folders_of_a_domain_are_joined(tmp_path: Path) -> None:
+    a, b = write_scans(tmp_path / "a", 5, seed=0), write_scans(tmp_path / "b", 7, seed=1)
+    run = multimodal(tmp_path / "run", "--domains", "us", "--pretext-data", f"us={a}", f"us={b}")
+    assert len(run.materials["us"].pretext(0)) == 12
+    assert read_json(tmp_path / "run" / "config.json")["arguments"]["us, pretext"] == "a and b"
+
+
+def test_a_mix_learns_from_the_training_part_where_a_domain_has_no_folder(tmp_path: Path) -> None:
+    a = write_scans(tmp_path / "a", 5, seed=0)
+    run = multimodal(tmp_path / "run", "--domains", "usmg", "--pretext-data", f"us={a}")
+    assert len(run.materials["usmg"].pretext(0)) == 3 + len(run.materials["usmg"].splits[0].train)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "us=a", "us=b"], "--data lists us twice"),
+        (["--pretext-data", "us=a", "us=a"], "--pretext-data lists us=a twice"),
+        (
+            ["--domains", "us", "--pretext-data", "mg=a"],
+            "--pretext-data mg= would not be used with --domains us",
+        ),
+        (["--domains", "mg", "--data", "us=a", "mg=b"], "--data us= would not be used with --domains mg"),
+    ],
+)
+def test_no_folder_is_left_aside(tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        multimodal(tmp_path / "run", *arguments)
+
+
+def test_phantom_stands_for_the_data(tmp_path: Path) -> None:
+    run = multimodal(tmp_path / "run", "--data", "phantom", "--domains", "us")
+    assert run.materials["us"].large.name == "Phantom"
+
+
+def test_damaged_files_are_counted_before_the_first_is_mended(tmp_path: Path) -> None:
+    scans = write_scans(tmp_path / "scans", 6, seed=0)
+    for name in ("scan 1.png", "scan 4.png"):
+        (scans / name).write_bytes((scans / name).read_bytes()[:700])  # its header is whole
+    message = r"scan 1\.png.*, and 1 more cannot be read; `python -m sslmed\.data\.audit .*scans` lists"
+    with pytest.raises(ValueError, match=message):
+        read(Source("--data", str(scans)), size=32)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["heart=a", "heart=b"], "--organs lists heart twice"),
+        (["train=a"], "--organs train=: that name stands for other images here"),
+    ],
+)
+def test_organs_have_names_of_their_own(tmp_path: Path, given: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        organs(tmp_path / "run", "--organs", *given)
+
+
+def test_a_pretrained_unet_keeps_the_last_layer_that_all_methods_start_from(tmp_path: Path) -> None:
+    run = organs(tmp_path / "run", "--network", "unet")
+    cell = run.cells()[0]
+    weights = tmp_path / "network.pt"
+    torch.manual_seed(1)
+    learnt = UNet(width=8).state_dict()
+    torch.save(learnt, weights)
+    torch.manual_seed(2)
+    fresh = run.module(cell, None).model.state_dict()
+    torch.manual_seed(2)
+    tuned = run.module(cell, weights).model.state_dict()
+    for name, value in tuned.items():
+        assert torch.equal(value, (fresh if name.startswith("out.") else learnt)[name]), name
+
+
+def test_the_papers_row_names_its_photographs_and_its_size(tmp_path: Path) -> None:
+    run = organs(tmp_path / "run", "--network", "unet", "--size", "64")
+    assert run.printed()["segmentation", "50 %", "moco/BUS+natural"].of == "Table 4, mini-ImageNet"
+    assert "images of 64 px (paper 50)" in run.why("segmentation")

@@ -1,0 +1,457 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+
+import run_folders
+from run_folders import EVIL, METHODS, write_json
+from sslmed import plots
+from sslmed.studies.report import drawing, write_report
+from sslmed.studies.report.cell import amount
+from sslmed.studies.report.run import Run
+
+NAME = "CP-Jig+Freq · RCL+percep"
+GRID = ["supervised", *(f"{jigsaw}/{loss}" for loss in ("pirl", "pirl+percep", "rcl", "rcl+percep")
+                        for jigsaw in ("jig", "jig+freq", "cp-jig", "cp-jig+freq"))]  # fmt: skip
+RUNS = {
+    "segmentation": run_folders.segmentation_run,
+    "targets": run_folders.targets_run,
+    "volumes": run_folders.volumes_run,
+}
+
+
+class Page(HTMLParser):
+    """The page's text, what it links to, and its tags in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.sources: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.alts: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        assert not self.open, f"unclosed tags: {self.open}"
+        self.text = re.sub(r"\s+", " ", "".join(self.words))
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.append(tag)
+        if tag not in {"meta", "img", "br", "link"}:
+            self.open.append(tag)
+        self.sources += [value for key, value in attrs if key in {"src", "srcset", "data", "poster"}]
+        self.links += [attributes["href"]] if "href" in attributes else []
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.alts += [attributes["alt"]] if "alt" in attributes else []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+
+def render(folder: Path) -> tuple[str, Page]:
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    html = path.read_text(encoding="utf-8")
+    return html, Page(html)
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are written without drawing pictures, which takes seconds."""
+    for name in plots.__all__:
+        if callable(getattr(plots, name)):
+            monkeypatch.setattr(plots, name, Mock())
+    monkeypatch.setattr(
+        drawing,
+        "picture",
+        lambda _, alt, **words: drawing.Picture("data:image/png;base64,", alt, words.get("caption", "")),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page]:
+    """The page of a complete run, drawn once."""
+    return render(run_folders.segmentation_run(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, plain: None) -> Path:
+    """A run folder, to be changed."""
+    return run_folders.segmentation_run(tmp_path)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def check(html: str, page: Page) -> None:
+    """What holds of every page: it stands alone, its links lead somewhere, its pictures have words, nothing leaked."""
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert {link[1:] for link in page.links} <= set(page.ids)
+    assert all(link.startswith("#") for link in page.links)
+    assert len(set(page.ids)) == len(page.ids)
+    assert not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
+    assert not re.search(r"https?://|@import|url\(|javascript:", html)
+    assert len(page.alts) == page.tags.count("img")
+    assert all(page.alts)
+    assert not re.search(r"\bNone\b|\bnan\b|Undefined|built-in method|{{|{%", page.text)
+
+
+@pytest.mark.parametrize("kind", ["targets", "volumes"])
+def test_every_kind_is_drawn(kind, tmp_path):
+    few = (
+        {"methods": ["supervised", "simclr"], "domains": ("us",)} if kind == "targets" else {"labels": (4, 1)}
+    )
+    html, page = render(RUNS[kind](tmp_path, seeds=(0,), **few))
+    check(html, page)
+    assert page.sources
+
+
+@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_every_number_of_the_tables_is_on_the_page(kind, seeds, tmp_path, plain):
+    folder = RUNS[kind](tmp_path, seeds=seeds)
+    html, page = render(folder)
+    check(html, page)
+    for row in rows(folder / "table.csv"):
+        for column in ("mean", "sd_cases", "sd_seeds", "paper", "paper_sd"):
+            assert not row[column] or f'<data value="{row[column]}">' in html, (column, row)
+    for row in rows(folder / "tests.csv"):
+        for column in ("difference", "ci_low", "ci_high", "p", "p_holm"):
+            assert f'<data value="{row[column]}">' in html, (column, row)
+    config = json.loads((folder / "config.json").read_text())
+    for method in config["methods"]:
+        assert config["display"][method] in page.text
+    for target in config["targets"]:
+        assert target["title"] in page.text
+
+
+def test_the_page_stands_alone(whole):
+    check(*whole)
+
+
+def test_summary_says_who_did_what_on_which_data(whole):
+    _, page = whole
+    for sentence in (
+        "A research run, not for diagnosis.",
+        "Networks learned to outline structures in images.",
+        "Phantom: 40 images (30 benign, 10 normal). They are computed by a simulation",
+        "Outlines of 4 images (20 % of the training set) were used",
+        "15 images, none of them used in training; 2 seeds, each with its own training on the same split.",
+        "Supervised only reached a mean Dice of 0.511 (SD 0.301 between test cases, 0.012 between 2 seeds).",
+        f"Pretext learning with {NAME} reached a mean Dice of 0.571 (SD 0.301 between test cases",
+        "That is higher by more than the means vary between seeds.",
+        "no outline at all in 2 of 14 images with a reference outline, an outline wholly beside it in 2, "
+        "and an outline in 2 of 4 images without one",
+        "other <images>.",
+    ):
+        assert sentence in page.text, sentence
+
+
+def test_paired_tests_are_told_in_words(whole):
+    _, page = whole
+    for sentence in (
+        f"{NAME} against Supervised only: difference in Dice +0.122 (95 % interval \N{MINUS SIGN}0.051 to +0.190), "
+        "p = 0.30 after Holm's correction; 9 cases, averaged over 2 seeds. These cases show no difference.",
+        "It says nothing about another training.",
+    ):
+        assert sentence in page.text, sentence
+
+
+def test_a_small_p_names_the_better_by_the_metrics_direction(folder):
+    tests = rows(folder / "tests.csv")
+    changed = tests[0] | {"metric": "hausdorff", "difference": "-3.5", "p_holm": "0.0002"}
+    run_folders.write_csv(folder / "tests.csv", [changed])
+    _, page = render(folder)
+    assert "difference in Hausdorff distance (pixels) \N{MINUS SIGN}3.50" in page.text
+    assert (
+        f"p < 0.001 after Holm's correction; 9 cases, averaged over 2 seeds. On these cases {NAME} is better."
+        in page.text
+    )
+
+
+def test_text_from_the_run_is_escaped(whole):
+    html, page = whole
+    assert "<b>" not in html
+    assert "<small>" not in html
+    assert EVIL in page.text  # as words, in the caption of the overlays
+    assert "A <small> run" in page.text
+
+
+def test_methods_are_explained_in_the_words_of_the_configuration(whole):
+    _, page = whole
+    assert "A relation network judges." in page.text
+    assert "A cross stays." in page.text  # of cp-jig, a part of cp-jig+freq/rcl+percep
+    assert "Unused" not in page.text
+
+
+def test_classification_is_counted_case_by_case(tmp_path, plain):
+    folder = run_folders.targets_run(tmp_path, seeds=(0, 1))
+    cases = [row for seed in (0, 1)
+             for row in rows(folder / "cells" / f"simclr-classification-us-l1-s{seed}" / "metrics.csv")]  # fmt: skip
+    wrong = [row for row in cases if row["label"] != row["predicted"]]
+    _, page = render(folder)
+    own = [
+        sum(row["label"] == name for row in part) for name in run_folders.CLASSES for part in (wrong, cases)
+    ]
+    line = [
+        "SimCLR",
+        f"{len(wrong)} of {len(cases)}",
+        *(f"{a} of {b}" for a, b in zip(own[::2], own[1::2], strict=True)),
+    ]
+    assert re.sub(r"\s", "", "".join(line)) in re.sub(r"\s", "", page.text)
+    (table,) = (call.args[0] for call in plots.confusion_matrix.call_args_list[1:2])
+    assert table.sum() == len(cases)
+    assert table.trace() == len(cases) - len(wrong)
+    scores, target = plots.roc_curves.call_args_list[1].args
+    assert scores.shape == (len(cases) // 2, 3)
+    assert (np.array(run_folders.CLASSES)[target] == [row["label"] for row in cases[: len(target)]]).all()
+
+
+def test_a_class_without_a_test_case_has_no_area(tmp_path, plain):
+    folder = run_folders.targets_run(tmp_path)
+    for file in folder.glob("cells/*-classification-*/metrics.csv"):
+        run_folders.write_csv(file, [row for row in rows(file) if row["label"] != "normal"])
+    check(*render(folder))
+    assert all(call.kwargs["areas"][2] is None for call in plots.roc_curves.call_args_list)
+
+
+def test_several_domains_have_their_own_sections_sets_and_splits(tmp_path, plain):
+    folder = run_folders.targets_run(tmp_path)
+    splits = json.loads((folder / "splits.json").read_text())
+    splits["mg/0"]["test"].append(splits["mg/0"]["train"][0])
+    write_json(folder / "splits.json", splits)
+    _, page = render(folder)
+    for sentence in (
+        "BUSI: 780 images (437 benign, 210 malignant, 133 normal). INbreast: 780 images",
+        "Ultrasound: 20 images (100 % of the training set); Mammography: 20 images",
+        "Ultrasound: 15 images; Mammography: 16 images, some of which were also used for training",
+        "Mammography, seed 0: 1 in train and test",
+        "Networks learned to outline structures in images and to tell classes of images apart.",
+        "The highest of 3 pretext methods, BYOL, reached a balanced accuracy of 0.807.",
+    ):
+        assert sentence in page.text, sentence
+    assert {f"target-{k}" for k in range(4)} <= set(page.ids)
+    assert plots.embedding.call_count == 6
+    assert plots.view_gallery.call_args.kwargs["heads"] == ("original", "first view", "second view")
+
+
+def test_volumes_are_counted_in_volumes(tmp_path, plain):
+    _, page = render(run_folders.volumes_run(tmp_path))
+    assert "Outlines of 1, 2, 4 or 8 volumes were used for fine-tuning." in page.text
+    assert "Result with 1 labelled volume" in page.text
+    assert "The paper prints no numbers to set beside these." in page.text
+    assert plots.label_curves.call_args.kwargs["log2"]
+    amounts, means, bars = plots.label_curves.call_args.args[0]["Supervised only"]
+    np.testing.assert_allclose((amounts, bars), ([8, 4, 2, 1], [0.0123456] * 4))
+    assert (np.diff(means) < 0).all()
+    assert {call.kwargs["xlabel"] for call in plots.metric_strip.call_args_list} == {
+        "Dice, anterior", "Dice, posterior", "Hausdorff distance (pixels)",
+    }  # fmt: skip
+
+
+def test_counts_and_leakage_checks_come_from_the_ids(folder):
+    _, page = render(folder)
+    assert "not valid" not in page.text
+    splits = json.loads((folder / "splits.json").read_text())
+    splits["1"]["test"].append(splits["1"]["pretext"][0])
+    write_json(folder / "splits.json", splits)
+    _, page = render(folder)
+    assert "These numbers are not valid: parts of the split share cases." in page.text
+    assert "seed 1: 1 in pretext and test" in page.text
+    assert "seed 1: 1 in train and test" in page.text
+    assert "seed 0:" not in page.text
+    assert "2 seeds, each with its own split and training" in page.text
+
+
+def test_failures_and_unfinished_cells_are_named(folder):
+    write_json(folder / "failures.json", [{"cell": "jig_rcl-l20-s0", "error": "ValueError: a < b"}])
+    (folder / "cells" / "jig_pirl-l20-s0").mkdir()
+    _, page = render(folder)
+    assert "The run is not complete." in page.text
+    assert "jig_rcl-l20-s0: ValueError: a < b" in page.text
+    assert "jig_pirl-l20-s0: no result" in page.text
+
+
+PARTS = (
+    ["galleries.npz"], ["pretext"], ["table.csv", "cells", "failures.json"], ["table.csv"], ["tests.csv"], ["cells"],
+    ["splits.json"],
+    ["environment.json", "data.json"], ["cells/*/cases.npz", "cells/*-s0/curves.csv"], ["cells/*/metrics.csv"],
+    ["environment.json", "data.json", "splits.json", "table.csv", "tests.csv", "cells", "pretext", "galleries.npz",
+     "failures.json"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("missing", PARTS)
+def test_missing_parts_do_not_break_the_page(kind, missing, tmp_path, plain):
+    folder = RUNS[kind](tmp_path)
+    for pattern in missing:
+        for path in list(folder.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    html, page = render(folder)
+    check(html, page)
+    assert "not for diagnosis" in page.text
+    if "galleries.npz" in missing:
+        assert "What the network was shown" not in page.text
+    if "pretext" in missing:
+        assert "No pretext learning is in this folder." in page.text
+    if {"table.csv", "cells"} <= set(missing):
+        assert "there is no table of results" in page.text
+        alone = "No result of fine-tuning is in this folder."
+        assert (
+            alone if "pretext" not in missing else "This folder holds no training result yet."
+        ) in page.text
+
+
+def test_names_words_and_targets_may_be_missing_from_the_configuration(folder):
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("display", "words", "baselines", "proposed", "paper", "title", "seeds", "preset"):
+        del config[name]
+    write_json(folder / "config.json", config)
+    html, page = render(folder)
+    check(html, page)
+    assert METHODS[1] in page.text
+    del config["targets"]
+    write_json(folder / "config.json", config)
+    check(*render(folder))
+
+
+def test_a_run_without_labels_claims_no_test(folder):
+    for name in ("cells", "table.csv", "tests.csv"):
+        shutil.rmtree(folder / name) if name == "cells" else (folder / name).unlink()
+    write_json(folder / "splits.json", {"0": {"pretext": ["a", "b"]}})
+    _, page = render(folder)
+    assert "2 images, used without their labels." in page.text
+    assert "Tested on" not in page.text
+    assert "how many cases were labelled" not in page.text
+
+
+def test_galleries_without_focal_patches_are_drawn(folder):
+    with np.load(folder / "galleries.npz") as arrays:
+        kept = {name: arrays[name] for name in arrays.files if name != "focal"}
+    np.savez_compressed(folder / "galleries.npz", **kept)
+    _, page = render(folder)
+    assert "Patch jigsaw" in page.text
+    assert plots.jigsaw_gallery.call_args.args[3] is None
+
+
+def test_an_area_that_is_no_number_is_a_dash(tmp_path, plain):
+    folder = run_folders.targets_run(tmp_path)
+    table = rows(folder / "table.csv")
+    for row in table:
+        if row["metric"] in ("balanced_accuracy", "roc_auc") and row["method"] != "simclr":
+            row["mean"] = "nan"
+    run_folders.write_csv(folder / "table.csv", table)
+    html, page = render(folder)
+    check(html, page)
+    assert "Pretext learning with SimCLR reached a balanced accuracy of" in page.text
+
+
+def test_the_papers_set_stands_in_the_text_or_in_a_column(folder):
+    assert "and the paper's (BUSI) stand" in render(folder)[1].text
+    table = rows(folder / "table.csv")
+    run_folders.write_csv(folder / "table.csv", [table[0] | {"paper_set": "BUSI, augmented"}, *table[1:]])
+    _, page = render(folder)
+    assert "and the paper's stand side" in " ".join(page.text.split())
+    assert "BUSI, augmented" in page.text
+
+
+def test_too_few_cases_are_said_to_be_too_few(folder):
+    tests = rows(folder / "tests.csv")
+    run_folders.write_csv(folder / "tests.csv", [tests[0] | {"p_holm": "0.0625", "cases": "5"}])
+    assert "So few cases cannot show a difference by this test." in render(folder)[1].text
+
+
+def test_a_papers_other_baselines_are_compared_too(folder):
+    config = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", config | {"baselines": ["supervised", METHODS[1]]})
+    assert f"Pretext learning with {NAME} reached a mean Dice of 0.571" in render(folder)[1].text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("simclr-s3", ("SimCLR", 3)), ("simclr-us-s0", ("SimCLR, Ultrasound", 0)), ("byol_global-s1", ("BYOL, global", 1)),
+     ("untrained-us-s0", ("untrained-us", 0)), ("odd", ("odd", 0))],
+)  # fmt: skip
+def test_pretext_folders_are_named_by_method_and_what_else_they_say(tmp_path, name, expected):
+    folder = run_folders.targets_run(tmp_path)
+    shutil.rmtree(folder / "pretext")
+    run_folders.write_pretext(folder, name, ["loss"])
+    (curve,) = Run.read(folder).pretext_curves()
+    assert (curve.method, curve.seed) == expected
+
+
+def test_no_run_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is no run folder: it holds no config\.json"):
+        write_report(tmp_path)
+
+
+def test_many_methods_are_shown_by_baseline_proposal_and_best(tmp_path, plain):
+    folder = run_folders.segmentation_run(tmp_path, methods=GRID, labels=(1.0, 0.2), seeds=(0,))
+    table = rows(folder / "table.csv")
+    for row in table:
+        if row["metric"] == "dice":
+            row["mean"] = {"jig/rcl": "0.9", "cp-jig/rcl": "0.8", METHODS[1]: "0.2"}.get(row["method"], "0.5")
+    # One method has no result at the fewest labels.
+    shutil.rmtree(folder / "cells" / "jig_pirl-segmentation-l0.2-s0")
+    run_folders.write_csv(
+        folder / "table.csv", [r for r in table if (r["method"], r["labels"]) != ("jig/pirl", "20 %")]
+    )
+    run = Run.read(folder)
+    assert run.main_methods(run.targets[0]) == ["supervised", "jig/rcl", "cp-jig/rcl", METHODS[1]]
+    html, page = render(folder)
+    check(html, page)
+    assert "The highest of 15 pretext methods, jig/rcl, reached a mean Dice of 0.900" in page.text
+    assert "The highest of 16 pretext methods, jig/rcl, reached a mean Dice of 0.900" in page.text
+    assert f"The paper's own proposal, {NAME}, reached a mean Dice of 0.200" in page.text
+    assert (
+        "a single seed cannot tell an effect from chance. Picking the best of several also flatters it."
+        in page.text
+    )
+    assert "Of 17 methods, the baseline, the paper's proposal and the best." in page.text
+    assert plots.curve_panels.call_count
+
+
+def test_curves_count_epochs_from_1_and_the_spread_from_0(folder):
+    for file in folder.glob("pretext/*/curves.csv"):
+        run_folders.write_csv(
+            file, [{"epoch": k, "loss": 2 - k, "feature_std": 0.04 + k / 1e4} for k in range(2)]
+        )
+    render(folder)
+    spread = next(c for c in plots.curve_panels.call_args_list if "spread" in c.kwargs["ylabel"])
+    assert spread.kwargs["ylim"] == pytest.approx((0, 1.1 * 0.0401))
+    assert next(iter(next(iter(spread.args[0].values())).values()))[0] == [1, 2]
+
+
+def test_a_smaller_distance_is_the_better_one(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["targets"][0]["metric"] = "hausdorff"
+    write_json(folder / "config.json", config)
+    _, page = render(folder)
+    assert "reached a mean Hausdorff distance (pixels) of 30.25" in page.text
+    assert "That is lower (better) by more than the means vary between seeds." in page.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "unit", "expected"),
+    [(0.2, "%", 20), ("20 %", "%", 20), ("12.5 %", "%", 12.5), (0.07, "%", 7), (1.0, "%", 100), ("100 %", "%", 100),
+     (4, "volumes", 4), ("4 volumes", "volumes", 4), ("1 volume", "volumes", 1)],
+)  # fmt: skip
+def test_amounts_of_labels_are_read_as_numbers_and_as_texts(labels, unit, expected):
+    assert amount(labels, unit) == expected

@@ -1,0 +1,129 @@
+"""The tables of a study against numbers worked out by hand, and against scipy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lightning")
+
+from scipy.stats import wilcoxon
+
+from sslmed.studies.runs import read_csv, read_json, write_csv, write_json
+from sslmed.studies.study import Cell, Target
+from sslmed.studies.tables import Frame, Printed, collect_cases, show, write_table, write_tests
+
+TARGET = Target("segmentation", "Segmentation", "segmentation", "dice", ("dice", "hausdorff", "pooled_dice"))
+FRAME = Frame([TARGET], ["supervised", "jig/pirl", "rcl"], "%", ("supervised", "jig/pirl"))
+RNG = np.random.default_rng(0)
+
+
+def cell(
+    folder: Path, method: str, seed: int, dice: np.ndarray, ids: list[str], *, labels: float = 0.2
+) -> None:
+    place = folder / "cells" / Cell(method, labels, seed).name
+    rows = [
+        {"id": name, "group": name.partition("#")[0], "dice": value, "hausdorff": 10 * value}
+        for name, value in zip(ids, dice, strict=True)
+    ]
+    write_csv(place / "metrics.csv", rows, columns=("id", "group", "dice", "hausdorff"))
+    result = {
+        "method": method, "target": "segmentation", "labels": labels, "seed": seed, "cases": len(ids),
+        "mean": {"dice": dice.mean(), "hausdorff": 10 * dice.mean(), "pooled_dice": 0.75},
+        "sd": {"dice": dice.std(ddof=1), "hausdorff": 10 * dice.std(ddof=1)},
+    }  # fmt: skip
+    write_json(place / "result.json", result)
+
+
+def test_the_two_spreads_and_the_papers_number_stand_beside_the_mean(tmp_path: Path) -> None:
+    cell(tmp_path, "supervised", 0, np.array([0.2, 0.4, 0.6]), ["a", "b", "c"])
+    cell(tmp_path, "supervised", 1, np.array([0.6, 0.8, 1.0]), ["a", "d", "e"])
+    printed = {("segmentation", "20 %", "supervised"): Printed("BUSI", {"dice": ("0.847", "0.1")})}
+    write_table(tmp_path, FRAME, printed, why={"segmentation": "other images"})
+    rows = {row["metric"]: row for row in read_csv(tmp_path / "table.csv")}
+    dice = rows["dice"]
+    assert (dice["mean"], dice["sd_cases"], dice["sd_seeds"]) == ("0.600", "0.200", "0.283")
+    assert (dice["paper"], dice["paper_sd"], dice["paper_set"]) == ("0.847", "0.1", "BUSI")
+    assert dice["why_not_comparable"] == "other images"
+    assert (rows["hausdorff"]["mean"], rows["hausdorff"]["paper"]) == ("6.00", "")
+    assert rows["hausdorff"]["why_not_comparable"] == "the paper prints no such number"
+    assert (rows["pooled_dice"]["mean"], rows["pooled_dice"]["sd_cases"]) == ("0.750", "")
+
+
+def test_one_seed_has_no_spread_over_seeds(tmp_path: Path) -> None:
+    cell(tmp_path, "supervised", 0, np.array([0.2, 0.4]), ["a", "b"])
+    assert write_table(tmp_path, FRAME, {}, why={"segmentation": ""})[0]["sd_seeds"] == ""
+
+
+def test_seeds_are_counted_where_a_metric_was_measured(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        cell(tmp_path, "supervised", seed, np.array([0.2, 0.4]), ["a", "b"])
+    file = tmp_path / "cells" / Cell("supervised", 0.2, 1).name / "result.json"
+    result = read_json(file)
+    del result["mean"]["pooled_dice"]
+    write_json(file, result)
+    rows = {row["metric"]: row for row in write_table(tmp_path, FRAME, {}, why={"segmentation": ""})}
+    assert (rows["dice"]["seeds"], rows["pooled_dice"]["seeds"]) == (2, 1)
+
+
+def test_paired_tests_are_scipys_on_patients_averaged_over_images_and_seeds(tmp_path: Path) -> None:
+    ids = [f"p{i}#{k}" for i in range(20) for k in range(2)]
+    values = {(m, s): RNG.uniform(size=40) for m in FRAME.methods for s in (0, 1)}
+    for (method, seed), dice in values.items():
+        cell(tmp_path, method, seed, dice, ids)
+    rows = {(r["method"], r["against"]): r for r in map(dict, write_tests(tmp_path, FRAME))}
+    assert rows.keys() == {("jig/pirl", "supervised"), ("rcl", "supervised"), ("rcl", "jig/pirl")}
+    raw = []
+    for (method, against), row in rows.items():
+        a, b = (
+            np.mean([values[m, s].reshape(20, 2).mean(1) for s in (0, 1)], axis=0) for m in (method, against)
+        )
+        assert float(row["difference"]) == pytest.approx((a - b).mean(), rel=1e-3)
+        assert float(row["p"]) == pytest.approx(wilcoxon(a, b, method="exact").pvalue, rel=1e-3)
+        assert (row["cases"], row["seeds"]) == (20, 2)
+        raw.append(float(row["p"]))
+    holm = sorted(float(row["p_holm"]) for row in rows.values())
+    first, second, third = sorted(raw)
+    by_hand = np.minimum(1, np.maximum.accumulate([3 * first, 2 * second, third]))
+    assert holm == pytest.approx(list(by_hand), rel=1e-3)
+
+
+def test_only_seeds_and_cases_that_both_have_are_compared(tmp_path: Path) -> None:
+    cell(tmp_path, "supervised", 0, np.array([0.1, 0.2, 0.3]), ["a", "b", "c"])
+    cell(tmp_path, "rcl", 0, np.array([0.3, 0.5, 0.9]), ["a", "b", "d"])
+    cell(tmp_path, "rcl", 1, np.array([0.9, 0.9, 0.9]), ["a", "b", "c"])
+    (row,) = write_tests(tmp_path, FRAME)
+    assert (row["cases"], row["seeds"]) == (2, 1)
+    assert float(row["difference"]) == pytest.approx(0.25)
+
+
+def test_the_best_of_the_other_baselines_is_the_rival(tmp_path: Path) -> None:
+    frame = Frame([TARGET], ["supervised", "a", "b", "rcl"], "%", ("supervised", "a", "b"))
+    for k, method in enumerate(frame.methods):
+        cell(tmp_path, method, 0, np.array([0.1, 0.2, 0.35]) + k / 10, ["x", "y", "z"])
+    pairs = [(row["method"], row["against"]) for row in write_tests(tmp_path, frame)]
+    assert pairs == [
+        ("a", "supervised"), ("a", "b"), ("b", "supervised"), ("rcl", "supervised"), ("rcl", "b"),
+    ]  # fmt: skip
+
+
+def test_all_cases_of_all_cells_in_one_file(tmp_path: Path) -> None:
+    cell(tmp_path, "supervised", 0, np.array([0.1, 0.2]), ["a", "b"])
+    cell(tmp_path, "rcl", 0, np.array([0.3, 0.5]), ["a", "b"], labels=1.0)
+    collect_cases(tmp_path)
+    rows = [(r["method"], r["labels"], r["id"], r["dice"]) for r in read_csv(tmp_path / "metrics.csv")]
+    assert rows == [
+        ("rcl", "1.0", "a", "0.3"), ("rcl", "1.0", "b", "0.5"),
+        ("supervised", "0.2", "a", "0.1"), ("supervised", "0.2", "b", "0.2"),
+    ]  # fmt: skip
+
+
+def test_the_terminal_shows_what_the_files_hold(tmp_path: Path) -> None:
+    cell(tmp_path, "supervised", 0, np.array([0.1, 0.2]), ["a", "b"])
+    cell(tmp_path, "rcl", 0, np.array([0.3, 0.5]), ["a", "b"])
+    rows = write_table(tmp_path, FRAME, {}, why={"segmentation": ""})
+    text = show(rows, write_tests(tmp_path, FRAME), FRAME)
+    assert "0.400 ± 0.141" in text
+    assert "20 %: rcl against supervised: dice +0.250" in text
