@@ -38,9 +38,7 @@ def main() -> None:
 
     side = args.size * 3 // 2  # crops of a larger image keep their detail
     data = UnlabelledImages(args.data, size=side) if args.data else Phantom(256, size=side)
-    loader = DataLoader(
-        data, args.batch_size, shuffle=True, drop_last=True, num_workers=args.workers, pin_memory=True
-    )
+    loader = DataLoader(data, args.batch_size, shuffle=True, drop_last=True, num_workers=args.workers)
 
     encoder = ResNetEncoder("resnet18", width=32).to(device)
     head = ProjectionHead(encoder.channels[-1], 256, 128).to(device)
@@ -70,7 +68,7 @@ def main() -> None:
 
     for epoch in range(first, args.epochs):
         for batch in loader:
-            x_query, x_key = two_views(batch["image"].to(device, non_blocking=True))
+            x_query, x_key = two_views(batch["image"].to(device))
             queries = head(pooled_features(encoder, x_query))  # (B, 128)
             with torch.no_grad():
                 keys = key_head(pooled_features(key_encoder, x_key))

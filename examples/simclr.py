@@ -36,9 +36,7 @@ def main() -> None:
 
     side = args.size * 3 // 2  # crops of a larger image keep their detail
     data = UnlabelledImages(args.data, size=side) if args.data else Phantom(256, size=side)
-    loader = DataLoader(
-        data, args.batch_size, shuffle=True, drop_last=True, num_workers=args.workers, pin_memory=True
-    )
+    loader = DataLoader(data, args.batch_size, shuffle=True, drop_last=True, num_workers=args.workers)
 
     encoder = ResNetEncoder("resnet18", width=32).to(device)
     head = ProjectionHead(encoder.channels[-1], 256, 128).to(device)
@@ -57,7 +55,7 @@ def main() -> None:
 
     for epoch in range(first, args.epochs):
         for batch in loader:
-            x0, x1 = two_views(batch["image"].to(device, non_blocking=True))
+            x0, x1 = two_views(batch["image"].to(device))
             z0 = head(pooled_features(encoder, x0))  # (B, 128)
             z1 = head(pooled_features(encoder, x1))
             loss = nt_xent(z0, z1, temperature=0.5)

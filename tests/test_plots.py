@@ -526,3 +526,14 @@ def test_missing_matplotlib_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"sslmed\[plots\]"):
         plots.curves({"a": ([0, 1], [1.0, 0.5])})
+
+
+def test_neighbour_gallery_draws_a_row_for_each_query():
+    rng = np.random.default_rng(0)
+    figure = plots.neighbour_gallery(rng.random((2, 8, 8)), rng.random((2, 3, 8, 8)), titles=["a", "b"])
+    assert len(figure.axes) == 8
+    assert {"image", "nearest", "2.", "3.", "a", "b"} <= {text.get_text() for text in figure.texts}
+    with pytest.raises(
+        ValueError, match=r"shapes \(N, H, W\) and \(N, K, H, W\), got \(2, 8, 8\) and \(1, 3, 8, 8\)"
+    ):
+        plots.neighbour_gallery(rng.random((2, 8, 8)), rng.random((1, 3, 8, 8)))

@@ -6,6 +6,8 @@ A mismatched pair of torch and torchvision fails with the lines that mend it.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, wraps
@@ -41,6 +43,37 @@ def torchvision(submodule: str = "models") -> ModuleType:
     # with AttributeError (partially initialised module) at the next one.
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
         raise ImportError(_REPAIR.format(reason=error, torch=torch.__version__)) from error
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs what an extra needs.
+
+    It names the packages themselves, as the installed metadata lists them, and so works wherever sslmed itself came
+    from.
+
+    Args:
+        extra: of pyproject.toml, as "medical".
+
+    Returns:
+        A sentence, as "Install it with: python -m pip install ...".
+    """
+    needed = " ".join(f'"{requirement}"' for requirement in _requirements(extra))
+    return f"Install it with: python -m pip install {needed}"
+
+
+def _requirements(extra: str) -> list[str]:
+    """Requirements of an extra, with those of the extras that it includes."""
+    found: list[str] = []
+    for line in importlib.metadata.requires("sslmed") or []:
+        requirement, _, condition = line.partition(";")
+        if re.search(rf"extra == ['\"]{extra}['\"]", condition) is None:
+            continue
+        included = re.fullmatch(r"sslmed\[([\w,]+)\]", requirement.strip())
+        if included is None:
+            found.append(requirement.strip())
+        else:
+            found += [more for name in included[1].split(",") for more in _requirements(name)]
+    return list(dict.fromkeys(found))
 
 
 def moved(x: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -179,9 +179,9 @@ def audit(root: str | os.PathLike[str], *, threshold: float = 0.95, masks: Seque
     return Audit(folder, scans, hidden, tiny, broken, _duplicates(scans, threshold), _leaks(scans))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m sslmed.data.audit") -> None:
     """Print the report and write its page."""
-    parser = argparse.ArgumentParser(prog="python -m sslmed.data.audit", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path("audit.html"), help="the page (default: audit.html)")
     parser.add_argument("--threshold", type=float, default=0.95, help="of near duplicates (default: 0.95)")

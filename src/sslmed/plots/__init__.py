@@ -19,6 +19,7 @@ from .confusion import confusion_matrix
 from .galleries import filter_gallery, jigsaw_gallery
 from .labels import label_curves
 from .multiples import curve_panels
+from .neighbours import neighbour_gallery
 from .overlays import FN, FP, TP, overlay, overlay_grid
 from .pairs import view_gallery
 from .previews import preview
@@ -36,6 +37,7 @@ __all__ = [
     "jigsaw_gallery",
     "label_curves",
     "metric_strip",
+    "neighbour_gallery",
     "overlay",
     "overlay_grid",
     "precision_recall_curves",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -61,6 +62,17 @@ def named(text: str) -> tuple[str, str]:
     if not name or not folder:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
     return name, folder
+
+
+def assigned(text: str) -> tuple[str, Any]:
+    """Argument type: NAME=VALUE, the value a number, a list of numbers, True, False, or a word."""
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
 
 
 def filled(text: str) -> str:

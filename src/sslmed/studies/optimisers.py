@@ -15,7 +15,7 @@ class Optimiser:
     """Settings of an optimiser.
 
     Attributes:
-        name: "adam" or "sgd".
+        name: "adam", "adamw" or "sgd".
         lr: learning rate at the start.
         weight_decay: that of the optimiser.
         momentum: of SGD.
@@ -34,7 +34,10 @@ class Optimiser:
     patience: int = 10
 
     def __post_init__(self) -> None:
-        for key, known in (("name", ("adam", "sgd")), ("schedule", ("constant", "cosine", "plateau"))):
+        for key, known in (
+            ("name", ("adam", "adamw", "sgd")),
+            ("schedule", ("constant", "cosine", "plateau")),
+        ):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key} must be one of {', '.join(known)}, got {getattr(self, key)!r}")
         if self.schedule == "cosine" and not self.epochs:
@@ -53,8 +56,9 @@ class Optimiser:
         chosen = [(some, keeps) for some, keeps in chosen if some]
         trained = [{"params": some} for some, _ in chosen]
         optimizer: torch.optim.Optimizer
-        if self.name == "adam":
-            optimizer = torch.optim.Adam(trained, self.lr, weight_decay=self.weight_decay)
+        if self.name != "sgd":
+            kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
+            optimizer = kind(trained, self.lr, weight_decay=self.weight_decay)
         else:
             optimizer = torch.optim.SGD(
                 trained, self.lr, momentum=self.momentum, weight_decay=self.weight_decay

@@ -54,7 +54,14 @@ class Pretext(L.LightningModule):
 
 
 def pretrain(
-    module: Pretext, data: Dataset[Any], settings: Fit, *, folder: Path, seed: int, title: str
+    module: Pretext,
+    data: Dataset[Any],
+    settings: Fit,
+    *,
+    folder: Path,
+    seed: int,
+    title: str,
+    workers: int = 0,
 ) -> Path:
     """Train a pretext, and save the state of the network that it leaves.
 
@@ -65,6 +72,7 @@ def pretrain(
         folder: for checkpoints, curves and weights.
         seed: of the fit.
         title: for the progress.
+        workers: processes that load images.
 
     Returns:
         Path of encoder.pt, or of network.pt where a whole segmentation network was trained, which
@@ -75,8 +83,8 @@ def pretrain(
     if agree(weights.exists()):
         print(f"    {title}: done before", flush=True)
         return weights
-    module.batches = DataLoader(data, batch_size=settings.batch_size)
-    checkpoint = fit(module, data, settings, folder=folder, seed=seed, title=title)
+    module.batches = DataLoader(data, batch_size=settings.batch_size, num_workers=workers)
+    checkpoint = fit(module, data, settings, folder=folder, seed=seed, title=title, workers=workers)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     prefix = next(name for name, part in module.named_modules() if part is network) + "."
     write_tensors(weights, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})

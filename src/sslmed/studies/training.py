@@ -76,6 +76,7 @@ def fit(
     seed: int,
     title: str,
     val: Dataset[Any] | None = None,
+    workers: int = 0,
 ) -> Path:
     """Train `module`, going on from the last checkpoint in `folder` if there is one.
 
@@ -96,11 +97,8 @@ def fit(
     """
     _quiet()
     order = OrderByEpoch(len(train), seed)  # type: ignore[arg-type]
-    loaders = [
-        DataLoader(
-            train, batch_sampler=EvenBatches(order, settings.batch_size, rank=rank(), world=world_size())
-        )
-    ]
+    batches = EvenBatches(order, settings.batch_size, rank=rank(), world=world_size())
+    loaders = [DataLoader(train, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0)]
     if val is not None:
         loaders.append(DataLoader(val, batch_size=settings.batch_size))
     last = folder / LAST

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from ..runs import write_text
 from .page import context
+from .pretraining import pretrained
 from .run import Run
 
 __all__ = ["write_report"]
@@ -45,7 +46,10 @@ def write_report(folder: Path) -> Path:
         "fixed": fixed, "exact": exact, "display": run.display, "plain": plain, "moment": moment,
         "share": run.share, "sentence": lambda text: text if text.endswith(".") else f"{text}.",
     }  # fmt: skip
-    page = environment.get_template("page.html.j2").render(context(run))
+    name, shown = (
+        ("page", context) if run.config.get("kind") != "pretraining" else ("pretraining", pretrained)
+    )
+    page = environment.get_template(f"{name}.html.j2").render(shown(run))
     path = folder / "report.html"
     write_text(path, page)
     return path
