@@ -18,7 +18,7 @@ def test_the_readme_code_runs_and_learns() -> None:
     assert len([line for line in code.splitlines() if line.strip()]) <= 20
     names: dict[str, object] = {}
     exec(compile(code, str(README), "exec"), names)
-    assert all(p.grad is not None for p in names["contrast"].parameters())  # type: ignore[attr-defined]
+    assert all(p.grad is not None for p in names["method"].parameters())  # type: ignore[attr-defined]
 
 
 def test_every_file_the_readme_links_is_there() -> None:
