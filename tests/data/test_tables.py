@@ -99,6 +99,7 @@ def test_faulty_xlsx(tmp_path: Path) -> None:
 def test_xlsx_without_openpyxl_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(
-        ImportError, match=r"sheet\.xlsx: XLSX tables need openpyxl: pip install 'sslmed\[medical\]'"
+        ImportError,
+        match=r"sheet\.xlsx: XLSX tables need openpyxl\. Install it with: python -m pip install .*openpyxl",
     ):
         read_xlsx(tmp_path / "sheet.xlsx", ("Image", "Type"))

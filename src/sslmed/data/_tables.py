@@ -10,6 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from .._compat import install_hint
 from ._reading import reading
 
 Rows = list[dict[str, str]]
@@ -38,7 +39,7 @@ def read_xlsx(path: Path, columns: Sequence[str]) -> Rows:
     try:
         openpyxl: Any = importlib.import_module("openpyxl")
     except ImportError as error:
-        raise ImportError(f"{path}: XLSX tables need openpyxl: pip install 'sslmed[medical]'") from error
+        raise ImportError(f"{path}: XLSX tables need openpyxl. {install_hint('medical')}") from error
     with reading(path, "XLSX workbook"), warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore", UserWarning)  # about styles and validations that do not matter here
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from .. import _checks
+from .._compat import install_hint
 from ._gray_values import gray_values
 from ._lookup import palette_of
 from ._reading import Unreadable, reading
@@ -124,7 +125,7 @@ def _opened(path: Path, **options: Any) -> Dataset:
     try:
         from pydicom import dcmread
     except ImportError as error:
-        raise ImportError(f"{path}: DICOM files need pydicom: pip install 'sslmed[medical]'") from error
+        raise ImportError(f"{path}: DICOM files need pydicom. {install_hint('medical')}") from error
     # Nothing but these is parsed: no name enters memory, or a message about a malformed element.
     header = dcmread(path, specific_tags=_TAGS, **options)
     if "Rows" not in header or "PhotometricInterpretation" not in header:

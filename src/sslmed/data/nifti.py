@@ -14,13 +14,12 @@ import numpy.typing as npt
 import torch
 
 from .. import _checks
+from .._compat import install_hint
 from ._reading import Unreadable, reading
 
 ENDINGS = (".nii", ".nii.gz")
 
 _TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by the header's unit: unknown, metre, millimetre, micron
-
-_MISSING = "{}: NIfTI files need nibabel: pip install 'sslmed[medical]'"
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def header_of(path: Path) -> Any:
     try:
         import nibabel
     except ImportError as error:
-        raise ImportError(_MISSING.format(path)) from error
+        raise ImportError(f"{path}: NIfTI files need nibabel. {install_hint('medical')}") from error
     return nibabel.load(path)
 
 
@@ -138,7 +137,7 @@ def _opened(path: Path) -> Any:
     try:
         from nibabel import Nifti1Image, Nifti2Image
     except ImportError as error:
-        raise ImportError(_MISSING.format(path)) from error
+        raise ImportError(f"{path}: NIfTI files need nibabel. {install_hint('medical')}") from error
     content = path.read_bytes()
     if path.suffix.lower() == ".gz":  # whole, so that its checksum is verified
         content = gzip.decompress(content)

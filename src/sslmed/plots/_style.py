@@ -8,6 +8,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from .._compat import install_hint
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -60,9 +62,7 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
         try:
             import matplotlib
         except ImportError as error:
-            raise ImportError(
-                'sslmed.plots needs matplotlib: python -m pip install "sslmed[plots]"'
-            ) from error
+            raise ImportError(f"sslmed.plots needs matplotlib. {install_hint('plots')}") from error
         with matplotlib.rc_context(_STYLE):
             return function(*args, **kwargs)
 
