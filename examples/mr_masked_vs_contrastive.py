@@ -8,7 +8,7 @@ apart and then its expanding path to tell places apart; then it is fine-tuned on
     python examples/mr_masked_vs_contrastive.py --data Task05_Prostate --unlabelled Task05_Prostate --preset paper \
         --seeds 0 1 2 --out runs/prostate
 
-The same command again goes on where a killed run stopped.
+Rerun the same command to resume a run that was stopped.
 """
 
 from __future__ import annotations

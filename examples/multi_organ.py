@@ -8,7 +8,7 @@ natural images, then fine-tuned with 100, 50, 25 and 10 % of the labels.
     python examples/multi_organ.py --data Dataset_BUSI_with_GT --organs heart=CAMUS lung=COVID-LUS \
         --preset paper --network unet --methods all --seeds 0 1 2 3 4 5 6 7 8 9 --out runs/unet
 
-The same command again goes on where a killed run stopped.
+Rerun the same command to resume a run that was stopped.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ network from a random start stands beside it.
     python examples/multimodal_breast.py --domains us --data us=Dataset_BUSI_with_GT --pretext-data us=BUSBRA \
         --preset paper --methods all --out runs/ultrasound
 
-The same command again goes on where a killed run stopped.
+Rerun the same command to resume a run that was stopped.
 """
 
 from __future__ import annotations

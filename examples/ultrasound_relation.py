@@ -8,7 +8,7 @@ baseline:
     python examples/ultrasound_relation.py --data Dataset_BUSI_with_GT --labels 1.0 0.5 0.2 --preset paper \
         --methods supervised cp-jig+freq/rcl+percep --out runs/busi
 
-The same command again goes on where a killed run stopped.
+Rerun the same command to resume a run that was stopped.
 """
 
 from __future__ import annotations

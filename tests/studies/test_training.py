@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from sslmed.studies import training
 from sslmed.studies.runs import read_csv
 from sslmed.studies.seeding import EvenBatches, OrderByEpoch, derived_seed
 from sslmed.studies.training import Fit, fit
@@ -160,3 +163,46 @@ def test_a_folder_moved_while_the_run_was_dead_ends_the_same(tmp_path: Path) -> 
     assert torch.load(ends, weights_only=True)["epoch"] == 1
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(ends)[name]), name
+
+
+def test_an_interrupt_is_an_interrupt_and_leaves_a_checkpoint(tmp_path: Path) -> None:
+    class Interrupted(Toy):
+        def on_train_epoch_start(self):
+            if self.current_epoch == 2:
+                raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(
+                Interrupted(),
+                data(),
+                Fit(epochs=4, batch_size=8),
+                folder=tmp_path,
+                seed=0,
+                title="toy",
+                val=data(8),
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)  # Lightning ignores further signals: the process is ending
+    assert len(read_csv(tmp_path / "curves.csv")) == 2
+    toy = Toy()
+    fit(toy, data(), Fit(epochs=4, batch_size=8), folder=tmp_path, seed=0, title="toy", val=data(8))
+    assert toy.epochs_run == 2
+
+
+def test_progress_is_a_line_at_both_ends_and_one_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+
+    class Slow(Toy):
+        def on_train_epoch_start(self):
+            clock.now += 25.0
+
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    fit(Slow(), data(), Fit(epochs=9, batch_size=8), folder=tmp_path, seed=0, title="toy", val=data(8))
+    lines = [line for line in capfd.readouterr().out.splitlines() if "epoch" in line]
+    assert [line.split("epoch ")[1].split()[0] for line in lines] == ["1/9", "4/9", "7/9", "9/9"]
+    assert "(25.0 s/epoch, 3 min left)" in lines[0]
+    assert "(25.0 s/epoch)" in lines[-1]

@@ -114,7 +114,12 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, *loaders, ckpt_path=last if agree(last.exists()) else None)
+    try:
+        trainer.fit(module, *loaders, ckpt_path=last if agree(last.exists()) else None)
+    except SystemExit:
+        if trainer.interrupted:  # Lightning turns Ctrl-C into an exit with status 1, without a word
+            raise KeyboardInterrupt from None
+        raise
     barrier()  # curves.csv is one process's, and all read it next
     return folder / (BEST if val is not None else LAST)
 
@@ -204,37 +209,52 @@ class LateEarlyStopping(EarlyStopping):
 
 
 class History(Callback):
-    """Keep one row of metrics an epoch in the checkpoint, write them as curves.csv, and print progress."""
+    """Keep one row of metrics an epoch in the checkpoint, write them as curves.csv, and print progress.
+
+    A line comes after the first and the last epoch, and once a minute in between.
+    """
 
     def __init__(self, path: Path, *, title: str, epochs: int) -> None:
         self.path, self.title, self.epochs = path, title, epochs
         self.rows: list[dict[str, float]] = []
-        self._began = time.monotonic()
+        self._began = self._said = 0.0
+        self._first = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Lightning's hook."""
+        """The rows so far."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lightning's hook."""
+        """Take the rows of a resumed fit."""
         self.rows = state_dict["rows"]
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning's hook."""
-        self._began = time.monotonic()
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._began, self._first = time.monotonic(), trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning's hook; validation has run by now."""
+        """Write the row of this epoch; validation has run by now."""
         numbers = {key: float(value) for key, value in trainer.callback_metrics.items()}
         self.rows.append({"epoch": trainer.current_epoch, **numbers})
         write_csv(self.path, self.rows, columns=list(self.rows[0]))
-        epoch = trainer.current_epoch + 1
-        if rank() == 0 and (epoch in (1, self.epochs) or epoch % max(1, self.epochs // 5) == 0):
-            seconds = time.monotonic() - self._began
+        epoch, now = trainer.current_epoch + 1, time.monotonic()
+        done = epoch - self._first
+        if rank() == 0 and (done == 1 or epoch == self.epochs or now - self._said >= 60):
+            self._said = now
             words = "  ".join(f"{key} {value:.4f}" for key, value in numbers.items() if key != "lr")
+            each = (now - self._began) / done
+            left = f", {_duration(each * (self.epochs - epoch))} left" if epoch < self.epochs else ""
             print(
-                f"    {self.title}: epoch {epoch}/{self.epochs}  {words}  ({seconds:.1f} s/epoch)", flush=True
+                f"    {self.title}: epoch {epoch}/{self.epochs}  {words}  ({each:.1f} s/epoch{left})",
+                flush=True,
             )
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as "40 s", "12 min" or "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _quiet() -> None:
