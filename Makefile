@@ -12,7 +12,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --d
 
 # Results must not depend on how a processor rounds: each setting makes the libraries choose other kernels.
 KERNELS   := MKL_CBWR=COMPATIBLE MKL_CBWR=AVX2 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41
-NUMERICAL := $(addprefix tests/,augment data losses memory metrics models) src
+NUMERICAL := $(filter-out %/examples/ %/studies/ %/__pycache__/,$(wildcard tests/*/)) tests/test_pages.py src
 
 .PHONY: help demo test test-slow test-all test-kernels lint docs clean
 

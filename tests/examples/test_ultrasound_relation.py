@@ -65,7 +65,6 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, done.stdout
 
 
-@pytest.mark.slow
 def test_a_smoke_run_leaves_a_whole_run_folder(unbroken: tuple[Path, str]) -> None:
     folder, printed = unbroken
     assert printed.rstrip().splitlines()[-1] == f"report: {folder / 'report.html'}"
@@ -223,7 +222,6 @@ def test_an_empty_folder_and_a_missing_mask_are_named(
     assert "malignant (2).png" in capfd.readouterr().err
 
 
-@pytest.mark.slow
 def test_pretext_images_that_copy_test_images_are_refused_or_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -258,7 +256,6 @@ def test_pretext_images_that_copy_test_images_are_refused_or_left_out(
     assert not held_out & set(split["pretext"])
 
 
-@pytest.mark.slow
 def test_a_folder_of_scans_gives_an_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
