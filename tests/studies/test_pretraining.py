@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from sslmed.augment import MultiView
 from sslmed.models import ResNetEncoder, UNet, load_encoder
 from sslmed.studies import commands, pretraining
-from sslmed.studies.pretraining import METHODS, Settings, build, held_out, matched, verdict
+from sslmed.studies.learned import matched, verdict
+from sslmed.studies.pretraining import held_out
+from sslmed.studies.pretraining_settings import METHODS, Settings, build
 
 TINY = ("--preset", "smoke", "--width", "4", "--epochs", "1", "--batch-size", "4")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from . import cli
-from .pretraining import METHODS, PRESETS, Pretraining, Settings
+from .pretraining import Pretraining
+from .pretraining_settings import METHODS, PRESETS, Settings
 from .report import write_report
 
 

@@ -1,159 +1,34 @@
-"""One pretext on one folder of images: settings, the run, and whether the encoder learned anything."""
+"""One pretext on one folder of images: the run, and what it leaves."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from .. import methods
-from ..augment import MultiView, RandomPatchMask, views
+from ..augment import MultiView, views
 from ..data import DiskCache, Phantom, UnlabelledImages
 from ..metrics import effective_rank
-from ..models import ResNetEncoder, UNet, UNetFeatures, pooled_features
 from .galleries import pair_gallery
+from .learned import embedded, encoder_of, matched, verdict
 from .locks import hold
 from .optimisers import Optimiser
 from .pretext import Pretext, pretrain
+from .pretraining_settings import CLASSES, PRESETS, Settings, build
 from .processes import barrier, rank
 from .report import write_report
-from .runs import RunFolder, environment, read_csv, read_json, write_json, write_npz
-from .seeding import derived_seed
+from .runs import RunFolder, environment, read_csv, write_json, write_npz
 from .sets import PHANTOM, Source, open_set
 from .training import Fit
 
-METHODS = ("simclr", "moco", "byol", "simsiam", "pirl", "relation", "masked")
-MODALITIES = ("ultrasound", "mr", "mammography")
 SHOWN = 6  # images of a picture
 COMPARED = 2000  # training images among which neighbours are looked for
-
-
-def _setting(help: str, default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help})
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Settings of a pretraining run; those of its method stand in `options`.
-
-    Raises:
-        ValueError: a setting out of range.
-    """
-
-    method: str = "simclr"
-    modality: str = _setting(f"of the views' strengths: {', '.join(MODALITIES)}", "ultrasound")
-    epochs: int = _setting("epochs", 50)
-    size: int = _setting("pixels a side of a view", 64)
-    batch_size: int = _setting("images of a step", 64)
-    lr: float = _setting("learning rate of AdamW at the start; it follows a cosine to 0", 1e-3)
-    encoder: str = _setting("a ResNet: resnet18, resnet34, resnet50, ...", "resnet18")
-    width: int = _setting("channels of its first stage; 64 is the usual network", 32)
-    precision: str = _setting("32-true, bf16-mixed or 16-mixed", "32-true")
-    seed: int = _setting("of the start, the order of images and the views", 0)
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, known in (
-            ("method", METHODS),
-            ("modality", MODALITIES),
-            ("precision", ("32-true", "bf16-mixed", "16-mixed")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"--{name}: unknown {getattr(self, name)!r}; give {', '.join(known)}")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"--lr must be above 0, got {self.lr}")
-        if self.batch_size < 2:
-            raise ValueError(f"--batch-size must be at least 2, got {self.batch_size}")
-        if self.size < 32 or (self.method in ("pirl", "relation") and self.size % 6):
-            raise ValueError(
-                f"--size must be at least 32{', and a multiple of 6 for a jigsaw' if self.size >= 32 else ''}, "
-                f"got {self.size}"
-            )
-
-    def with_options(self, given: Sequence[tuple[str, Any]]) -> Settings:
-        """These settings with options of the method, each a name and a value.
-
-        Raises:
-            ValueError: the method has no such option.
-        """
-        known = _options(self.method)
-        for name, value in given:
-            if name not in known:
-                raise ValueError(
-                    f"--set {name}: {self.method} has no such setting; it has {', '.join(known) or 'none'}"
-                )
-            if isinstance(value, str) != isinstance(known[name], str):
-                raise ValueError(f"--set {name}={value}: a value like {known[name]} was expected")
-        return dataclasses.replace(self, options=dict(given))
-
-    def listed(self) -> dict[str, Any]:
-        """All settings by name, those of the method with what they are unless set."""
-        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "options"}
-        return own | _options(self.method) | dict(self.options)
-
-
-PRESETS = {
-    "smoke": Settings(epochs=2, size=48, batch_size=16, width=8),
-    "small": Settings(size=96, precision="bf16-mixed"),
-    "gpu": Settings(
-        epochs=200, size=216, batch_size=128, encoder="resnet50", width=64, precision="bf16-mixed"
-    ),
-}
-
-_CLASSES: dict[str, Callable[..., methods.Method]] = {
-    "simclr": methods.SimCLR,
-    "moco": methods.MoCo,
-    "byol": methods.BYOL,
-    "simsiam": methods.SimSiam,
-    "pirl": methods.PIRL,
-    "relation": methods.RelationContrast,
-}
-
-
-def _options(method: str) -> dict[str, Any]:
-    """Settings of a method that are plain values, with their defaults."""
-    if method == "masked":
-        return {"ratio": 0.5, "patch": 8}
-    parameters = inspect.signature(_CLASSES[method]).parameters.values()
-    found = {
-        p.name: p.default
-        for p in parameters
-        if isinstance(p.default, int | float | str) and not isinstance(p.default, bool)
-    }
-    return found | ({"queue_size": 4096} if method == "moco" else {})
-
-
-def build(settings: Settings, count: int) -> methods.Method:
-    """The method, its network at the start of `settings.seed`, for `count` images."""
-    s, options = settings, dict(settings.options)
-    torch.manual_seed(derived_seed(s.seed, "pretext model"))
-    if s.method == "masked":
-        settings_of_mask: dict[str, Any] = _options("masked") | options
-        mask = RandomPatchMask(**settings_of_mask)
-        return methods.MaskedPixels(UNet(width=s.width), mask=mask)
-    encoder = ResNetEncoder(s.encoder, width=s.width)
-    if s.method in ("pirl", "relation"):
-        pair = views.pirl(
-            s.size,
-            modality=s.modality,
-            frequency=s.method == "relation",
-            cross_patch=s.method == "relation",
-            radius=(10 / 112, 100 / 112),  # the paper's bins on 224 pixels, as fractions of Nyquist
-            unit="nyquist",
-        )
-        return _CLASSES[s.method](encoder, count, views=pair, **options)
-    if s.method == "moco":
-        options["queue_size"] = min(int(options.get("queue_size", 4096)), count)
-    pair = (views.byol if s.method == "byol" else views.moco_v2)(s.size, modality=s.modality)
-    return _CLASSES[s.method](encoder, views=pair, **options)
 
 
 class _Numbered(Dataset[tuple[Tensor, int]]):
@@ -220,7 +95,7 @@ class Pretraining:
         build(s, len(self.parts[0]))  # what does not fit is found before images are decoded
         self.config: dict[str, Any] = {
             "kind": "pretraining",
-            "title": f"Pretraining by {_CLASSES[s.method].__name__ if s.method in _CLASSES else 'masked pixels'}",
+            "title": f"Pretraining by {CLASSES[s.method].__name__ if s.method in CLASSES else 'masked pixels'}",
             "settings": s.listed(),
             "data": {
                 "name": name,
@@ -350,58 +225,3 @@ def held_out(images: Any, *, seed: int) -> tuple[list[int], list[int]]:
         [i for i, name in enumerate(names) if name not in chosen],
         [i for i, name in enumerate(names) if name in chosen][: 2 * wanted],
     )
-
-
-def encoder_of(method: methods.Method) -> nn.Module:
-    """What gives features: the encoder, or the contracting path of a U-Net."""
-    network = method.trained
-    return UNetFeatures(network) if isinstance(network, UNet) else network
-
-
-@torch.no_grad()
-def embedded(encoder: nn.Module, images: Tensor, *, batch_size: int = 64) -> Tensor:
-    """Unit rows (N, F) of images (N, 1, H, W), in evaluation mode."""
-    was_training = encoder.training
-    encoder.eval()
-    rows = torch.cat([pooled_features(encoder, part).float() for part in images.split(batch_size)])
-    encoder.train(was_training)
-    return nn.functional.normalize(rows, dim=1)
-
-
-def matched(encoder: nn.Module, images: Tensor, pair: MultiView) -> list[bool]:
-    """For each image, whether the nearest second view to its first view is its own, among those of all images."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        first, second = pair(images)
-    nearest = (embedded(encoder, first) @ embedded(encoder, second).T).argmax(1)
-    return (nearest == torch.arange(len(images))).tolist()
-
-
-def verdict(before: Sequence[bool], after: Sequence[bool]) -> dict[str, Any]:
-    """A sentence on whether the encoder became better at matching views of held-out images than its start was.
-
-    The exact test of McNemar: of the images that only one of the two networks matches, chance gives each half.
-    """
-    from scipy.stats import binomtest
-
-    gained = sum(b and not a for a, b in zip(before, after, strict=True))
-    lost = sum(a and not b for a, b in zip(before, after, strict=True))
-    p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    count, was, now = len(before), sum(before) / len(before), sum(after) / len(after)
-    numbers = (
-        f"Of {count} held-out images, it finds the other view of the same image in {now:.0%}; at its start it did in "
-        f"{was:.0%}, and guessing gives {1 / count:.1%} (p = {p:.2g})."
-    )
-    if p < 0.05 and gained > lost:
-        head = "The encoder learned to recognise images."
-    elif p < 0.05:
-        head = "The encoder became worse than its random start: lower the learning rate, or train longer."
-    else:
-        head = "No learning is shown: the encoder is not better than its random start, or too few images were held out."
-    return {"sentence": f"{head} {numbers}", "matched": now, "matched_before": was, "p": p, "images": count}
-
-
-def read_check(folder: Path) -> dict[str, Any]:
-    """The content of check.json; empty where the run has not ended."""
-    file = folder / "check.json"
-    return dict(read_json(file)) if file.exists() else {}
