@@ -524,7 +524,7 @@ def test_no_pyplot_and_no_matplotlib_at_import():
 
 def test_missing_matplotlib_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"sslmed\[plots\]"):
+    with pytest.raises(ImportError, match=r"python -m pip install .*matplotlib>="):
         plots.curves({"a": ([0, 1], [1.0, 0.5])})
 
 

@@ -96,7 +96,7 @@ def test_faulty_xlsx(tmp_path: Path) -> None:
         read_xlsx(path, ("Image", "Type"))
 
 
-def test_xlsx_without_openpyxl_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_xlsx_without_openpyxl_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(
         ImportError,

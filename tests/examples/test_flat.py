@@ -23,14 +23,16 @@ def test_a_flat_example_learns_from_a_folder_and_resumes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(0)
+    scans = tmp_path / "scans"
+    scans.mkdir()
     for i in range(8):
-        Image.fromarray(rng.integers(0, 255, (50, 60), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        Image.fromarray(rng.integers(0, 255, (50, 60), dtype=np.uint8)).save(scans / f"{i}.png")
     main = importlib.import_module(name).main
 
     def run(out: str, epochs: int) -> str:
         settings = ["--size", "48", "--batch-size", "4", "--epochs", str(epochs)]
         monkeypatch.setattr(
-            sys, "argv", [name, "--data", str(tmp_path), "--out", str(tmp_path / out), *settings]
+            sys, "argv", [name, "--data", str(scans), "--out", str(tmp_path / out), *settings]
         )
         main()
         return capfd.readouterr().out

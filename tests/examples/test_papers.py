@@ -371,7 +371,12 @@ def test_the_constants_are_what_is_built() -> None:
     seen = {"flip": 0.25, "blur": 0.75, "sigma": (0.5, 0.7), **strengths}
     for program in (multi_organ, multimodal_breast):
         shown = str(program.make_views(built(program, **seen)))
-        for words in ("Flip(p=0.25", "brightness=0.15, contrast=0.15", "(0.5, 0.7), p=0.75", "(0.3, 0.6)"):
+        for words in (
+            "Flip(dim=3, p=0.25",
+            "brightness=0.15, contrast=0.15",
+            "(0.5, 0.7), p=0.75",
+            "(0.3, 0.6)",
+        ):
             assert words in shown
     whole, alike = map(str, mr_masked_vs_contrastive.make_views(built(mr_masked_vs_contrastive, **strengths)))
     assert "brightness=0.15, contrast=0.15" in whole

@@ -148,7 +148,7 @@ def test_a_schedule_without_a_fixed_group_or_with_nothing_else() -> None:
 
 
 def test_optimisers_refuse_what_they_do_not_know() -> None:
-    with pytest.raises(ValueError, match="name must be one of adam, sgd, got 'lars'"):
+    with pytest.raises(ValueError, match="name must be one of adam, adamw, sgd, got 'lars'"):
         Optimiser("lars", lr=1.0)
     with pytest.raises(ValueError, match="schedule must be one of constant, cosine, plateau, got 'step'"):
         Optimiser("sgd", lr=1.0, schedule="step")
