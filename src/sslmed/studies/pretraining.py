@@ -201,13 +201,14 @@ class Pretraining:
 def held_out(images: Any, *, seed: int) -> tuple[list[int], list[int]]:
     """Positions of the images to learn from, and of those that are kept apart: a twentieth, at most 256.
 
+    Of fewer than 400 images it is 20, and of fewer than 100 a fifth: fewer could show nothing.
     Frames of one file, or images of one patient where the set tells, stay together.
     """
     groups = getattr(images, "groups", None)
     names = [str(group) for group in groups] if groups else [str(i) for i in range(len(images))]
     order = sorted(set(names))
     np.random.default_rng(seed).shuffle(order)
-    wanted = min(256, max(2, len(images) // 20))
+    wanted = min(256, max(2, len(images) // 20, min(20, len(images) // 5)))
     chosen: set[str] = set()
     count = 0
     sizes = {name: 0 for name in order}
@@ -219,8 +220,7 @@ def held_out(images: Any, *, seed: int) -> tuple[list[int], list[int]]:
         chosen.add(name)
         count += sizes[name]
     if not chosen:  # all images are of one file
-        cut = max(2, len(names) // 20)
-        return list(range(len(names) - cut)), list(range(len(names) - cut, len(names)))
+        return list(range(len(names) - wanted)), list(range(len(names) - wanted, len(names)))
     return (
         [i for i, name in enumerate(names) if name not in chosen],
         [i for i, name in enumerate(names) if name in chosen][: 2 * wanted],
