@@ -18,7 +18,9 @@ EXAMPLES = ("simclr", "moco", "byol", "simsiam", "pirl")
 ROOT = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name", ["simclr", *(pytest.param(name, marks=pytest.mark.slow) for name in EXAMPLES[1:])]
+)
 def test_a_flat_example_learns_from_a_folder_and_resumes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

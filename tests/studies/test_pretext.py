@@ -157,7 +157,8 @@ def test_optimisers_refuse_what_they_do_not_know() -> None:
 
 
 @pytest.mark.ddp
-@pytest.mark.parametrize("count", [21, 24])  # batches of 7, uneven for two, and of 8
+# Batches of 7, uneven for two, and of 8.
+@pytest.mark.parametrize("count", [21, pytest.param(24, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", METHODS)
 def test_two_processes_learn_what_one_does(name: str, count: int, tmp_path: Path, ranks: Ranks) -> None:
     steps(name, tmp_path / "one", count)

@@ -39,7 +39,12 @@ def outcome(command: str, *arguments: object) -> int:
     return int(exit_.value.code or 0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+FAST = ("simclr", "masked")  # an encoder, and a whole network
+
+
+@pytest.mark.parametrize(
+    "method", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+)
 def test_every_method_learns_from_a_folder(
     method: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
