@@ -75,7 +75,8 @@ endif
 .PHONY: test-oldest
 test-oldest: $(OLDEST)/.installed
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
-		-m "not peers and not slow" -W default::DeprecationWarning --ignore tests/examples tests src
+		-m "not peers and not slow" -W default::DeprecationWarning \
+		-W "ignore:Please use the new API settings:UserWarning" --ignore tests/examples tests src
 	$(OLDEST)/bin/python examples/ultrasound_relation.py --preset smoke --out "$$(mktemp -d)/smoke"
 
 lint: $(VENV)/.installed-lint

@@ -10,9 +10,9 @@ the main process's generator, so without that all workers would draw the same, a
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from torch.utils.data import get_worker_info
 from .._checks import generator as check_generator
 
 _thread = threading.local()
-_worker_seeds: weakref.WeakKeyDictionary[torch.Generator, int] = weakref.WeakKeyDictionary()
+_worker_seeds: dict[torch.Generator, int] = {}  # filled in worker processes, which end with their loader
 
 
 class Seeded:
@@ -139,20 +139,16 @@ class _Packed:
     """
 
     def __init__(self, generator: torch.Generator) -> None:
-        self.generator = weakref.ref(generator)
+        self.generator = generator
 
     def __reduce__(self) -> tuple[Any, tuple[bytes]]:
-        generator = self.generator()
-        assert generator is not None  # its owner is being pickled
-        return _unpacked, (generator.get_state().numpy().tobytes(),)
+        return _unpacked, (self.generator.get_state().numpy().tobytes(),)
 
 
-_packs: weakref.WeakKeyDictionary[torch.Generator, _Packed] = weakref.WeakKeyDictionary()
-
-
+@lru_cache(maxsize=256)  # as long as one pickling takes; torch 2.9 knows no weak references to generators
 def _packed(generator: torch.Generator) -> _Packed:
     """One object for each generator, so that copies of modules that share one share one again."""
-    return _packs.setdefault(generator, _Packed(generator))
+    return _Packed(generator)
 
 
 def _unpacked(state: bytes) -> torch.Generator:

@@ -71,10 +71,15 @@ def nce(
         agreement = (query * positive).sum(dim=1, keepdim=True)
         others = torch.einsum("nd,nkd->nk", query, unit_rows(negatives.to(dtype)))
         scores = torch.cat([agreement, others], dim=1) / temperature
-        log_z = math.log(population) + scores.flatten().logsumexp(dim=0) - math.log(scores.numel())
-        log_noise = math.log(negatives.shape[1] / population)
+        # Logarithms of sizes as tensors: torch 2.9 may keep a compiled number where the size has changed.
+        log_z = math.log(population) + scores.flatten().logsumexp(dim=0) - _log(scores.numel(), scores)
+        log_noise = _log(negatives.shape[1], scores) - math.log(population)
         log_odds = scores - log_z - log_noise
         return -(F.logsigmoid(log_odds[:, 0]) + F.logsigmoid(-log_odds[:, 1:]).sum(dim=1)).mean()
+
+
+def _log(size: int, like: torch.Tensor) -> torch.Tensor:
+    return torch.full((), size, dtype=like.dtype, device=like.device).log()
 
 
 class NCE(nn.Module):
