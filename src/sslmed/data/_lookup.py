@@ -25,7 +25,7 @@ class Table:
 
     Attributes:
         entries: (N,) uint16.
-        first: the value that the first entry stands for.
+        first: the pixel value that the first entry maps.
         white: the greatest value that an entry of its bits can have.
     """
 

@@ -77,7 +77,7 @@ def load_encoder(
     first convolution for three channels is summed over them for an encoder with one: the same as repeating
     the gray image three times (with one mean and one standard deviation for all three channels).
 
-    Two kinds of checkpoints are refused whatever the `minimum`. One goes on where the encoder ends, or has more inside
+    Two kinds of checkpoints are refused whatever the `minimum`. One continues the encoder's stages, or has more inside
     one of its parts, as `layer1.2.conv1.weight` of a ResNet-34 for a ResNet-18: what would be loaded computes something
     else. Of the other the first convolution is missing or does not fit, and all later weights rely on it. Where that is
     meant, say so in the state dict: leave the surplus out, or put in a first convolution of your own,
