@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,26 +27,24 @@ from kornia.augmentation import (
     RandomResizedCrop,
 )
 from kornia.constants import DataKey, Resample
-from torch import nn
+from torch import Tensor, nn
 
 from sslmed.augment import MultiView, RandomPixelMask, views
 from sslmed.data import MRPhantom
-from sslmed.methods import LocalContrast, MaskedPixels, SimCLR
+from sslmed.methods import LocalContrast, MaskedPixels, Method, SimCLR
 from sslmed.models import ProjectionHead, UNet, UNetFeatures
-from sslmed.studies import cli, study, tables
-from sslmed.studies.experiment import Experiment
+from sslmed.studies import cli, program
+from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import masked_gallery
-from sslmed.studies.material import TRAIN, Wanted
+from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
-from sslmed.studies.plan import Paper, shown_cases
-from sslmed.studies.pretext import Pretext, pretrain
-from sslmed.studies.seeding import derived_seed
-from sslmed.studies.segmentation import Segmentation, soft_dice
-from sslmed.studies.sets import PHANTOM, Source
-from sslmed.studies.training import Fit
-from sslmed.studies.tuning import Tuning
+from sslmed.studies.sources import PHANTOM, Source
+from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
+from sslmed.studies.study_data import TRAIN, DataSpec
+from sslmed.studies.tables import Published
+from sslmed.tasks import Task, Volumes, soft_dice
 
-METHODS = ("supervised", "masked", "contrastive")
+METHODS = (SUPERVISED, "masked", "contrastive")
 POOL = "unlabelled"
 
 
@@ -88,6 +84,12 @@ class Preset:
     lr: float = 1e-3  # II.E: Adam, of both stages
     constants: Constants = Constants()
 
+    def at(self, size: int) -> Preset:
+        """The preset at another size."""
+        if size % 16:
+            raise ValueError(f"--size must be a multiple of 16, got {size}")
+        return dataclasses.replace(self, size=size)
+
 
 PRESETS = {
     "smoke": Preset(
@@ -101,6 +103,11 @@ PRESETS = {
         finetune=Fit(epochs=50, batch_size=8, precision="bf16-mixed"),
         # [ours] Of 200 volumes eight do for validation; maps of 48-px slices are small.
         constants=Constants(fractions=(0.76, 0.04, 0.2), region=2),
+    ),
+    "gpu": Preset(
+        size=224, width=16, phantoms=138, labels=(1, 2, 4, 8),
+        pretext=Fit(epochs=200, batch_size=32, checkpoint_every=10, precision="bf16-mixed"),
+        finetune=Fit(epochs=200, batch_size=12, precision="bf16-mixed"),
     ),
     "paper": Preset(
         # II.D: base resolution, subjects; II.E: volumes. [ours] width and batch, the first author's later code's.
@@ -146,170 +153,131 @@ FIGURES = {  # Figures 3A and 3B, in the text of III.A: the liver, for which alo
 }
 
 
-class MaskedAgainstContrastive(Experiment):
-    """The paper's two pretexts and none, at each number of volumes; seeds are draws of the volumes."""
+def make_masked(preset: Preset, count: int, _: Path | None) -> Method:
+    """Masked regression of the whole U-Net (II.B)."""
+    c = preset.constants
+    return MaskedPixels(UNet(width=preset.width), mask=RandomPixelMask(ratio=c.ratio, sigma=c.sigma))
 
-    paper = Paper(
+
+def make_global(preset: Preset, count: int, _: Path | None) -> Method:
+    """Contrast of whole slices (II.C)."""
+    encoder = UNetFeatures(UNet(width=preset.width), flat_size=preset.size)
+    head = ProjectionHead(encoder.features, *preset.constants.head)
+    return SimCLR(encoder, views=make_views(preset)[0], head=head, temperature=preset.constants.temperature)
+
+
+def make_local(preset: Preset, count: int, weights: Path | None) -> Method:
+    """Contrast of the places of a slice, on the network of the global stage (II.C)."""
+    c, network = preset.constants, UNet(width=preset.width)
+    if weights is not None:
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return LocalContrast(
+        network, views=make_views(preset)[1], blocks=c.blocks, dim=c.local_dim, temperature=c.temperature,
+        region=c.region, negatives=c.negatives,
+    )  # fmt: skip
+
+
+def make_recipes(preset: Preset) -> dict[str, Recipe | None]:
+    """One stage of masked regression, or the global and then the local one (II.C)."""
+    adam = Optimiser("adam", lr=preset.lr, schedule="plateau", patience=preset.constants.patience)
+    masked = Stage(partial(make_masked, preset), adam, preset.pretext)
+    whole = Stage(partial(make_global, preset), adam, preset.pretext, name="global")
+    local = Stage(partial(make_local, preset), adam, preset.pretext, name="local")
+    return {SUPERVISED: None, "masked": Recipe((masked,)), "contrastive": Recipe((whole, local))}
+
+
+def make_network(preset: Preset, outputs: int, weights: Path | None) -> nn.Module:
+    """A U-Net with an output for each structure and the background."""
+    model = UNet(classes=outputs, width=preset.width)
+    if weights is not None:
+        # The last layer is of the task; all else is the pretext's.
+        own = {name: value for name, value in model.state_dict().items() if name.startswith("out.")}
+        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True) | own)
+    return model
+
+
+def gallery(preset: Preset, images: Tensor) -> dict[str, np.ndarray]:
+    """What is hidden, and what the two views are."""
+    c = preset.constants
+    return masked_gallery(images, RandomPixelMask(ratio=c.ratio, sigma=c.sigma), make_views(preset)[0])
+
+
+def comparability_note(preset: Preset, task: Task, images: ImageSet) -> str:
+    """What differs from the paper."""
+    reasons = [f"{images.name} ({', '.join(images.structures)}) instead of the liver, which is private"]
+    if preset.pretext.epochs != 1000:
+        reasons.append(f"{preset.pretext.epochs} and {preset.finetune.epochs} epochs (paper 1000 and 500)")
+    reasons.append(f"slices of {preset.size} px")
+    return "; ".join(reasons)
+
+
+def declare(args: argparse.Namespace, preset: Preset) -> Study:
+    """The paper's two pretexts and none, at each number of volumes; seeds are draws of the volumes."""
+    if args.leave_out_copies and args.unlabelled is None:
+        raise ValueError("--leave-out-copies is about --unlabelled, which was not given")
+    phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
+    pools = {} if args.unlabelled is None else {
+        POOL: Source("--unlabelled", args.unlabelled, phantoms[1], unlabelled=True)
+    }  # fmt: skip
+    data = DataSpec(
+        Source("--data", args.data, phantoms[0]), size=preset.size, fit="pad", fractions=preset.constants.fractions,
+        labels=args.labels, unit="volumes", seeds=args.seeds, pools=pools, mixes={"": (TRAIN, *pools)},
+        everything=args.all_volumes, parts_seed=0, leave_out_copies=args.leave_out_copies, **program.reading(args),
+    )  # fmt: skip
+    volumes = Volumes(
+        network=partial(make_network, preset), loss=soft_dice, augment=make_augmentation(preset),
+        title="Segmentation by volume",
+    )  # fmt: skip
+    return Study(
         citation="Umapathy et al., Learning to segment with limited annotations: Self-supervised pretraining with "
         "regression and contrastive loss in MRI",
         title="Masked regression against contrastive pretraining for MR segmentation",
+        preset=preset,
+        arguments={"all_volumes": args.all_volumes, "leave_out_copies": args.leave_out_copies},
+        data=[data],
+        methods=make_recipes(preset),
+        tasks=[volumes],
+        size=preset.size,
+        finetune=preset.finetune,
+        # II.E: the rate is halved on a plateau.
+        tuning=Optimiser("adam", lr=preset.lr, schedule="plateau", patience=preset.constants.patience),
         display={method: words[0] for method, words in WORDS.items()},
         words=WORDS,
         proposed="contrastive",
-        baselines=("supervised", "masked"),
-        unit="volumes",
-    )
-
-    def check(self) -> None:
-        """Options that need another."""
-        if self.args.leave_out_copies and self.args.unlabelled is None:
-            raise ValueError("--leave-out-copies is about --unlabelled, which was not given")
-
-    def arguments(self) -> dict[str, Any]:
-        """What was read."""
-        material = self.materials[""]
-        pool = material.pools.get(POOL)
-        return {
-            "data": material.large.source,
-            "all_volumes": self.args.all_volumes,
-            "unlabelled": pool and pool.source,
-            # None without a pool, as runs have it that were begun before there were pools.
-            "leave_out_copies": pool and self.args.leave_out_copies,
-        }
-
-    def wanted(self) -> Sequence[Wanted]:
-        """One set of volumes, whose parts are the same for all draws, and perhaps more without labels."""
-        args, p = self.args, self.preset
-        phantoms = [partial(_phantom, p.phantoms, seed) for seed in (0, 1)]
-        pools = {} if args.unlabelled is None else {
-            POOL: Source("--unlabelled", args.unlabelled, phantoms[1], unlabelled=True)
-        }  # fmt: skip
-        return [
-            Wanted(
-                Source("--data", args.data, phantoms[0]), crop=p.size, size=p.size, fit="pad",
-                fractions=p.constants.fractions, labels=args.labels, unit="volumes", seeds=args.seeds, pools=pools,
-                mixes={"": (TRAIN, *pools)}, everything=args.all_volumes, parts_seed=0,
-                leave_out_copies=args.leave_out_copies,
-            )
-        ]  # fmt: skip
-
-    def targets(self) -> Sequence[study.Target]:
-        """The mean Dice of the structures, and each structure's."""
-        structures = self.materials[""].large.structures
-        if not structures:
-            raise ValueError(f"--data {self.args.data} has no numbered structures; give a Decathlon task")
-        metrics = ("dice", "hausdorff", *(f"dice_{name}" for name in structures))
-        return [study.Target(study.SEGMENTATION, "Segmentation by volume", "volumes", "dice", metrics)]
-
-    def cells(self) -> list[study.Cell]:
-        """With --all-volumes also the supervised baseline of all labels (II.E)."""
-        cells = super().cells()
-        if self.args.all_volumes:
-            for seed in self.args.seeds:
-                most = max(self.materials[""].splits[seed].labelled)
-                cells.append(study.Cell(study.SUPERVISED, int(most), seed))
-        return list(dict.fromkeys(cells))
-
-    def pretext(self, cell: study.Cell) -> str | None:
-        """All draws share a pretext, since they share its images."""
-        return None if cell.method == study.SUPERVISED else f"{cell.method}-s0"
-
-    def pretrain(self, cell: study.Cell, folder: Path) -> Path:
-        """Masked regression of the whole U-Net, or the global and then the local stage."""
-        p, c, data = self.preset, self.preset.constants, self.materials[""].pretext(cell.seed)
-        adam = Optimiser("adam", lr=p.lr, schedule="plateau", patience=c.patience)
-        torch.manual_seed(derived_seed(0, "pretext model"))
-        if cell.method == "masked":
-            masked = MaskedPixels(UNet(width=p.width), mask=RandomPixelMask(ratio=c.ratio, sigma=c.sigma))
-            return pretrain(
-                Pretext(masked, adam), data, p.pretext, folder=folder, seed=0, title="pretext masked"
-            )
-        network, (whole, alike) = UNet(width=p.width), make_views(p)
-        encoder = UNetFeatures(network, flat_size=p.size)
-        head = ProjectionHead(encoder.features, *c.head)
-        simclr = SimCLR(encoder, views=whole, head=head, temperature=c.temperature)
-        weights = pretrain(
-            Pretext(simclr, adam), data, p.pretext, folder=folder.with_name("contrastive_global-s0"), seed=0,
-            title="pretext contrastive, global",
-        )  # fmt: skip
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        # Anew, since a global stage that was done before has drawn nothing.
-        torch.manual_seed(derived_seed(0, "local pretext model"))
-        local = LocalContrast(
-            network, views=alike, blocks=c.blocks, dim=c.local_dim, temperature=c.temperature, region=c.region,
-            negatives=c.negatives,
-        )  # fmt: skip
-        return pretrain(
-            Pretext(local, adam), data, p.pretext, folder=folder, seed=0, title="pretext contrastive, local"
-        )
-
-    def module(self, cell: study.Cell, weights: Path | None) -> Segmentation:
-        """A U-Net with the multi-label Dice loss, the rate halved on a plateau (II.E)."""
-        p = self.preset
-        model = UNet(classes=len(self.materials[""].large.structures) + 1, width=p.width)
-        if weights is not None:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-            own = model.state_dict()
-            # The last layer is of the task; all else is the pretext's.
-            model.load_state_dict(state | {name: own[name] for name in ("out.weight", "out.bias")})
-        tuning = Tuning(lr=p.lr, schedule="plateau", patience=p.constants.patience)
-        return Segmentation(
-            model, loss=soft_dice, tuning=tuning, epochs=p.finetune.epochs, augment=make_augmentation(p)
-        )
-
-    def gallery(self) -> dict[str, np.ndarray]:
-        """What is hidden, and what the two views are."""
-        c = self.preset.constants
-        return masked_gallery(
-            shown_cases(self.materials[""]),
-            RandomPixelMask(ratio=c.ratio, sigma=c.sigma),
-            make_views(self.preset)[0],
-        )
-
-    def printed(self) -> Mapping[tuple[str, str, str], tables.Printed]:
-        """The liver's Dice, where the text prints it."""
-        return {
-            (study.SEGMENTATION, labels, method): tables.Printed("liver, Figure 3", {"dice": (value, "")})
+        baselines=(SUPERVISED, "masked"),
+        published={
+            ("segmentation", labels, method): Published("liver, Figure 3", {"dice": (value, "")})
             for (labels, method), value in FIGURES.items()
-        }
-
-    def why(self, target: str) -> str:
-        """What differs from the paper."""
-        p, data = self.preset, self.materials[""].large
-        reasons = [f"{data.name} ({', '.join(data.structures)}) instead of the liver, which is private"]
-        if p.pretext.epochs != 1000:
-            reasons.append(f"{p.pretext.epochs} and {p.finetune.epochs} epochs (paper 1000 and 500)")
-        reasons.append(f"slices of {p.size} px")
-        return "; ".join(reasons)
+        },
+        comparability_note=partial(comparability_note, preset),
+        gallery=partial(gallery, preset),
+    )
 
 
 def _phantom(count: int, seed: int, size: int) -> MRPhantom:
     return MRPhantom(count, size=size, seed=seed)
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="mr_masked_vs_contrastive.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--data", type=cli.filled, default=PHANTOM, help="phantom (default), or the folder of a task "
-                        "of the Medical Segmentation Decathlon")  # fmt: skip
+                        "of the Medical Segmentation Decathlon")
     parser.add_argument("--all-volumes", action="store_true", help="also train the supervised baseline on all "
-                        "training volumes")  # fmt: skip
+                        "training volumes")
     parser.add_argument("--unlabelled", type=cli.filled, metavar="FOLDER", help="volumes that the pretexts learn from "
                         "too: any folder of NIfTI or DICOM files, or a Decathlon task, of which those without labels "
-                        "are read")  # fmt: skip
+                        "are read")
     parser.add_argument("--leave-out-copies", action="store_true", help="leave out volumes of --unlabelled that copy a "
-                        "validation or test volume, instead of refusing the folder")  # fmt: skip
-    cli.add_study(parser, PRESETS, methods=METHODS, usual=METHODS, out="runs/mr", labels=cli.count,
-                  amounts="numbers of labelled volumes")  # fmt: skip
-    return cli.parsed(parser, arguments, PRESETS, METHODS)
+                        "validation or test volume, instead of refusing the folder")
+    program.add_study(parser, PRESETS, methods=METHODS, usual=METHODS, out="runs/mr", labels=cli.count,
+                  amounts="numbers of labelled volumes")
+    return parser
 
 
 def main() -> None:
     """Run the program."""
-    args = parse()
-    cli.run_as_program(
-        lambda: MaskedAgainstContrastive(args, PRESETS[args.preset]).run, prog="mr_masked_vs_contrastive.py"
-    )
+    program.run_study(make_parser(), declare, presets=PRESETS, methods=METHODS)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import TensorDataset
 
 from sslmed.augment import MultiView, views
 from sslmed.data import Phantom
@@ -36,22 +35,21 @@ from sslmed.models import (
     UNetFeatures,
     load_encoder,
 )
-from sslmed.studies import cli, study, tables
-from sslmed.studies.experiment import Experiment
+from sslmed.studies import cli, program
+from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import pair_gallery
-from sslmed.studies.material import TRAIN, Wanted
+from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
-from sslmed.studies.plan import Paper, shown_cases
-from sslmed.studies.pretext import Pretext
 from sslmed.studies.runs import read_csv
-from sslmed.studies.segmentation import Segmentation, dice_bce
-from sslmed.studies.sets import PHANTOM, Source
-from sslmed.studies.training import Fit
-from sslmed.studies.tuning import Tuning
+from sslmed.studies.sources import PHANTOM, Source
+from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
+from sslmed.studies.study_data import TRAIN, DataSpec
+from sslmed.studies.tables import Published
+from sslmed.tasks import Segmentation, Task, dice_bce
 
 SSL = ("moco", "simclr", "simsiam")
 MIXES = ("natural", "BUS", "BUS+natural", "multi-organ")
-METHODS = ("supervised", *(f"{ssl}/{mix}" for mix in MIXES for ssl in SSL))
+METHODS = (SUPERVISED, *(f"{ssl}/{mix}" for mix in MIXES for ssl in SSL))
 NETWORKS = ("resnet50", "resnet18", "unet")
 ORGANS = ("heart", "lung")  # 3.1: CAMUS and COVID-LUS beside BUSI
 
@@ -71,9 +69,8 @@ class Constants:
     temperature: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: {"moco": 0.07, "simclr": 0.5}
     )  # [ours] the methods' own
-    adam: Mapping[str, float] = dataclasses.field(
-        default_factory=lambda: {"simclr": 3e-4}
-    )  # [ours] rate of those that use Adam: SimCLR's usual code for small batches
+    # [ours] rate of those that use Adam: SimCLR's usual code for small batches
+    adam: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"simclr": 3e-4})
     rate: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: {"moco": 0.03, "simsiam": 0.05}
     )  # [ours] rate of the others, which use SGD, for 256 images a batch: the methods' own
@@ -89,7 +86,7 @@ class Constants:
     pool_at: str = "decoder"  # [ours] where a U-Net is pooled for the head
 
 
-TUNING = Tuning(lr=1e-4, weight_decay=1e-6)  # 3.3; Adam is [ours]
+TUNING = Optimiser("adam", lr=1e-4, weight_decay=1e-6)  # 3.3; Adam is [ours]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,11 +101,17 @@ class Preset:
     pretext: Fit
     finetune: Fit
     batch: Mapping[str, int]
-    tuning: Tuning = TUNING
+    tuning: Optimiser = TUNING
     constants: Constants = Constants()
+    larger: Mapping[str, int] | None = None  # batches at other sizes than the preset's
+
+    def at(self, size: int) -> Preset:
+        """The preset at another size."""
+        return dataclasses.replace(self, size=size, batch=(self.larger or self.batch) if size != self.size else self.batch)
 
 
 LABELS = (1.0, 0.5, 0.25, 0.1)  # 3.3
+LARGER = {"moco": 64, "simclr": 256, "simsiam": 512}  # 3.2: batches at 50 and 64 px
 # [ours] Few steps, in which a key network that follows at 0.999 and SGD would hardly leave their start.
 SMALL = Constants(
     hidden=128,
@@ -127,16 +130,21 @@ PRESETS = {
         size=32, network="resnet18", width=32, phantoms=400, labels=LABELS, batch=dict.fromkeys(SSL, 64),
         pretext=Fit(epochs=60, batch_size=64, checkpoint_every=5, precision="bf16-mixed"),
         finetune=Fit(epochs=60, batch_size=16, precision="bf16-mixed"),
-        tuning=Tuning(lr=1e-3, weight_decay=1e-6), constants=SMALL,  # [ours] 60 epochs are few for 1e-4
+        tuning=Optimiser("adam", lr=1e-3, weight_decay=1e-6), constants=SMALL,  # [ours] 60 epochs are few for 1e-4
+    ),
+    "gpu": Preset(
+        size=224, network="resnet18", width=64, phantoms=780, labels=LABELS, batch=dict.fromkeys(SSL, 128),
+        pretext=Fit(epochs=200, batch_size=128, checkpoint_every=5, precision="bf16-mixed"),
+        finetune=Fit(epochs=100, batch_size=32, precision="bf16-mixed"),
+        constants=dataclasses.replace(SMALL, hidden=512, simsiam_dim=512, predictor_hidden=128),
     ),
     "paper": Preset(
         size=32, network="resnet50", width=64, phantoms=780, labels=LABELS,
-        batch={"moco": 256, "simclr": 512, "simsiam": 512},  # 3.2, at 32 px; beyond: `LARGER`
+        batch={"moco": 256, "simclr": 512, "simsiam": 512}, larger=LARGER,  # 3.2, at 32 px and beyond
         pretext=Fit(epochs=200, batch_size=256, checkpoint_every=5),  # [ours] epochs: MoCo v2's
         finetune=Fit(epochs=100, batch_size=32),  # [ours]
     ),
 }  # fmt: skip
-LARGER = {"moco": 64, "simclr": 256, "simsiam": 512}  # 3.2: batches at 50 and 64 px
 
 
 def make_views(preset: Preset) -> MultiView:
@@ -155,30 +163,54 @@ def make_encoder(preset: Preset) -> ResNetEncoder | UNetFeatures:
     return ResNetEncoder(preset.network, width=preset.width)
 
 
-def make_method(name: str, preset: Preset, count: int) -> Pretext:
-    """SimCLR, MoCo v2 or SimSiam on the encoder, each with its own optimiser."""
+def make_method(name: str, preset: Preset, count: int) -> Method:
+    """SimCLR, MoCo v2 or SimSiam on the encoder, for `count` images."""
     c, encoder, pair = preset.constants, make_encoder(preset), make_views(preset)
     features = encoder.features if isinstance(encoder, UNetFeatures) else encoder.channels[-1]
-    epochs, batch = preset.pretext.epochs, preset.batch[name]
-    kind, lr = ("adam", c.adam[name]) if name in c.adam else ("sgd", c.rate[name] * batch / 256)
-    optimiser = Optimiser(kind, lr=lr, weight_decay=c.weight_decay, schedule="cosine", epochs=epochs)
-    method: Method
     if name == "simsiam":
         head = nn.Sequential(
             ProjectionHead(features, c.simsiam_dim, c.simsiam_dim, layers=c.layers[name], batch_norm=True),
             nn.BatchNorm1d(c.simsiam_dim, affine=False),
         )
         predictor = PredictionHead(c.simsiam_dim, c.predictor_hidden)
-        return Pretext(SimSiam(encoder, views=pair, head=head, predictor=predictor), optimiser)
+        return SimSiam(encoder, views=pair, head=head, predictor=predictor)
     projection = ProjectionHead(features, c.hidden, c.dim, layers=c.layers[name])
     if name == "simclr":
-        method = SimCLR(encoder, views=pair, head=projection, temperature=c.temperature["simclr"])
-    else:
-        method = MoCo(
-            encoder, views=pair, head=projection, queue_size=min(c.queue, count),
-            temperature=c.temperature["moco"], momentum=c.momentum,
-        )  # fmt: skip
-    return Pretext(method, optimiser)
+        return SimCLR(encoder, views=pair, head=projection, temperature=c.temperature["simclr"])
+    return MoCo(
+        encoder, views=pair, head=projection, queue_size=min(c.queue, count), temperature=c.temperature["moco"],
+        momentum=c.momentum,
+    )  # fmt: skip
+
+
+def make_recipe(method: str, preset: Preset) -> Recipe | None:
+    """Each method with its own batch (3.2) and optimiser, on the mix that its name says; the baseline has none."""
+    if method == SUPERVISED:
+        return None
+    name, _, mix = method.partition("/")
+    c, batch = preset.constants, preset.batch[name]
+    kind, lr = ("adam", c.adam[name]) if name in c.adam else ("sgd", c.rate[name] * batch / 256)
+    optimiser = Optimiser(kind, lr=lr, weight_decay=c.weight_decay, schedule="cosine")
+
+    def build(count: int, _: Path | None) -> Method:
+        return make_method(name, preset, count)
+
+    return Recipe((Stage(build, optimiser, dataclasses.replace(preset.pretext, batch_size=batch)),), mix)
+
+
+def make_network(preset: Preset, outputs: int, weights: Path | None) -> nn.Module:
+    """A fresh decoder on the encoder, or the whole U-Net."""
+    if preset.network != "unet":
+        model = ResUNet(preset.network, width=preset.width)
+        if weights is not None:
+            load_encoder(model, weights)
+        return model
+    unet = UNet(width=preset.width)
+    if weights is not None:
+        # No pretext trains the last layer: all methods of a seed share its random start.
+        own = {name: value for name, value in unet.state_dict().items() if name.startswith("out.")}
+        unet.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True) | own)
+    return unet
 
 
 NAMES = {"moco": "MoCo v2", "simclr": "SimCLR", "simsiam": "SimSiam"}
@@ -197,135 +229,101 @@ WORDS = {
 RESULTS = Path(__file__).parent / "papers" / "multi_organ.csv"
 
 
-class MultiOrgan(Experiment):
-    """The paper's grid of methods and mixes on one set of breast ultrasound."""
+def nearest(preset: Preset) -> tuple[str, int]:
+    """The network and the size of the paper's table that ours stand beside."""
+    network = "unet" if preset.network == "unet" else "resnet50"
+    sizes = {int(row["size"]) for row in read_csv(RESULTS) if row["network"] == network}
+    return network, min(sizes, key=lambda size: abs(size - preset.size))
 
-    paper = Paper(
+
+def published(preset: Preset) -> dict[tuple[str, str, str], Published]:
+    """Tables 1 to 4: the rows of this network and size, else those of the nearest size."""
+    return {
+        ("segmentation", f"{row['labels_percent']} %", row["method"]): Published(
+            f"Table {row['table']}" + (f", {row['natural_images']}" if row["natural_images"] else ""),
+            {"dice": (row["dice"], row["dice_sd"])},
+        )
+        for row in read_csv(RESULTS)
+        if (row["network"], int(row["size"])) == nearest(preset)
+    }
+
+
+def comparability_note(preset: Preset, others: Mapping[str, Source], task: Task, images: ImageSet) -> str:
+    """What differs from the paper."""
+    reasons = ["the paper's SD is over ten repetitions: compare it with our SD over seeds"]
+    if nearest(preset)[1] != preset.size:
+        reasons.append(f"images of {preset.size} px (paper {nearest(preset)[1]})")
+    if images.name != "BUSI":
+        reasons.append(f"{images.name} instead of BUSI")
+    elif images.published and len(images) != sum(images.published.values()):
+        reasons.append(f"{len(images)} of {sum(images.published.values())} images, split by near-duplicate group")
+    if preset.network == "resnet18" or preset.width != 64:
+        expected = "paper the vanilla U-Net" if preset.network == "unet" else "paper ResNet-50"
+        reasons.append(f"{preset.network} of width {preset.width} ({expected})")
+    if others:
+        shown = ", ".join(f"{name} ({Path(source.place).name})" for name, source in others.items())
+        reasons.append(f"other images of the pretext: {shown} (paper CAMUS and COVID-LUS)")
+    reasons.append("the paper leaves optimisers, epochs, losses and temperatures open")
+    return "; ".join(reasons)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Mixes need their images, and organs names of their own."""
+    names = [name for name, _ in args.organs]
+    cli.unique("--organs", names)
+    if args.leave_out_copies and not args.organs and args.natural is None:
+        raise ValueError("--leave-out-copies is about --organs or --natural, which were not given")
+    taken = [name for name in names if name in ("data", "natural", TRAIN)]
+    if taken:
+        raise ValueError(f"--organs {taken[0]}=: that name stands for other images here; choose another")
+    used = {method.partition("/")[2] for method in args.methods}
+    if any("natural" in mix for mix in used) and args.natural is None:
+        raise ValueError("--methods asks for natural images; name their folder with --natural")
+    if "multi-organ" in used and not args.organs and args.data != PHANTOM:
+        raise ValueError(
+            "--methods asks for multi-organ; name the other organs' folders, as --organs heart=CAMUS, or "
+            "methods that learn from --data alone, as --methods supervised moco/BUS"
+        )
+
+
+def declare(args: argparse.Namespace, preset: Preset) -> Study:
+    """The paper's grid of methods and mixes on one set of breast ultrasound."""
+    check(args)
+    organs = dict(args.organs) or (dict.fromkeys(ORGANS, PHANTOM) if args.data == PHANTOM else {})
+    pools = {
+        name: Source(f"--organs {name}=", place, _phantom(preset.phantoms // 2, name))
+        for name, place in organs.items()
+    }
+    mixes: dict[str, tuple[str, ...]] = {"BUS": (TRAIN,)}
+    if pools:
+        mixes["multi-organ"] = (TRAIN, *pools)
+    if args.natural is not None:
+        pools["natural"] = Source("--natural", args.natural)
+        mixes |= {"natural": ("natural",), "BUS+natural": (TRAIN, "natural")}
+    data = DataSpec(
+        Source("--data", args.data, _phantom(preset.phantoms, "breast")), size=preset.size,
+        fractions=preset.constants.fractions, labels=args.labels, seeds=args.seeds, pools=pools, mixes=mixes,
+        leave_out_copies=args.leave_out_copies, **program.reading(args),
+    )  # fmt: skip
+    return Study(
         citation="Figueiras et al., Multi-organ Self-supervised Contrastive Learning for Breast Lesion Segmentation",
         title="Multi-organ pretraining for breast ultrasound segmentation",
-        display={"supervised": "Supervised only"}
+        preset=preset,
+        arguments={"leave_out_copies": args.leave_out_copies},
+        data=[data],
+        methods={method: make_recipe(method, preset) for method in METHODS},
+        tasks=[Segmentation(network=partial(make_network, preset), loss=dice_bce)],  # [ours]: the loss
+        size=preset.size,
+        finetune=preset.finetune,
+        tuning=preset.tuning,
+        display={SUPERVISED: WORDS[SUPERVISED][0]}
         | {m: f"{NAMES[m.partition('/')[0]]} · {m.partition('/')[2]}" for m in METHODS[1:]},
         words=WORDS,
-        baselines=("supervised", *(f"{ssl}/BUS" for ssl in SSL)),
+        baselines=(SUPERVISED, *(f"{ssl}/BUS" for ssl in SSL)),
+        published=published(preset),
+        comparability_note=partial(comparability_note, preset, pools),
+        gallery=partial(pair_gallery, views=make_views(preset)),
     )
-
-    def check(self) -> None:
-        """Mixes need their images, and organs names of their own."""
-        names = [name for name, _ in self.args.organs]
-        cli.unique("--organs", names)
-        if self.args.leave_out_copies and not self.args.organs and self.args.natural is None:
-            raise ValueError("--leave-out-copies is about --organs or --natural, which were not given")
-        taken = [name for name in names if name in ("data", "natural", TRAIN)]
-        if taken:
-            raise ValueError(f"--organs {taken[0]}=: that name stands for other images here; choose another")
-        used = {m.partition("/")[2] for m in self.args.methods}
-        if any("natural" in mix for mix in used) and self.args.natural is None:
-            raise ValueError("--methods asks for natural images; name their folder with --natural")
-        if "multi-organ" in used and not self.args.organs and self.args.data != PHANTOM:
-            raise ValueError(
-                "--methods asks for multi-organ; name the other organs' folders, as --organs heart=CAMUS, or "
-                "methods that learn from --data alone, as --methods supervised moco/BUS"
-            )
-
-    def arguments(self) -> dict[str, Any]:
-        """What was read."""
-        material = self.materials[""]
-        return {"data": material.large.source} | {name: pool.source for name, pool in material.pools.items()}
-
-    def wanted(self) -> Sequence[Wanted]:
-        """One labelled set, the other organs, and the photographs."""
-        args, p = self.args, self.preset
-        organs = dict(args.organs) or (dict.fromkeys(ORGANS, PHANTOM) if args.data == PHANTOM else {})
-        pools = {
-            name: Source(f"--organs {name}=", place, _phantom(p.phantoms // 2, name))
-            for name, place in organs.items()
-        }
-        mixes: dict[str, tuple[str, ...]] = {"BUS": (TRAIN,)}
-        if pools:
-            mixes["multi-organ"] = (TRAIN, *pools)
-        if args.natural is not None:
-            pools["natural"] = Source("--natural", args.natural)
-            mixes |= {"natural": ("natural",), "BUS+natural": (TRAIN, "natural")}
-        return [
-            Wanted(
-                Source("--data", args.data, _phantom(p.phantoms, "breast")), crop=p.size, size=p.size,
-                fractions=p.constants.fractions, labels=args.labels, seeds=args.seeds, pools=pools,
-                mixes=mixes, leave_out_copies=args.leave_out_copies,
-            )
-        ]  # fmt: skip
-
-    def mix(self, cell: study.Cell) -> str:
-        """The second half of a method's name."""
-        return cell.method.partition("/")[2] or "BUS"
-
-    def fit_of(self, cell: study.Cell) -> Fit:
-        """Each method has its own batch (3.2)."""
-        batch = self.preset.batch[cell.method.partition("/")[0]]
-        return dataclasses.replace(self.preset.pretext, batch_size=batch)
-
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
-        """The first half of a method's name."""
-        return make_method(cell.method.partition("/")[0], self.preset, len(data))
-
-    def module(self, cell: study.Cell, weights: Path | None) -> Segmentation:
-        """A fresh decoder on the encoder, or the whole U-Net; Dice and binary cross-entropy are [ours]."""
-        p = self.preset
-        model: nn.Module
-        if p.network == "unet":
-            model = UNet(width=p.width)
-            if weights is not None:
-                state = torch.load(weights, map_location="cpu", weights_only=True)
-                own = model.state_dict()
-                # No pretext trains the last layer: all methods of a seed share its random start.
-                model.load_state_dict(state | {name: own[name] for name in ("out.weight", "out.bias")})
-        else:
-            model = ResUNet(p.network, width=p.width)
-            if weights is not None:
-                load_encoder(model, weights)
-        return Segmentation(model, loss=dice_bce, tuning=p.tuning, epochs=p.finetune.epochs)
-
-    def gallery(self) -> dict[str, np.ndarray]:
-        """Pairs of views."""
-        return pair_gallery(shown_cases(self.materials[""]), make_views(self.preset))
-
-    def printed(self) -> Mapping[tuple[str, str, str], tables.Printed]:
-        """Tables 1 to 4: the rows of this network and size, else those of the nearest size."""
-        rows, (network, size) = read_csv(RESULTS), self._nearest()
-        return {
-            (study.SEGMENTATION, f"{row['labels_percent']} %", row["method"]): tables.Printed(
-                f"Table {row['table']}" + (f", {row['natural_images']}" if row["natural_images"] else ""),
-                {"dice": (row["dice"], row["dice_sd"])},
-            )
-            for row in rows
-            if (row["network"], int(row["size"])) == (network, size)
-        }
-
-    def _nearest(self) -> tuple[str, int]:
-        """The network and the size of the paper's table that ours stand beside."""
-        network = "unet" if self.preset.network == "unet" else "resnet50"
-        sizes = {int(row["size"]) for row in read_csv(RESULTS) if row["network"] == network}
-        return network, min(sizes, key=lambda size: abs(size - self.preset.size))
-
-    def why(self, target: str) -> str:
-        """What differs from the paper."""
-        p, data = self.preset, self.materials[""].large
-        reasons = ["the paper's SD is over ten repetitions: compare it with our SD over seeds"]
-        if self._nearest()[1] != p.size:
-            reasons.append(f"images of {p.size} px (paper {self._nearest()[1]})")
-        if data.name != "BUSI":
-            reasons.append(f"{data.name} instead of BUSI")
-        elif data.published and len(data) != sum(data.published.values()):
-            reasons.append(
-                f"{len(data)} of {sum(data.published.values())} images, split by near-duplicate group"
-            )
-        if p.network == "resnet18" or p.width != 64:
-            wanted = "paper the vanilla U-Net" if p.network == "unet" else "paper ResNet-50"
-            reasons.append(f"{p.network} of width {p.width} ({wanted})")
-        pools = ", ".join(f"{pool.name} ({len(pool)})" for pool in self.materials[""].pools.values())
-        if pools:
-            reasons.append(f"other images of the pretext: {pools} (paper CAMUS and COVID-LUS)")
-        reasons.append("the paper leaves optimisers, epochs, losses and temperatures open")
-        return "; ".join(reasons)
 
 
 def _phantom(count: int, organ: str) -> Any:
@@ -334,40 +332,28 @@ def _phantom(count: int, organ: str) -> Any:
     return lambda size: Phantom(count, size=size, seed=0, organ=organ)
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="multi_organ.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--data", type=cli.filled, default=PHANTOM, help="phantom (default), or the folder of a "
-                        "breast ultrasound set with masks: BUSI or the like, or your own")  # fmt: skip
+                        "breast ultrasound set with masks: BUSI or the like, or your own")
     parser.add_argument("--organs", nargs="+", type=cli.named, default=[], metavar="NAME=FOLDER",
-                        help="images of other organs, without labels (with the phantom: heart and lung)")  # fmt: skip
+                        help="images of other organs, without labels (with the phantom: heart and lung)")
     parser.add_argument("--natural", type=cli.filled, metavar="FOLDER", help="photographs, as CIFAR-10 or "
-                        "mini-ImageNet saved as images")  # fmt: skip
+                        "mini-ImageNet saved as images")
     parser.add_argument("--leave-out-copies", action="store_true", help="leave out images of --organs and --natural "
-                        "that copy a validation or test image, instead of refusing the folder")  # fmt: skip
-    parser.add_argument("--network", choices=NETWORKS, help="a ResNet that gets a fresh U-Net decoder, or a whole "
-                        "U-Net (default: the preset's)")  # fmt: skip
-    parser.add_argument("--size", type=cli.count, choices=(32, 50, 64), help="pixels a side, of both stages (3.2; "
-                        "default: the preset's)")  # fmt: skip
-    cli.add_study(parser, PRESETS, methods=METHODS, usual=["supervised", *(f"{s}/multi-organ" for s in SSL)],
+                        "that copy a validation or test image, instead of refusing the folder")
+    parser.add_argument("--network", dest="encoder", choices=NETWORKS, help="a ResNet that gets a fresh U-Net "
+                        "decoder, or a whole U-Net; the same as --encoder")
+    program.add_study(parser, PRESETS, methods=METHODS, usual=[SUPERVISED, *(f"{s}/multi-organ" for s in SSL)],
                   out="runs/multi_organ", words=f"METHOD/IMAGES with METHOD in {{{', '.join(SSL)}}} and IMAGES in "
-                  f"{{{', '.join(MIXES)}}}")  # fmt: skip
-    return cli.parsed(parser, arguments, PRESETS, METHODS)
-
-
-def chosen(args: argparse.Namespace) -> Preset:
-    """The preset with the network and size of the command line; the paper's batches depend on the size."""
-    preset = PRESETS[args.preset]
-    changes = {name: getattr(args, name) for name in ("network", "size") if getattr(args, name)}
-    if args.preset == "paper" and changes.get("size", 32) > 32:
-        changes["batch"] = LARGER
-    return dataclasses.replace(preset, **changes)
+                  f"{{{', '.join(MIXES)}}}")
+    return parser
 
 
 def main() -> None:
     """Run the program."""
-    args = parse()
-    cli.run_as_program(lambda: MultiOrgan(args, chosen(args)).run, prog="multi_organ.py")
+    program.run_study(make_parser(), declare, presets=PRESETS, methods=METHODS)
 
 
 if __name__ == "__main__":

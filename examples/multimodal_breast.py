@@ -15,35 +15,32 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-import numpy as np
-from torch.utils.data import TensorDataset
+from torch import nn
 
 from sslmed.augment import MultiView, views
 from sslmed.data import MammogramPhantom, Phantom
 from sslmed.methods import BYOL, Method, MoCo, SimCLR
 from sslmed.models import PredictionHead, ProjectionHead, ResNetEncoder, ResUNet, load_encoder
-from sslmed.studies import cli, study, tables
-from sslmed.studies.classification import METRICS, Classification, Classifier
-from sslmed.studies.experiment import Experiment
+from sslmed.studies import cli, program
+from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import pair_gallery
-from sslmed.studies.material import TRAIN, Wanted
+from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
-from sslmed.studies.plan import SEGMENTATION_METRICS, Paper, shown_cases
-from sslmed.studies.pretext import Pretext
 from sslmed.studies.runs import read_csv
-from sslmed.studies.segmentation import Segmentation, dice_bce
-from sslmed.studies.sets import PHANTOM, Source
-from sslmed.studies.training import Fit
-from sslmed.studies.tuning import Tuning
+from sslmed.studies.sources import PHANTOM, Source
+from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
+from sslmed.studies.study_data import TRAIN, DataSpec
+from sslmed.studies.tables import Published
+from sslmed.tasks import Classification, Classifier, Segmentation, Task, dice_bce
 
-METHODS = ("supervised", "simclr", "moco", "byol")
+METHODS = (SUPERVISED, "simclr", "moco", "byol")
 DOMAINS = {"us": "Ultrasound", "mg": "Mammography", "usmg": "Both"}  # the thesis' US1, MG2 and USMG3
-TASKS = {"classification": "mcc", "segmentation": "pooled_dice"}
+TASKS = ("classification", "segmentation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +53,7 @@ class Constants:
     temperature: float = 0.07  # 5.2
     # 5.2, or as many as there are images, if fewer [ours]: the rest would be older keys of the same images.
     queue: int = 16384
-    momentum: Mapping[str, float] = dataclasses.field(
-        default_factory=lambda: {"moco": 0.999, "byol": 0.99}
-    )  # 5.2
+    momentum: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"moco": 0.999, "byol": 0.99})  # 5.2
     weight_decay: float = 1e-6  # 5.2: of the pretexts
     # 5.1 names what the views do, and no numbers.
     crop_scale: tuple[float, float] = (0.08, 1.0)  # [ours] SimCLR's
@@ -69,7 +64,7 @@ class Constants:
     predictor_hidden: int = 512  # [ours]
 
 
-TUNING = Tuning(lr=1e-4, weight_decay=1e-6)  # 5.3: as 5.2 "except for the learning rate", which is [ours]
+TUNING = Optimiser("adam", lr=1e-4, weight_decay=1e-6)  # 5.3: as 5.2 "except for the learning rate", which is [ours]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +80,12 @@ class Preset:
     pretext: Fit
     finetune: Fit
     lr: float  # of the pretexts
-    tuning: Tuning = TUNING
+    tuning: Optimiser = TUNING
     constants: Constants = Constants()
+
+    def at(self, size: int) -> Preset:
+        """The preset at another size, the images that views are cut from in proportion."""
+        return dataclasses.replace(self, size=size, crop=round(self.crop * size / self.size))
 
 
 PRESETS = {
@@ -99,9 +98,15 @@ PRESETS = {
         size=64, crop=110, encoder="resnet18", width=32, phantoms=400, labels=(1.0,),
         pretext=Fit(epochs=40, batch_size=64, checkpoint_every=5, precision="bf16-mixed"),
         finetune=Fit(epochs=40, batch_size=32, precision="bf16-mixed"),
-        lr=1e-3, tuning=Tuning(lr=5e-4, weight_decay=1e-6),  # [ours] the thesis' 0.014 makes its curves "unstable"
+        lr=1e-3, tuning=Optimiser("adam", lr=5e-4, weight_decay=1e-6),  # [ours] the thesis' 0.014 makes its curves "unstable"
         # [ours] Few steps: a key network that follows at 0.999 would hardly leave its start.
         constants=Constants(hidden=256, predictor_hidden=256, momentum={"moco": 0.99, "byol": 0.99}),
+    ),
+    "gpu": Preset(
+        size=224, crop=256, encoder="resnet18", width=64, phantoms=780, labels=(1.0,),
+        pretext=Fit(epochs=200, batch_size=128, checkpoint_every=5, precision="bf16-mixed"),
+        finetune=Fit(epochs=100, batch_size=32, precision="bf16-mixed"),
+        lr=1e-3, tuning=Optimiser("adam", lr=5e-4, weight_decay=1e-6),
     ),
     "paper": Preset(
         size=64, crop=110, encoder="resnet18", width=64, phantoms=780, labels=(1.0,),
@@ -120,23 +125,44 @@ def make_views(preset: Preset) -> MultiView:
     )  # fmt: skip
 
 
-def make_method(name: str, preset: Preset, count: int) -> Pretext:
+def make_method(name: str, preset: Preset, count: int, _: Path | None = None) -> Method:
     """SimCLR, MoCo or BYOL on the encoder; the batch norm in the heads is the thesis' addition (5.2)."""
     c, pair = preset.constants, make_views(preset)
     encoder = ResNetEncoder(preset.encoder, width=preset.width)
     head = ProjectionHead(encoder.channels[-1], c.hidden, c.dim, batch_norm=True)
-    method: Method
     if name == "simclr":
-        method = SimCLR(encoder, views=pair, head=head, temperature=c.temperature)
-    elif name == "moco":
-        method = MoCo(
+        return SimCLR(encoder, views=pair, head=head, temperature=c.temperature)
+    if name == "moco":
+        return MoCo(
             encoder, views=pair, head=head, queue_size=min(c.queue, count), temperature=c.temperature,
             momentum=c.momentum["moco"],
         )  # fmt: skip
-    else:
-        predictor = PredictionHead(c.dim, c.predictor_hidden)
-        method = BYOL(encoder, views=pair, head=head, predictor=predictor, momentum=c.momentum["byol"])
-    return Pretext(method, Optimiser("adam", lr=preset.lr, weight_decay=c.weight_decay))  # 5.2: no schedule
+    predictor = PredictionHead(c.dim, c.predictor_hidden)
+    return BYOL(encoder, views=pair, head=head, predictor=predictor, momentum=c.momentum["byol"])
+
+
+def make_encoder(preset: Preset, weights: Path | None) -> ResNetEncoder:
+    """The encoder, from a pretext's weights or at random."""
+    encoder = ResNetEncoder(preset.encoder, width=preset.width)
+    if weights is not None:
+        load_encoder(encoder, weights)
+    return encoder
+
+
+def make_task(domain: str, task: str, preset: Preset) -> Task:
+    """ResNet-18 and a linear layer with cross-entropy, or a U-Net decoder with Dice and cross-entropy (5.3)."""
+    names = {"name": f"{domain}/{task}", "title": f"{DOMAINS[domain]}: {task}", "domain": domain}
+    if task == "classification":
+
+        def classifier(classes: int, weights: Path | None) -> nn.Module:
+            return Classifier(make_encoder(preset, weights), classes)
+
+        return Classification(network=classifier, metric="mcc", **names)
+
+    def network(_: int, weights: Path | None) -> nn.Module:
+        return ResUNet(make_encoder(preset, weights))
+
+    return Segmentation(network=network, loss=dice_bce, metric="pooled_dice", **names)
 
 
 WORDS = {
@@ -150,139 +176,101 @@ WORDS = {
 RESULTS = Path(__file__).parent / "papers" / "multimodal_breast.csv"
 
 
-class MultimodalBreast(Experiment):
-    """The thesis' methods on each domain, for both tasks."""
+def published() -> dict[tuple[str, str, str], Published]:
+    """Tables 6.1 and 6.2, test columns; one run each, hence no SD."""
+    found: dict[tuple[str, str, str], dict[str, tuple[str, str]]] = {}
+    for row in read_csv(RESULTS):
+        values = found.setdefault((row["target"], "100 %", row["method"]), {})
+        values[row["metric"]] = (row["value"], "")
+    return {key: Published("thesis, " + key[0].partition("/")[0], values) for key, values in found.items()}
 
-    paper = Paper(
+
+def comparability_note(preset: Preset, task: Task, images: ImageSet) -> str:
+    """What differs from the thesis."""
+    reasons = [f"{images.name}, {len(images)} images (thesis: parts of BUSI, INbreast and CBIS-DDSM, 390 to 399)"]
+    if preset.width != 64:
+        reasons.append(f"{preset.encoder} of width {preset.width} (thesis 64)")
+    if preset.pretext.epochs != 100:
+        reasons.append(f"{preset.pretext.epochs} pretext epochs at a rate of {preset.lr:g} (thesis 100 at 0.014)")
+    reasons.append("the thesis ran each model once")
+    if task.name.endswith("segmentation"):
+        reasons.append("its Dice and IoU are pooled over the test set: compare them with our pooled ones")
+    return "; ".join(reasons)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Folders are of domains that take part; only pretexts learn from several of one."""
+    for option in ("domains", "tasks"):
+        cli.unique(f"--{option}", getattr(args, option))
+    if args.leave_out_copies and not args.pretext_data:
+        raise ValueError("--leave-out-copies is about --pretext-data, which was not given")
+    cli.unique("--data", [name for name, _ in args.data])
+    cli.unique("--pretext-data", ["=".join(pair) for pair in args.pretext_data])
+    for option, given in (("--data", args.data), ("--pretext-data", args.pretext_data)):
+        for name, _ in given:
+            if name not in ("us", "mg"):
+                raise ValueError(f"{option}: unknown {name!r}; give us=FOLDER or mg=FOLDER")
+            if not {name, "usmg"} & {*args.domains}:
+                raise ValueError(f"{option} {name}= would not be used with --domains {' '.join(args.domains)}")
+    real = dict(args.data)
+    if "usmg" in args.domains and len(real) == 1:
+        raise ValueError(
+            f"--domains usmg would mix {next(iter(real))}={next(iter(real.values()))} with synthetic images; give "
+            "both us= and mg= with --data"
+        )
+
+
+def make_data(domain: str, args: argparse.Namespace, preset: Preset) -> DataSpec:
+    """The sets of a domain; the mixed one takes half of each."""
+    members = ("us", "mg") if domain == "usmg" else (domain,)
+    given, pools, without = dict(args.data), dict[str, Source](), list[str]()
+    for m in members:
+        folders = [folder for name, folder in args.pretext_data if name == m]
+        for k, folder in enumerate(folders, 1):
+            number = f" {k}" if len(folders) > 1 else ""
+            pools[f"{m} pretext{number}"] = Source("--pretext-data", folder)
+        without += [] if folders else [m]
+    sources = [Source("--data", given.get(m, PHANTOM), _phantom(preset.phantoms, m)) for m in members]
+    # 5.1: pretraining images are others than those of fine-tuning; with none given, the training part serves.
+    mixes = {"": (*((TRAIN,) if without else ()), *pools)}
+    return DataSpec(
+        sources[0], size=preset.crop, fit="pad", fractions=preset.constants.fractions, labels=args.labels,
+        seeds=args.seeds, pools=pools, mixes=mixes, leave_out_copies=args.leave_out_copies, name=domain,
+        outlined="segmentation" in args.tasks, joined=tuple(sources[1:]), share=1 / len(members),
+        **program.reading(args),
+    )  # fmt: skip
+
+
+def declare(args: argparse.Namespace, preset: Preset) -> Study:
+    """The thesis' methods on each domain, for both tasks."""
+    if ("", PHANTOM) in args.data:
+        if len(args.data) > 1:
+            raise ValueError("--data phantom cannot be combined with others; of one domain it is us=phantom")
+        args.data = []
+    args.domains = args.domains or list(dict.fromkeys(name for name, _ in args.data)) or list(DOMAINS)
+    check(args)
+    adam = Optimiser("adam", lr=preset.lr, weight_decay=preset.constants.weight_decay)  # 5.2: no schedule
+    return Study(
         citation="Dourado da Silva, Benchmarking Contrastive Learning for Multimodal Medical Imaging",
         title="Contrastive pretraining on breast ultrasound and mammograms",
+        preset=preset,
+        arguments={"domains": list(args.domains)},
+        data=[make_data(domain, args, preset) for domain in args.domains],
+        methods={
+            m: None if m == SUPERVISED else Recipe((Stage(partial(make_method, m, preset), adam, preset.pretext),))
+            for m in METHODS
+        },
+        tasks=[make_task(d, task, preset) for d in args.domains for task in TASKS if task in args.tasks],
+        size=preset.size,
+        finetune=preset.finetune,
+        tuning=preset.tuning,
         display={method: words[0] for method, words in WORDS.items()} | DOMAINS,
         words=WORDS,
-        shows_features=True,
+        published=published(),
+        comparability_note=partial(comparability_note, preset),
+        gallery=partial(pair_gallery, views=make_views(preset)),
+        embedding=partial(make_encoder, preset),
     )
-
-    def check(self) -> None:
-        """Folders are of domains that take part; only pretexts learn from several of one."""
-        for option in ("domains", "tasks"):
-            cli.unique(f"--{option}", getattr(self.args, option))
-        if self.args.leave_out_copies and not self.args.pretext_data:
-            raise ValueError("--leave-out-copies is about --pretext-data, which was not given")
-        cli.unique("--data", [name for name, _ in self.args.data])
-        cli.unique("--pretext-data", ["=".join(pair) for pair in self.args.pretext_data])
-        for option in ("data", "pretext_data"):
-            unknown = [name for name, _ in getattr(self.args, option) if name not in ("us", "mg")]
-            if unknown:
-                raise ValueError(
-                    f"--{option.replace('_', '-')}: unknown {unknown[0]!r}; give us=FOLDER or mg=FOLDER"
-                )
-            idle = [
-                name for name, _ in getattr(self.args, option) if not {name, "usmg"} & {*self.args.domains}
-            ]
-            if idle:
-                raise ValueError(
-                    f"--{option.replace('_', '-')} {idle[0]}= would not be used with --domains "
-                    f"{' '.join(self.args.domains)}"
-                )
-        real = dict(self.args.data)
-        if "usmg" in self.args.domains and len(real) == 1:
-            raise ValueError(
-                f"--domains usmg would mix {next(iter(real))}={next(iter(real.values()))} with synthetic images; give "
-                "both us= and mg= with --data"
-            )
-
-    def arguments(self) -> dict[str, Any]:
-        """What was read."""
-        read = {name: material.large.source for name, material in self.materials.items()}
-        pools = {
-            f"{name}, pretext": " and ".join(pool.source for pool in material.pools.values())
-            for name, material in self.materials.items()
-            if material.pools
-        }
-        return {"domains": list(self.args.domains)} | read | pools
-
-    def wanted(self) -> Sequence[Wanted]:
-        """A set for each domain; the mixed one takes half of each."""
-        return [self._wanted(domain) for domain in self.args.domains]
-
-    def _wanted(self, domain: str) -> Wanted:
-        args, p = self.args, self.preset
-        members = ("us", "mg") if domain == "usmg" else (domain,)
-        share = 1 / len(members)
-        given, pools, without = dict(args.data), dict[str, Source](), list[str]()
-        for m in members:
-            folders = [folder for name, folder in args.pretext_data if name == m]
-            for k, folder in enumerate(folders, 1):
-                number = f" {k}" if len(folders) > 1 else ""
-                pools[f"{m} pretext{number}"] = Source("--pretext-data", folder)
-            without += [] if folders else [m]
-        sources = [Source("--data", given.get(m, PHANTOM), _phantom(p.phantoms, m)) for m in members]
-        # 5.1: pretraining images are others than those of fine-tuning; with none given, the training part serves.
-        mixes = {"": (*((TRAIN,) if without else ()), *pools)}
-        return Wanted(
-            sources[0], crop=p.crop, size=p.size, fit="pad", fractions=p.constants.fractions, labels=args.labels,
-            seeds=args.seeds, pools=pools, mixes=mixes, leave_out_copies=args.leave_out_copies, name=domain,
-            outlined="segmentation" in args.tasks, joined=tuple(sources[1:]), share=share,
-        )  # fmt: skip
-
-    def targets(self) -> Sequence[study.Target]:
-        """Both tasks of each domain."""
-        metrics = {"classification": METRICS, "segmentation": SEGMENTATION_METRICS}
-        return [
-            study.Target(f"{domain}/{task}", f"{DOMAINS[domain]}: {task}", task, first, metrics[task])
-            for domain in self.args.domains
-            for task, first in TASKS.items()
-            if task in self.args.tasks
-        ]
-
-    def domain(self, cell: study.Cell) -> str:
-        """The first half of a target's name."""
-        return cell.target.partition("/")[0]
-
-    def pretext(self, cell: study.Cell) -> str | None:
-        """Both tasks of a domain share a pretext."""
-        return None if cell.method == study.SUPERVISED else f"{cell.method}-{self.domain(cell)}-s{cell.seed}"
-
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
-        """SimCLR, MoCo or BYOL."""
-        return make_method(cell.method, self.preset, len(data))
-
-    def module(self, cell: study.Cell, weights: Path | None) -> L.LightningModule:
-        """ResNet-18 and a linear layer with cross-entropy, or a U-Net decoder with Dice and cross-entropy (5.3)."""
-        p, data = self.preset, self.materials[self.domain(cell)].small
-        encoder = ResNetEncoder(p.encoder, width=p.width)
-        if weights is not None:
-            load_encoder(encoder, weights)
-        if cell.target.endswith("classification"):
-            model = Classifier(encoder, len(data.classes))
-            return Classification(model, classes=len(data.classes), tuning=p.tuning, epochs=p.finetune.epochs)
-        return Segmentation(ResUNet(encoder), loss=dice_bce, tuning=p.tuning, epochs=p.finetune.epochs)
-
-    def gallery(self) -> dict[str, np.ndarray]:
-        """Pairs of views of the first domain."""
-        return pair_gallery(shown_cases(next(iter(self.materials.values()))), make_views(self.preset))
-
-    def printed(self) -> Mapping[tuple[str, str, str], tables.Printed]:
-        """Tables 6.1 and 6.2, test columns; one run each, hence no SD."""
-        found: dict[tuple[str, str, str], dict[str, tuple[str, str]]] = {}
-        for row in read_csv(RESULTS):
-            values = found.setdefault((row["target"], "100 %", row["method"]), {})
-            values[row["metric"]] = (row["value"], "")
-        return {key: tables.Printed("thesis, " + key[0].partition("/")[0], v) for key, v in found.items()}
-
-    def why(self, target: str) -> str:
-        """What differs from the thesis."""
-        p, data = self.preset, self.materials[target.partition("/")[0]].large
-        reasons = [
-            f"{data.name}, {len(data)} images (thesis: parts of BUSI, INbreast and CBIS-DDSM, 390 to 399)"
-        ]
-        if p.width != 64:
-            reasons.append(f"{p.encoder} of width {p.width} (thesis 64)")
-        if p.pretext.epochs != 100:
-            reasons.append(f"{p.pretext.epochs} pretext epochs at a rate of {p.lr:g} (thesis 100 at 0.014)")
-        reasons.append("the thesis ran each model once")
-        if target.endswith("segmentation"):
-            reasons.append("its Dice and IoU are pooled over the test set: compare them with our pooled ones")
-        return "; ".join(reasons)
 
 
 def _phantom(count: int, domain: str) -> Any:
@@ -294,36 +282,27 @@ def _labelled(text: str) -> tuple[str, str]:
     return ("", PHANTOM) if text == PHANTOM else cli.named(text)
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="multimodal_breast.py", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--data", nargs="+", type=_labelled, default=[], metavar="DOMAIN=FOLDER",
                         help="phantom (default), or labelled sets, as us=BUSI mg=INbreast; your own with images/, "
-                        "masks/ and cases.csv")  # fmt: skip
+                        "masks/ and cases.csv")
     parser.add_argument("--pretext-data", nargs="+", type=cli.named, default=[], metavar="DOMAIN=FOLDER",
                         help="learn the pretext on these images instead of the training part; several folders of a "
-                        "domain are joined")  # fmt: skip
+                        "domain are joined")
     parser.add_argument("--leave-out-copies", action="store_true", help="leave out images of --pretext-data that "
-                        "copy a validation or test image, instead of refusing the folder")  # fmt: skip
+                        "copy a validation or test image, instead of refusing the folder")
     parser.add_argument("--domains", nargs="+", choices=DOMAINS, help="us, mg, usmg (default: those of --data, or "
-                        "all three)")  # fmt: skip
+                        "all three)")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="(default: both)")
-    cli.add_study(parser, PRESETS, methods=METHODS, usual=METHODS, out="runs/multimodal_breast")
-    args = cli.parsed(parser, arguments, PRESETS, METHODS)
-    if ("", PHANTOM) in args.data:
-        if len(args.data) > 1:
-            parser.error(
-                "argument --data: `phantom` stands alone; of one domain it is us=phantom or mg=phantom"
-            )
-        args.data = []
-    args.domains = args.domains or list(dict.fromkeys(name for name, _ in args.data)) or list(DOMAINS)
-    return args
+    program.add_study(parser, PRESETS, methods=METHODS, usual=METHODS, out="runs/multimodal_breast")
+    return parser
 
 
 def main() -> None:
     """Run the program."""
-    args = parse()
-    cli.run_as_program(lambda: MultimodalBreast(args, PRESETS[args.preset]).run, prog="multimodal_breast.py")
+    program.run_study(make_parser(), declare, presets=PRESETS, methods=METHODS)
 
 
 if __name__ == "__main__":

@@ -15,16 +15,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import TensorDataset
 
 from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, MultiView, views
 from sslmed.augment.functional import band_stop_mask
@@ -32,21 +29,20 @@ from sslmed.data import Phantom
 from sslmed.losses import InfoNCE, Perceptual
 from sslmed.methods import PIRL, RelationContrast
 from sslmed.models import ResNetEncoder, ResUNet, load_encoder
-from sslmed.studies import cli, study, tables
-from sslmed.studies.experiment import Experiment
-from sslmed.studies.material import TRAIN, Wanted
+from sslmed.studies import cli, program
+from sslmed.studies.engine import Fit
+from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
-from sslmed.studies.plan import Paper, shown_cases
-from sslmed.studies.pretext import Pretext
 from sslmed.studies.runs import read_csv, sha256
-from sslmed.studies.segmentation import Segmentation
-from sslmed.studies.sets import Source
-from sslmed.studies.training import Fit
-from sslmed.studies.tuning import Tuning
+from sslmed.studies.sources import PHANTOM, Source
+from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
+from sslmed.studies.study_data import TRAIN, DataSpec
+from sslmed.studies.tables import Published
+from sslmed.tasks import Segmentation, Task
 
 JIGSAWS = ("jig", "jig+freq", "cp-jig", "cp-jig+freq")
 LOSSES = ("pirl", "pirl+percep", "rcl", "rcl+percep")
-METHODS = ("supervised", *(f"{jigsaw}/{loss}" for loss in LOSSES for jigsaw in JIGSAWS))
+METHODS = (SUPERVISED, *(f"{jigsaw}/{loss}" for loss in LOSSES for jigsaw in JIGSAWS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,20 +50,13 @@ class Constants:
     """The paper's numbers, each with its place; [ours] where the paper leaves it open."""
 
     grid: tuple[int, int] = (6, 6)  # III-A2: 36 patches
-    radius: tuple[float, float] = (
-        10,
-        100,
-    )  # III-A1; the X's thickness, 0 to 10, is FrequencyBandStop's default
+    radius: tuple[float, float] = (10, 100)  # III-A1; the cross's width, 0 to 10, is FrequencyBandStop's default
     unit: str = "bin"  # III-A1: of the crop's own DFT
     dim: int = 128  # III-B
     hidden: int = 64  # III-C: relation network
-    input_scale: float = (
-        128.0  # [ours] the raw product of unit 128-vectors, near 1/128, starves the relation network
-    )
+    input_scale: float = 128.0  # [ours] the raw product of unit 128-vectors is near 1/128, too small to learn from
     momentum: float = 0.5  # III-B: m_w of the memory bank
-    most_negatives: int = (
-        4096  # [ours] all other rows, as III-B's "memory bank" suggests, up to so many; then drawn
-    )
+    most_negatives: int = 4096  # [ours] all other rows, as III-B's "memory bank" suggests, up to so many; then drawn
     level_weight: float = 0.5  # Eq. 10, IV-B: image level against patch level
     lam_rcl: float = 0.1  # Eq. 13, IV-B: RCL against perceptual
     lam_pirl: float = 0.75  # Eq. 13, IV-B: NCE against perceptual
@@ -78,7 +67,7 @@ class Constants:
     weight_decay: float = 1e-4  # [ours] PIRL's
 
 
-TUNING = Tuning(lr=1e-3, end=1e-6, power=0.9, schedule="poly")  # IV-B
+TUNING = Optimiser("adam", lr=1e-3, end=1e-6, power=0.9, schedule="poly")  # IV-B
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +83,18 @@ class Preset:
     pretext: Fit
     finetune: Fit
     pretext_lr: dict[str, float]
-    tuning: Tuning = TUNING
+    tuning: Optimiser = TUNING
     constants: Constants = Constants()
 
     @property
     def whole(self) -> int:
         """Side of the pretext's images, whole in t1: no smaller than what fine-tuning sees, nor than a crop."""
         return max(self.size, self.crop)
+
+    def at(self, size: int) -> Preset:
+        """The preset at another size, its crops in proportion and a multiple of the grid."""
+        grid = self.constants.grid[0]
+        return dataclasses.replace(self, size=size, crop=max(1, round(self.crop * size / self.size / grid)) * grid)
 
 
 # The paper's bins on 224 pixels as fractions of Nyquist, for crops of other sizes.
@@ -118,6 +112,12 @@ PRESETS = {
         finetune=Fit(epochs=120, batch_size=16, precision="bf16-mixed", patience=40, patience_from=40),
         # [ours] From a random start: Table II's rate for RCL; PIRL's own 0.03, at which its features spread.
         pretext_lr={"pirl": 0.03, "pirl+percep": 0.03, "rcl": 0.01, "rcl+percep": 0.01}, constants=SMALL_CROPS,
+    ),
+    "gpu": Preset(
+        size=224, crop=216, encoder="resnet18", width=64, phantoms=780, labels=(1.0, 0.5, 0.2),
+        pretext=Fit(epochs=200, batch_size=64, checkpoint_every=10, precision="bf16-mixed"),
+        finetune=Fit(epochs=200, batch_size=16, precision="bf16-mixed", patience=50, patience_from=50),
+        pretext_lr={"pirl": 0.03, "pirl+percep": 0.03, "rcl": 0.01, "rcl+percep": 0.01},
     ),
     "paper": Preset(
         size=224, crop=216, encoder="resnet50", width=64, phantoms=780, labels=(1.0, 0.5, 0.2),
@@ -137,8 +137,8 @@ def make_views(jigsaw: str, preset: Preset) -> MultiView:
     )  # fmt: skip
 
 
-def make_method(method: str, preset: Preset, count: int) -> Pretext:
-    """A cell of the grid, for `count` images."""
+def make_method(method: str, preset: Preset, weights: Path | None, count: int) -> PIRL:
+    """A cell of the grid, for `count` images; `weights` start its encoder."""
     c = preset.constants
     jigsaw, loss = method.split("/")
     perceptual = "percep" in loss
@@ -163,11 +163,33 @@ def make_method(method: str, preset: Preset, count: int) -> Pretext:
             encoder, count, contrast=InfoNCE(temperature=c.temperature),
             perceptual=Perceptual() if perceptual else None, lam=c.lam_pirl, **shared,
         )  # fmt: skip
-    sgd = Optimiser("sgd", lr=preset.pretext_lr[loss], momentum=c.sgd_momentum, weight_decay=c.weight_decay)
-    return Pretext(pretext, sgd)
+    if weights is not None:
+        load_encoder(encoder, weights)
+    return pretext
 
 
-def gallery(images: Tensor, preset: Preset) -> dict[str, np.ndarray]:
+def make_recipe(method: str, preset: Preset, weights: Path | None) -> Recipe | None:
+    """How a cell of the grid is pretrained; the baseline is not."""
+    if method == SUPERVISED:
+        return None
+    c, rate = preset.constants, preset.pretext_lr[method.split("/")[1]]
+    sgd = Optimiser("sgd", lr=rate, momentum=c.sgd_momentum, weight_decay=c.weight_decay)
+
+    def build(count: int, _: Path | None) -> PIRL:
+        return make_method(method, preset, weights, count)
+
+    return Recipe((Stage(build, sgd, preset.pretext),))
+
+
+def make_network(preset: Preset, start: Path | None, outputs: int, weights: Path | None) -> nn.Module:
+    """Res-UNet of two classes (IV-B), its encoder from the pretext's weights, else from `start`."""
+    model = ResUNet(preset.encoder, in_channels=1, classes=2, width=preset.width)
+    if (weights or start) is not None:
+        load_encoder(model.encoder, weights or start)
+    return model
+
+
+def gallery(preset: Preset, images: Tensor) -> dict[str, np.ndarray]:
     """The paper's Fig. 2 and 3 on images (N, 1, H, W): filtered, with the bins kept, and puzzled."""
     c = preset.constants
     inset = (images.shape[-1] - preset.crop) // 2  # the middle, of a size that the grid divides
@@ -215,139 +237,104 @@ COLUMNS = {"dice": "dsc", "jaccard": "jc", "hausdorff": "hd", "precision": "ppv"
 POOL = "pretext-data"
 
 
-class UltrasoundRelation(Experiment):
-    """The paper's grid of methods on one set of breast ultrasound."""
+def published() -> dict[tuple[str, str, str], Published]:
+    """Tables III to VI: the paper's largest set, BUSI, beside whatever set ours is."""
+    return {
+        ("segmentation", f"{row['labels_percent']} %", row["method"]): Published(
+            "BUSI", {ours: (row[theirs], row[f"{theirs}_sd"]) for ours, theirs in COLUMNS.items() if row[theirs]}
+        )
+        for row in read_csv(RESULTS)
+        if row["dataset"] == "BUSI"
+    }
 
-    paper = Paper(
+
+def comparability_note(preset: Preset, start: Path | None, task: Task, images: ImageSet) -> str:
+    """What differs from the paper."""
+    reasons = [] if images.name == "BUSI" else [f"{images.name} instead of the paper's images"]
+    if images.name == "BUSI" and images.published and len(images) != sum(images.published.values()):
+        reasons.append(f"{len(images)} of {sum(images.published.values())} images, split by near-duplicate group")
+    if preset.size != 224:
+        reasons.append(f"{preset.size} px (Hausdorff in these pixels; paper 224)")
+    if (preset.encoder, preset.width) != ("resnet50", 64):
+        reasons.append(f"{preset.encoder} at width {preset.width} (paper resnet50 at 64)")
+    if preset.pretext.epochs != 2000:
+        reasons.append(f"{preset.pretext.epochs} pretext epochs (paper 2000)")
+    if start is None:
+        reasons.append("random start (paper ImageNet)")
+    # For any mean over images, mean(D - J) >= (m - m^2 - s^2) / 2, which no row of the paper meets.
+    reasons.append("the paper's Dice and Jaccard cannot both be means over images, as ours are")
+    return "; ".join(reasons)
+
+
+def declare(args: argparse.Namespace, preset: Preset) -> Study:
+    """The paper's grid of methods on one set of breast ultrasound."""
+    if args.leave_out_copies and args.pretext_data is None:
+        raise ValueError("--leave-out-copies is about --pretext-data, which was not given")
+    if args.weights is not None:
+        try:
+            load_encoder(ResNetEncoder(preset.encoder, width=preset.width), args.weights)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"--weights {args.weights} for a {preset.encoder} of width {preset.width}: {error}"
+            ) from error
+    phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
+    pools = {} if args.pretext_data is None else {POOL: Source("--pretext-data", args.pretext_data, phantoms[1])}
+    data = DataSpec(
+        Source("--data", args.data, phantoms[0]), size=preset.whole, fractions=preset.constants.fractions,
+        labels=args.labels, seeds=args.seeds, pools=pools, mixes={"": (POOL,) if pools else (TRAIN,)},
+        leave_out_copies=args.leave_out_copies, **program.reading(args),
+    )  # fmt: skip
+    return Study(
         citation="Ellis et al., A Self-Supervised Framework for Improved Generalisability in Ultrasound B-mode Image "
         "Segmentation",
         title="Relation contrastive pretraining for breast ultrasound segmentation",
-        display=DISPLAY,
-        words=WORDS,
-        proposed=METHODS[-1],
-        baselines=("supervised", "jig/pirl"),
-    )
-
-    def check(self) -> None:
-        """Options that need another, and weights that do not serve."""
-        args, preset = self.args, self.preset
-        if args.leave_out_copies and args.pretext_data is None:
-            raise ValueError("--leave-out-copies is about --pretext-data, which was not given")
-        if args.weights is not None:
-            try:
-                load_encoder(ResNetEncoder(preset.encoder, width=preset.width), args.weights)
-            except (ValueError, TypeError) as error:
-                raise ValueError(
-                    f"--weights {args.weights} for a {preset.encoder} of width {preset.width}: {error}"
-                ) from error
-
-    def arguments(self) -> dict[str, Any]:
-        """What was read, and the weights by their hash."""
-        args, material = self.args, self.materials[""]
-        pool = material.pools.get(POOL)
-        return {
-            "data": material.large.source,
-            "pretext_data": pool and pool.source,
+        preset=preset,
+        arguments={
             "leave_out_copies": args.leave_out_copies,
             "weights": args.weights and args.weights.name,
             "weights_sha256": args.weights and sha256(args.weights),
-        }
-
-    def wanted(self) -> Sequence[Wanted]:
-        """One set, and perhaps another to learn the pretext from."""
-        args, preset = self.args, self.preset
-        phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
-        pools = {} if args.pretext_data is None else {
-            POOL: Source("--pretext-data", args.pretext_data, phantoms[1])
-        }  # fmt: skip
-        return [
-            Wanted(
-                Source("--data", args.data, phantoms[0]), crop=preset.whole, size=preset.size,
-                fractions=preset.constants.fractions, labels=args.labels, seeds=args.seeds, pools=pools,
-                mixes={"": (POOL,) if pools else (TRAIN,)}, leave_out_copies=args.leave_out_copies,
-            )
-        ]  # fmt: skip
-
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
-        """A cell of the grid, perhaps from given weights."""
-        pretext = make_method(cell.method, self.preset, len(data))
-        if self.args.weights is not None:
-            load_encoder(pretext.method.trained, self.args.weights)
-        return pretext
-
-    def module(self, cell: study.Cell, weights: Path | None) -> Segmentation:
-        """Res-UNet, two-class cross-entropy (IV-B)."""
-        preset = self.preset
-        model = ResUNet(preset.encoder, in_channels=1, classes=2, width=preset.width)
-        if (weights or self.args.weights) is not None:
-            load_encoder(model.encoder, weights or self.args.weights)
-        return Segmentation(model, loss=cross_entropy, tuning=preset.tuning, epochs=preset.finetune.epochs)
-
-    def gallery(self) -> dict[str, np.ndarray]:
-        """The filter and the puzzle on some images."""
-        return gallery(shown_cases(self.materials[""]), self.preset)
-
-    def printed(self) -> Mapping[tuple[str, str, str], tables.Printed]:
-        """Tables III to VI: the paper's largest set, BUSI, beside whatever set ours is."""
-        return {
-            (study.SEGMENTATION, f"{row['labels_percent']} %", row["method"]): tables.Printed(
-                "BUSI",
-                {ours: (row[theirs], row[f"{theirs}_sd"]) for ours, theirs in COLUMNS.items() if row[theirs]},
-            )
-            for row in read_csv(RESULTS)
-            if row["dataset"] == "BUSI"
-        }
-
-    def why(self, target: str) -> str:
-        """What differs from the paper."""
-        p, data = self.preset, self.materials[""].large
-        reasons = [] if data.name == "BUSI" else [f"{data.name} instead of the paper's images"]
-        if data.name == "BUSI" and data.published and len(data) != sum(data.published.values()):
-            reasons.append(
-                f"{len(data)} of {sum(data.published.values())} images, split by near-duplicate group"
-            )
-        if p.size != 224:
-            reasons.append(f"{p.size} px (Hausdorff in these pixels; paper 224)")
-        if (p.encoder, p.width) != ("resnet50", 64):
-            reasons.append(f"{p.encoder} at width {p.width} (paper resnet50 at 64)")
-        if p.pretext.epochs != 2000:
-            reasons.append(f"{p.pretext.epochs} pretext epochs (paper 2000)")
-        if self.args.weights is None:
-            reasons.append("random start (paper ImageNet)")
-        # For any mean over images, mean(D - J) >= (m - m^2 - s^2) / 2, which no row of the paper meets.
-        reasons.append("the paper's Dice and Jaccard cannot both be means over images, as ours are")
-        return "; ".join(reasons)
+        },
+        data=[data],
+        methods={method: make_recipe(method, preset, args.weights) for method in METHODS},
+        tasks=[Segmentation(network=partial(make_network, preset, args.weights), loss=cross_entropy)],
+        size=preset.size,
+        finetune=preset.finetune,
+        tuning=preset.tuning,
+        display=DISPLAY,
+        words=WORDS,
+        proposed=METHODS[-1],
+        baselines=(SUPERVISED, "jig/pirl"),
+        published=published(),
+        comparability_note=partial(comparability_note, preset, args.weights),
+        gallery=partial(gallery, preset),
+    )
 
 
 def _phantom(count: int, seed: int, size: int) -> Phantom:
     return Phantom(count, size=size, seed=seed)
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="ultrasound_relation.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--data", type=cli.filled, default="phantom", help="phantom (default), a BUSI or "
-                        "BUS-BRA folder, one of your own with images/ and masks/, or any folder of images (pretext "
-                        "learning only)")  # fmt: skip
+    parser.add_argument("--data", type=cli.filled, default=PHANTOM, help="phantom (default), a BUSI or BUS-BRA folder, "
+                        "one of your own with images/ and masks/, or any folder of images (pretext learning only)")
     parser.add_argument("--pretext-data", type=cli.filled, metavar="FOLDER", help="learn the pretext on these "
-                        "images instead of the training part of --data; no labels needed")  # fmt: skip
+                        "images instead of the training part of --data; no labels needed")
     parser.add_argument("--leave-out-copies", action="store_true", help="leave out images of --pretext-data that "
-                        "copy a validation or test image, instead of refusing the folder")  # fmt: skip
+                        "copy a validation or test image, instead of refusing the folder")
     parser.add_argument("--weights", type=cli.path, metavar="FILE", help="a state dict to start the encoder from, "
                         "for every method: torchvision's resnet50 for --preset paper (the paper starts from ImageNet), "
-                        "an encoder.pt of the same preset for the others")  # fmt: skip
-    cli.add_study(parser, PRESETS, methods=METHODS, usual=["supervised", "cp-jig+freq/rcl+percep"],
+                        "an encoder.pt of the same preset for the others")
+    program.add_study(parser, PRESETS, methods=METHODS, usual=[SUPERVISED, "cp-jig+freq/rcl+percep"],
                   out="runs/ultrasound_relation", words="JIGSAW/LOSS with JIGSAW in "
-                  f"{{{', '.join(JIGSAWS)}}} and LOSS in {{{', '.join(LOSSES)}}}")  # fmt: skip
-    return cli.parsed(parser, arguments, PRESETS, METHODS)
+                  f"{{{', '.join(JIGSAWS)}}} and LOSS in {{{', '.join(LOSSES)}}}")
+    return parser
 
 
 def main() -> None:
     """Run the program."""
-    args = parse()
-    cli.run_as_program(
-        lambda: UltrasoundRelation(args, PRESETS[args.preset]).run, prog="ultrasound_relation.py"
-    )
+    program.run_study(make_parser(), declare, presets=PRESETS, methods=METHODS)
 
 
 if __name__ == "__main__":

@@ -1,197 +1,102 @@
-"""A study: targets x methods x amounts of labels x seeds. Each pretext is trained once, each cell is run once."""
+"""The declaration of a study: its data, methods, tasks, and what was published of it."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .locks import Busy, hold
-from .processes import agree, barrier, world_size
-from .runs import write_json, write_text
+import numpy as np
+from torch import Tensor, nn
 
-SUPERVISED = "supervised"
-SEGMENTATION = "segmentation"  # the target of a study that has no other
+from ..methods import Method
+from ..tasks import Task
+from .engine import Fit
+from .image_set import ImageSet
+from .optimisers import Optimiser
+from .study_data import DataSpec
+from .tables import Published
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One fine-tuning: a method, what it is tuned to, how many labels it may use, and a seed."""
-
-    method: str
-    labels: float
-    seed: int
-    target: str = SEGMENTATION
-
-    @property
-    def name(self) -> str:
-        """Folder name, as "cp-jig+freq_rcl+percep-l20-s0", with the target where it is not segmentation."""
-        target = "" if self.target == SEGMENTATION else f"-{slug(self.target)}"
-        # A share is a float, a number of volumes an int: 1.0 is all labels, 1 is one volume.
-        labels = f"v{self.labels}" if isinstance(self.labels, int) else f"l{percent(self.labels)}"
-        return f"{slug(self.method)}{target}-{labels}-s{self.seed}"
+SUPERVISED = "supervised"  # the method without a pretext
 
 
 @dataclass(frozen=True)
-class Target:
-    """What cells are tuned to and tested on.
+class Stage:
+    """One training of a pretext.
 
     Attributes:
-        name: as in the cells.
-        title: as in the report.
-        kind: "segmentation", "classification" or "volumes".
-        metric: the one that methods are compared by.
-        metrics: those of the table.
+        build: (number of images, weights of the stage before or None) -> the method.
+        optimiser: of its parameters.
+        fit: length, batches and precision.
+        name: of the stage, where a pretext has several.
     """
 
-    name: str
+    build: Callable[[int, Path | None], Method]
+    optimiser: Optimiser
+    fit: Fit
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an encoder is pretrained.
+
+    Attributes:
+        stages: trainings that follow each other; the last one leaves the weights for fine-tuning.
+        mix: the mix of images (`DataSpec.mixes`) that all stages learn from.
+    """
+
+    stages: tuple[Stage, ...]
+    mix: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What a paper's program declares; `sslmed.studies.run.Run` carries it out.
+
+    Attributes:
+        citation: of the paper, as in config.json and the report.
+        title: heading of the report.
+        preset: all its numbers, recorded in config.json.
+        arguments: what else the command line chose, recorded likewise.
+        data: the sets of images, one for each domain.
+        methods: by name, in the order of the tables; None for a method without a pretext.
+        tasks: what networks are fine-tuned to and tested on.
+        size: pixels a side of fine-tuning images.
+        finetune: length, batches and precision of fine-tuning.
+        tuning: optimiser of fine-tuning.
+        display: names to print of methods and domains.
+        words: method, or a part of one -> its name and a plain sentence on it.
+        proposed: the paper's own proposal, if it has one.
+        baselines: methods that others are tested against, supervised training first.
+        published: (task, labels, method) -> the paper's numbers.
+        comparability_note: (task, images) -> why our numbers and the paper's are not comparable.
+        gallery: images (N, 1, S, S) -> arrays of galleries.npz.
+        embedding: file of weights, or None for a random start -> the encoder whose features of test images the report
+            draws; None draws none.
+    """
+
+    citation: str
     title: str
-    kind: str
-    metric: str
-    metrics: tuple[str, ...]
+    preset: Any
+    data: Sequence[DataSpec]
+    methods: Mapping[str, Recipe | None]
+    tasks: Sequence[Task]
+    size: int
+    finetune: Fit
+    tuning: Optimiser
+    display: Mapping[str, str]
+    words: Mapping[str, tuple[str, str]]
+    comparability_note: Callable[[Task, ImageSet], str]
+    gallery: Callable[[Tensor], Mapping[str, np.ndarray]]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    proposed: str | None = None
+    baselines: Sequence[str] = (SUPERVISED,)
+    published: Mapping[tuple[str, str, str], Published] = field(default_factory=dict)
+    embedding: Callable[[Path | None], nn.Module] | None = None
 
-
-def slug(name: str) -> str:
-    """A name as part of a file name."""
-    return name.replace("/", "_").replace(" ", "_")
-
-
-def percent(fraction: float) -> str:
-    """A fraction as a percentage without trailing zeros: 0.2 -> "20", 0.125 -> "12.5"."""
-    return f"{fraction * 100:.6g}"
-
-
-def amount(labels: float, unit: str) -> str:
-    """An amount of labels as the tables print it: "20 %", "4 volumes"."""
-    if unit == "volumes":
-        return f"{labels:g} volume" + "s" * (labels != 1)
-    return f"{percent(labels)} %"
-
-
-def sharded(
-    cells: Sequence[Cell], shard: tuple[int, int], pretext: Callable[[Cell], str | None]
-) -> list[Cell]:
-    """The cells of share i of n; those that need one pretext stay together, so that no machine waits for another.
-
-    The largest groups are dealt first, each to the share that has least; a pretext counts as one cell more.
-    """
-    i, n = shard
-    groups: dict[object, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(pretext(cell) or cell, []).append(cell)
-    load = [0] * n
-    own: set[Cell] = set()
-    for key in sorted(groups, key=lambda k: -len(groups[k])):  # stable: the same on all machines
-        least = load.index(min(load))
-        load[least] += len(groups[key]) + isinstance(key, str)
-        own |= set(groups[key]) if least == i else set()
-    return [cell for cell in cells if cell in own]
-
-
-def run_cells(
-    folder: Path,
-    cells: Sequence[Cell],
-    *,
-    unit: str,
-    pretext: Callable[[Cell], str | None],
-    pretrain: Callable[[Cell, Path], Path],
-    finetune: Callable[[Cell, Path, Path | None], Mapping[str, Any]],
-) -> list[dict[str, str]]:
-    """Run every cell that has no result.json yet; one that fails is noted, and the others go on.
-
-    Args:
-        folder: the run folder.
-        cells: what to run.
-        unit: of the labels, "%" or "volumes".
-        pretext: name of the pretext that a cell starts from, None for a baseline without one.
-        pretrain: (cell, folder of the pretext) -> the file of weights; called once for each name.
-        finetune: (cell, its folder, file of weights or None) -> its result.
-
-    Returns:
-        The failures, as {"cell", "error"}; each traceback is in the cell's error.txt.
-
-    Raises:
-        Exception: of several processes, which must not part ways, any failure ends them all.
-    """
-    failures: list[dict[str, str]] = []
-    broken: dict[str, str] = {}
-    for number, cell in enumerate(cells, 1):
-        place = folder / "cells" / cell.name
-        target = "" if cell.target == SEGMENTATION else f", {cell.target}"
-        labels = amount(cell.labels, unit) + (" of the labels" if unit == "%" else " labelled")
-        print(f"[{number}/{len(cells)}] {cell.method}{target}, {labels}, seed {cell.seed}", flush=True)
-        if agree((place / "result.json").exists()):
-            print("    done before", flush=True)
-            continue
-        try:
-            name = pretext(cell)
-            if name in broken:
-                raise RuntimeError(f"its pretext failed: {broken[name]}")
-            weights = None if name is None else _pretrained(pretrain, cell, folder / "pretext" / name, broken)
-            with hold(place):
-                if agree((place / "result.json").exists()):
-                    print("    done by another run meanwhile", flush=True)
-                    continue
-                result = finetune(cell, place, weights)
-                write_json(place / "result.json", result)
-                barrier()
-                for left in (*place.glob("*.ckpt"), place / "error.txt"):
-                    left.unlink(missing_ok=True)
-            print("    test " + said(result), flush=True)
-        except Exception as error:
-            failures.append({"cell": cell.name, "error": f"{type(error).__name__}: {error}"})
-            if not isinstance(error, Busy):  # that folder is another run's
-                with contextlib.suppress(OSError):  # a full disk is told below
-                    write_text(place / "error.txt", traceback.format_exc())
-            print(f"    FAILED: {failures[-1]['error']}", flush=True)
-            if world_size() > 1:
-                raise
-    return failures
-
-
-def _pretrained(
-    pretrain: Callable[[Cell, Path], Path], cell: Cell, place: Path, broken: dict[str, str]
-) -> Path:
-    try:
-        with hold(place):
-            return pretrain(cell, place)
-    except Exception as error:
-        broken[place.name] = str(error)
-        raise
-
-
-def said(result: Mapping[str, Any]) -> str:
-    """A cell's first metric in words."""
-    name, value = next(iter(result["mean"].items()))
-    spread = f" (SD {result['sd'][name]:.3f})" if result["sd"].get(name) is not None else ""
-    return f"{name.replace('_', ' ')} {value:.3f}{spread}"
-
-
-def results(folder: Path) -> list[dict[str, Any]]:
-    """All finished cells of a run folder."""
-    files = sorted((folder / "cells").glob("*/result.json"))
-    return [json.loads(file.read_text()) | {"folder": file.parent.name} for file in files]
-
-
-def write_failures(
-    folder: Path, failures: list[dict[str, str]], cells: Sequence[Cell]
-) -> list[dict[str, str]]:
-    """Bring failures.json up to date: what other commands wrote of other cells stays until these succeed.
-
-    Returns:
-        The failures of this command, but for cells that another run has done meanwhile.
-    """
-
-    def lacking(failure: dict[str, str]) -> bool:
-        return not (folder / "cells" / failure["cell"] / "result.json").exists()
-
-    file = folder / "failures.json"
-    own = {cell.name for cell in cells}
-    before = json.loads(file.read_text()) if file.exists() else []
-    failures = list(filter(lacking, failures))
-    write_json(file, [f for f in before if f["cell"] not in own and lacking(f)] + failures)
-    return failures
+    @property
+    def unit(self) -> str:
+        """What labels are counted in: "%" of the training cases, or "volumes"."""
+        return self.data[0].unit

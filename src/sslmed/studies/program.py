@@ -1,0 +1,151 @@
+"""What the programs of all studies have in common: their options, and the way from arguments to a run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from . import cli
+from .estimate import estimate
+from .run import Run
+from .settings import changed, listed
+from .study import SUPERVISED, Study
+
+# Options for the settings that are asked for most, and the settings of a preset that each of them sets.
+SETTINGS = {
+    "epochs": (("pretext.epochs",), cli.count, "epochs of the pretext"),
+    "batch-size": (("pretext.batch_size", "batch"), cli.count, "images of a step of the pretext"),
+    "lr": (("lr", "pretext_lr", "constants.adam", "constants.rate"), cli.positive, "learning rate of the pretext"),
+    "encoder": (("encoder", "network"), cli.filled, "the network, as resnet18 or resnet50"),
+    "width": (("width",), cli.count, "channels of the network's first stage"),
+    "precision": (("pretext.precision", "finetune.precision"), cli.precision, ", ".join(cli.PRECISIONS)),
+    "accumulate": (("pretext.accumulate", "finetune.accumulate"), cli.count, "batches of an optimiser step"),
+}
+
+
+def add_study(
+    parser: cli.Parser,
+    presets: Mapping[str, Any],
+    *,
+    methods: Sequence[str],
+    usual: Sequence[str],
+    out: str,
+    words: str = "",
+    labels: Callable[[str], float] = cli.fraction,
+    amounts: str = "shares of the training cases whose labels may be used",
+) -> None:
+    """Add the options that all studies have.
+
+    Args:
+        parser: to add them to.
+        presets: name -> preset, `small` among them.
+        methods: all of them.
+        usual: those that run where none is named.
+        out: the default run folder.
+        words: how a method's name is made, where the list is long.
+        labels: argument type of --labels.
+        amounts: what --labels are.
+    """
+    add, listing = parser.add_argument, words or ", ".join(m for m in methods if m != SUPERVISED)
+    add("--methods", nargs="+", metavar="METHOD", default=list(usual),
+        help=f"`all`, `supervised`, or {listing} (default: {' '.join(usual)})")
+    add("--labels", nargs="+", type=labels, metavar="AMOUNT", help=f"{amounts} (default: the preset's)")
+    add("--preset", choices=presets, default="small", help="smoke: checks the installation, about a minute; small "
+        "(default): for CPUs; gpu: one GPU, 224 px, 200 epochs; paper: the paper's own numbers")
+    add("--seeds", nargs="+", type=cli.seed, default=[0], metavar="N", help="splits and runs (0)")
+    add("--out", type=cli.path, metavar="FOLDER", default=Path(out), help=f"the run folder ({out})")
+    add("--cache", type=cli.path, metavar="FOLDER", help="where decoded images are kept, for later runs too (default: "
+        "FOLDER/cache in the run folder)")
+    add("--skip-broken", action="store_true", help="leave out files that cannot be read, and list them, instead of "
+        "stopping")
+    add("--workers", type=cli.seed, default=0, metavar="N", help="processes that load images (0)")
+    add("--shard", type=cli.shard, default=(0, 1), metavar="I/N", help="run share I of N of the study, so that N machines "
+        "run all of it")
+    add("--merge", nargs="+", type=cli.path, default=[], metavar="FOLDER", help="train nothing: copy the finished cells of "
+        "these run folders, then tabulate")
+    group = parser.add_argument_group("settings of the preset")
+    known = listed(presets["small"])
+    for option, (names, kind, text) in SETTINGS.items():
+        if _matching(known, names):
+            group.add_argument(f"--{option}", type=kind, metavar="VALUE", help=f"{text} (default: the preset's)")
+    group.add_argument("--size", type=cli.count, metavar="PIXELS", help="side of the images (default: the preset's)")
+    group.add_argument("--set", nargs="+", action="extend", type=cli.assigned, default=[], metavar="NAME=VALUE",
+                       help="any other setting, as finetune.epochs=50; --show-settings lists them")
+    group.add_argument("--show-settings", action="store_true", help="print all settings and stop")
+
+
+def _matching(known: Iterable[str], names: Sequence[str]) -> list[str]:
+    """The settings that are named, and those within named mappings."""
+    return [one for one in known if any(one == name or one.startswith(f"{name}.") for name in names)]
+
+
+def chosen(args: argparse.Namespace, preset: Any) -> Any:
+    """The preset with the settings of the command line.
+
+    Raises:
+        ValueError: an unknown setting, or a value that does not serve.
+    """
+    if args.size is not None:
+        preset = preset.at(args.size)
+    known, assignments = listed(preset), []
+    for option, (names, _, _) in SETTINGS.items():
+        value = getattr(args, option.replace("-", "_"), None)
+        if value is not None:
+            assignments += [(name, str(value)) for name in _matching(known, names)]
+    return changed(preset, [*assignments, *args.set])
+
+
+def reading(args: argparse.Namespace) -> dict[str, Any]:
+    """What `DataSpec` needs of the options that all studies have."""
+    return {"cache": args.cache or args.out / "cache", "skip_broken": args.skip_broken}
+
+
+def run_study(
+    parser: cli.Parser,
+    declare: Callable[[argparse.Namespace, Any], Study],
+    *,
+    presets: Mapping[str, Any],
+    methods: Sequence[str],
+    arguments: Sequence[str] | None = None,
+) -> NoReturn:
+    """Parse the command line, declare the study, and run it.
+
+    Args:
+        parser: with the options of `add_study` and the paper's own.
+        declare: (arguments, preset) -> the study; a ValueError of it is the user's mistake.
+        presets: by name.
+        methods: all of them.
+        arguments: of the command line; None for those of the process.
+    """
+    args = parser.parse_args(arguments)
+    if args.methods == ["all"]:
+        args.methods = list(methods)
+    if "all" in args.methods:
+        parser.error("argument --methods: `all` cannot be combined with other methods")
+    unknown = [m for m in args.methods if m not in methods]
+    if unknown:
+        shown = ", ".join(methods) if len(methods) < 10 else f"supervised, or one like {methods[-1]}"
+        parser.error(f"argument --methods: unknown {unknown[0]!r}; give all, {shown}")
+    args.labels = args.labels or list(presets[args.preset].labels)
+
+    def prepare() -> Callable[[], int]:
+        preset = chosen(args, presets[args.preset])
+        if args.show_settings:
+            return lambda: show(listed(preset))
+        run = Run(declare(args, preset), args)
+        if args.preset in ("gpu", "paper") and not torch.cuda.is_available():
+            print(estimate(run), flush=True)
+        return run.run
+
+    cli.run_as_program(prepare, prog=parser.prog)
+
+
+def show(settings: Mapping[str, Any]) -> int:
+    """Print settings, a line each."""
+    for name, value in settings.items():
+        print(f"{name} = {value}")
+    return 0

@@ -1,0 +1,327 @@
+"""Carry out a study: read, check, pretrain, fine-tune, test, tabulate."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import manifest, schedule, tables
+from .cells import Cell, amount, slug
+from .cli import unique
+from .engine import fit, weights_of
+from .features import write_features
+from .image_set import ImageSet
+from .locks import Busy, folder_lock
+from .merge import check_sources, merge
+from .pretext import pretrain
+from .processes import barrier, rank
+from .report import write_report
+from .runs import (
+    CONTENTS,
+    RunFolder,
+    environment,
+    first_changed,
+    read_csv,
+    read_json,
+    write_csv,
+    write_json,
+    write_npz,
+    write_tensors,
+)
+from .seeding import derived_seed
+from .study import SUPERVISED, Study
+from .study_data import StudyData
+
+GROWING = ("methods", "labels", "seeds")  # lists that a later command may add to
+SHOWN = 4  # images of a gallery
+
+
+class Run:
+    """A study in a run folder, all its input read and checked; `run` does the work.
+
+    Args:
+        study: what to do.
+        args: preset, methods, labels, seeds, out, shard, merge and workers of the command line.
+
+    Raises:
+        ValueError, OSError: anything in the input that would stop the run later.
+    """
+
+    def __init__(self, study: Study, args: argparse.Namespace) -> None:
+        self.study, self.args = study, args
+        self.tasks = {task.name: task for task in study.tasks}
+        self.began = time.monotonic()
+        self.started = _now()
+        for name in GROWING:
+            unique(f"--{name}", getattr(args, name))
+        if args.merge and args.shard != (0, 1):
+            raise ValueError("--merge joins all shares of a study and --shard runs one of them; give one of the two")
+        unique("--labels", [amount(labels, study.unit) for labels in args.labels])
+        self.folder = RunFolder(args.out)
+        try:
+            self._prepare()
+        except BaseException:
+            self.folder.discard()
+            raise
+
+    def _prepare(self) -> None:
+        """Read and check all input; write config.json, and nothing before."""
+        study, args = self.study, self.args
+        self.folder.check()
+        self.data = {spec.name: StudyData(spec) for spec in study.data}
+        self.notes: list[str] = []
+        self.trains = any(data.labelled for data in self.data.values())
+        if self.trains or len(self.data) > 1 or "" not in self.data:
+            for task in study.tasks:
+                task.check(self.data[task.domain].data, option=self.data[task.domain].spec.labelled.option)
+        self.methods = self._usable()
+        # Of images that serve pretext learning alone, none is fine-tuned on.
+        self.images = {n: d.data.at(study.size) if d.labelled else d.data for n, d in self.data.items()}
+        self.notes += [line for images in self.images.values() for line in images.tiny_note(study.size)]
+        config = {
+            "paper": study.citation,
+            "title": study.title,
+            "preset": dataclasses.asdict(study.preset),
+            "arguments": {"preset": args.preset, **study.arguments, **self._sources()},
+            "targets": [task.entry(self.data[task.domain].data) for task in study.tasks],
+            "labels_unit": study.unit,
+            "display": dict(study.display),
+            "words": {name: list(words) for name, words in study.words.items()},
+            "proposed": study.proposed,
+            "baselines": list(study.baselines),
+            **{name: list(getattr(args, name)) for name in GROWING},
+        }
+        grown = self.folder.join(config, growing=GROWING)
+        contents = self._contents()  # before the splits, which follow from them
+        check_sources(args.merge, grown, self._splits(), contents, growing=GROWING)
+        with folder_lock(self.folder.path, wait=True):
+            # Again, since another command may have added to the run meanwhile.
+            self.config = self.folder.join(config, growing=GROWING)
+            write_json(self.folder.path / "config.json", self.config)
+
+    def _usable(self) -> list[str]:
+        """The methods asked for that these images serve."""
+        if self.trains:
+            return list(self.args.methods)
+        given = f"--data {self.args.data} has no masks"
+        methods = [m for m in self.args.methods if m != SUPERVISED]
+        if not methods:
+            raise ValueError(f"{given}, and --methods names no pretext to learn from it")
+        if self.args.merge:
+            raise ValueError(f"{given}, and so a run of it has no cells to --merge")
+        if methods != self.args.methods:
+            self.notes.append("supervised training is left out, since these images have no masks")
+        return methods
+
+    def _sources(self) -> dict[str, Any]:
+        """The names of the folders that were read."""
+        found: dict[str, Any] = {}
+        for name, data in self.data.items():
+            found[name or "data"] = data.data.source
+            found |= {f"{name}, {pool}" if name else pool: images.source for pool, images in data.pools.items()}
+        return found
+
+    def run(self) -> int:
+        """Do what is not done yet; returns the exit status."""
+        with folder_lock(self.folder.path, wait=True):
+            self._describe()
+        if not self.trains:
+            return self._pretext_only()
+        cells, path = self.cells(), self.folder.path
+        self._record(cells)
+        if self.args.merge:
+            missing = merge(self.args.merge, path, cells) if rank() == 0 else []
+            barrier()
+            failures = [{"cell": name, "error": "not in the merged folders"} for name in missing]
+        else:
+            cells = schedule.sharded(cells, self.args.shard, self.pretext)
+            failures = schedule.run_cells(
+                path, cells, unit=self.study.unit, pretext=self.pretext, pretrain=self.pretrain,
+                finetune=self.finetune,
+            )  # fmt: skip
+        with folder_lock(path, wait=True):  # of several shares, the last to come here tabulates all
+            failures = schedule.write_failures(path, failures, cells)
+            if self.study.embedding is not None and rank() == 0:
+                write_features(self, cells)
+            self._tabulate()
+            self._finish()
+        for failure in failures:
+            print(f"failed: {failure['cell']}: {failure['error']}")
+        return 1 if failures else 0
+
+    def cells(self) -> list[Cell]:
+        """The cells of this command, in the order of their runs."""
+        args, tasks = self.args, list(self.tasks)
+        found = [
+            Cell(method, labels, seed, task)
+            for seed in args.seeds for task in tasks for method in self.methods for labels in args.labels
+        ]  # fmt: skip
+        for name, task in self.tasks.items():  # a baseline of all labels, where the data ask for it
+            data = self.data[task.domain]
+            if data.spec.everything:
+                most = {seed: int(max(data.splits[seed].labelled)) for seed in args.seeds}
+                found += [Cell(SUPERVISED, most[seed], seed, name) for seed in args.seeds]
+        return list(dict.fromkeys(found))
+
+    def pretext(self, cell: Cell) -> str | None:
+        """Folder name of a cell's pretext; cells with the same share it. None for a method without one."""
+        return None if self.study.methods[cell.method] is None else self._place(cell)
+
+    def _place(self, cell: Cell, stage: str = "") -> str:
+        """Folder name of a stage of a cell's pretext."""
+        domain = self.tasks[cell.target].domain
+        return "-".join(filter(None, (slug(cell.method) + stage, domain, f"s{self._pretext_seed(cell)}")))
+
+    def _pretext_seed(self, cell: Cell) -> int:
+        """The seed of a cell's pretext: one for all cells where all seeds share the training images."""
+        shared = self.data[self.tasks[cell.target].domain].spec.parts_seed
+        return cell.seed if shared is None else shared
+
+    def _record(self, cells: list[Cell]) -> None:
+        """Bring manifest.json up to date."""
+        manifest.record(self.folder.path, self, cells)
+
+    def pretrain(self, cell: Cell, folder: Path) -> Path:
+        """Train a cell's pretext, stage by stage, and return the file of its weights."""
+        recipe, seed = self.study.methods[cell.method], self._pretext_seed(cell)
+        assert recipe is not None
+        images = self.data[self.tasks[cell.target].domain].pretext(cell.seed, recipe.mix)
+        weights: Path | None = None
+        for number, stage in enumerate(recipe.stages, 1):
+            last = number == len(recipe.stages)
+            # Each stage starts from a seed of its own, since one that was trained before draws nothing.
+            words = "pretext model" if number == 1 else f"{stage.name} pretext model"
+            torch.manual_seed(derived_seed(seed, words))
+            weights = pretrain(
+                stage.build(len(images), weights), images, stage.fit, optimiser=stage.optimiser,
+                folder=folder if last else folder.with_name(self._place(cell, f"_{stage.name}")), seed=seed,
+                title=f"pretext {cell.method}" + (f", {stage.name}" if stage.name else ""),
+                workers=self.args.workers,
+            )  # fmt: skip
+        assert weights is not None
+        return weights
+
+    def finetune(self, cell: Cell, folder: Path, weights: Path | None) -> dict[str, Any]:
+        """Train and evaluate one cell."""
+        began = time.monotonic()
+        task, study = self.tasks[cell.target], self.study
+        split, images = self.data[task.domain].splits[cell.seed], self.images[task.domain]
+        torch.manual_seed(derived_seed(cell.seed, f"{task.network_seed} model"))  # one decoder for all methods
+        learner = task.learner(images, weights)
+        labelled = split.labelled[cell.labels]
+        best = fit(
+            learner, task.pairs(images, labelled), study.finetune, optimiser=study.tuning, folder=folder,
+            seed=cell.seed, title="fine-tuning", val=task.pairs(images, split.val), workers=self.args.workers,
+        )  # fmt: skip
+        learner.load_state_dict(weights_of(best))
+        tested = task.evaluate(learner, images, split.test)
+        write_csv(folder / "metrics.csv", tested.rows, columns=list(tested.rows[0]))
+        if tested.arrays:
+            write_npz(folder / "cases.npz", **tested.arrays)
+        write_tensors(folder / "model.pt", learner.cpu().model.state_dict())
+        barrier()
+        return {
+            "method": cell.method,
+            "target": cell.target,
+            "labels": cell.labels,
+            "seed": cell.seed,
+            "labelled_cases": len(labelled),
+            "epochs": len(read_csv(folder / "curves.csv")),
+            "seconds": round(time.monotonic() - began, 1),
+            **tested.summary,
+        }
+
+    def _pretext_only(self) -> int:
+        task = next(iter(self.tasks))
+        cells = [Cell(method, 1.0, seed, task) for method in self.methods for seed in self.args.seeds]
+        cells = schedule.sharded(cells, self.args.shard, self.pretext)
+        self._record(cells)
+        busy = False
+        for cell in cells:
+            print(f"pretext {cell.method}, seed {cell.seed}", flush=True)
+            place = self.folder.path / "pretext" / str(self.pretext(cell))
+            try:
+                with folder_lock(place):
+                    print(f"    encoder: {self.pretrain(cell, place)}")
+            except Busy as error:
+                busy = True
+                print(f"    FAILED: {error}", flush=True)
+        with folder_lock(self.folder.path, wait=True):
+            self._finish()
+        return int(busy)
+
+    def _splits(self) -> dict[str, Any]:
+        """The content of splits.json: what is recorded there, and this command's seeds and labels."""
+        file = self.folder.path / "splits.json"
+        recorded = read_json(file) if file.exists() else {}
+        for data in self.data.values():
+            recorded |= data.grown_splits(recorded, self.folder.path)
+        return recorded
+
+    def _contents(self) -> dict[str, str]:
+        """The content of contents.json: hashes that are recorded there, and of what this command has read."""
+        recorded = read_json(file) if (file := self.folder.path / CONTENTS).exists() else {}
+        found = {name: value for data in self.data.values() for name, value in data.contents().items()}
+        if changed := first_changed(recorded, found):
+            raise ValueError(
+                f"--out {self.folder.path} holds a run of other images: {changed} has changed since; choose another "
+                "folder"
+            )
+        return recorded | found
+
+    def _describe(self) -> None:
+        """Write what is known before training: data, splits, galleries."""
+        path, descriptions = self.folder.path, []
+        for name, data in self.data.items():
+            description = data.description()
+            counts = ", ".join(f"{n} {what}" for what, n in description["counts"].items())
+            print(f"{name + ': ' if name else ''}{data.data.name}: {counts}")
+            for line in (*data.notes, *self.notes, *data.checks):
+                print(f"  {line}")
+            descriptions.append(description | {"domain": name, "notes": [*description["notes"], *self.notes]})
+        alone = len(descriptions) == 1
+        write_json(
+            path / "data.json",
+            descriptions[0] if alone else {"sets": descriptions, "notes": self.notes, "checks": []},
+        )
+        write_json(path / "splits.json", self._splits())
+        write_json(path / CONTENTS, self._contents())
+        first = next(iter(self.data.values())).data
+        write_npz(path / "galleries.npz", **self.study.gallery(first.images(_spread(first))))
+
+    def _tabulate(self) -> None:
+        path = self.folder.path
+        if rank() == 0:
+            methods = read_json(path / "config.json")["methods"]  # others may have been added since the start
+            notes = {n: self.study.comparability_note(t, self.data[t.domain].data) for n, t in self.tasks.items()}
+            print(tables.write(path, self.study.published, notes, methods=methods))
+        barrier()
+
+    def _finish(self) -> None:
+        """Write the environment and the report."""
+        seconds = round(time.monotonic() - self.began, 1)
+        write_json(
+            self.folder.path / "environment.json",
+            {**environment(), "started": self.started, "finished": _now(), "seconds": seconds},
+        )
+        if rank() == 0:
+            print(f"\nreport: {write_report(self.folder.path)}")
+        barrier()
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _spread(images: ImageSet) -> list[int]:
+    """Positions of a few images, spread over the set."""
+    return [int(i) for i in np.linspace(0, len(images) - 1, SHOWN).round()]
+
+
