@@ -11,12 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src" / "sslmed"
-LEAVES = {"_checks", "_compat"}
+LEAVES = {"_checks", "_compat", "_step"}
 PIECES = {"augment", "data", "distributed", "losses", "memory", "metrics", "models", "plots"}
 ARROWS = {
     "metrics": {"distributed"},  # metrics of a training loop are of the cases of all processes
     "methods": PIECES - {"data", "plots"},
-    "studies": PIECES | {"methods"},
+    "tasks": PIECES - {"data"},
+    "studies": PIECES | {"methods", "tasks"},
     "_command": {"__version__", "data", "studies"},
 }
 HEAVY = ("torchvision", "matplotlib", "lightning", "pydicom", "nibabel", "openpyxl", "sklearn", "scipy.stats")
@@ -101,4 +102,4 @@ def test_an_unknown_attribute_raises() -> None:
 
     with pytest.raises(AttributeError, match="no attribute 'loses'"):
         _ = sslmed.loses
-    assert {"augment", "losses", "memory", "metrics", "models", "data", "plots"} <= set(dir(sslmed))
+    assert {*PIECES, "methods", "tasks"} <= set(dir(sslmed))

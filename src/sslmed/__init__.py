@@ -29,10 +29,11 @@ __all__ = [
     "metrics",
     "models",
     "plots",
+    "tasks",
 ]
 
 if TYPE_CHECKING:
-    from . import augment, data, distributed, losses, memory, methods, metrics, models, plots
+    from . import augment, data, distributed, losses, memory, methods, metrics, models, plots, tasks
 
 _ROOMS = frozenset(__all__) - {"__version__"}
 

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from .._step import Step
 from ..metrics import feature_std
 from ..models import ProjectionHead, feature_width
 
 N = TypeVar("N", bound=nn.Module)
 Batches = Iterable[tuple[Tensor, Tensor]]
-
-
-class Step(NamedTuple):
-    """The result of one step.
-
-    Attributes:
-        loss: what to call `backward` on, a scalar. Under DistributedDataParallel its gradients, averaged over the
-            processes, are those of the whole batch, even where the processes hold different numbers of images.
-        terms: scalars to log, without gradients: means over this process's images. `loss` is always there;
-            `feature_std` near 0 tells that the embeddings have collapsed, 1 / sqrt(D) is ideal.
-    """
-
-    loss: Tensor
-    terms: dict[str, Tensor]
 
 
 class Method(nn.Module):

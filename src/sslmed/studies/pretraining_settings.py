@@ -61,21 +61,24 @@ class Settings:
                 f"got {self.size}"
             )
 
-    def with_options(self, given: Sequence[tuple[str, Any]]) -> Settings:
-        """These settings with options of the method, each a name and a value.
+    def with_options(self, given: Sequence[tuple[str, str]]) -> Settings:
+        """These settings with options of the method, each a name and a value as text.
 
         Raises:
-            ValueError: the method has no such option.
+            ValueError: the method has no such option, or one of another type.
         """
-        known = _options(self.method)
-        for name, value in given:
+        known, options = _options(self.method), dict[str, Any]()
+        for name, text in given:
             if name not in known:
                 raise ValueError(
                     f"--set {name}: {self.method} has no such setting; it has {', '.join(known) or 'none'}"
                 )
-            if isinstance(value, str) != isinstance(known[name], str):
-                raise ValueError(f"--set {name}={value}: a value like {known[name]} was expected")
-        return dataclasses.replace(self, options=dict(given))
+            kind = type(known[name])
+            try:
+                options[name] = kind(text)
+            except ValueError:
+                raise ValueError(f"--set {name}={text}: a value like {known[name]} was expected") from None
+        return dataclasses.replace(self, options=options)
 
     def listed(self) -> dict[str, Any]:
         """All settings by name, those of the method with what they are unless set."""

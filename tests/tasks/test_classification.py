@@ -3,49 +3,42 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-
-pytest.importorskip("lightning")
-
 import torch
+from torch import Tensor
 
+from cases import TensorCases
 from sslmed.models import ResNetEncoder, load_encoder
-from sslmed.studies.classification import Classifier, evaluate
-from sslmed.studies.inputs import ImageSet
-from sslmed.studies.runs import read_csv
+from sslmed.tasks import Classification, Classifier, ClassLearner, Evaluation
+
+NAMES = ("benign", "malignant", "normal")
 
 
 class Table(torch.nn.Module):
     """Reads the logits of each image from its first pixels."""
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         return images[:, 0, 0, :3] * 10
 
 
-def image_set(labels: list[str], logits: list[list[float]]) -> ImageSet:
+TASK = Classification(network=lambda classes, weights: Table())
+
+
+def evaluated(labels: list[str], logits: list[list[float]], index: list[int] | None = None) -> Evaluation:
     images = torch.zeros(len(labels), 1, 4, 4)
     images[:, 0, 0, :3] = torch.tensor(logits)
-    return ImageSet(
-        name="set", source="", images=images, masks=None, labels=labels, ids=[f"case {i}" for i in range(len(labels))],
-        groups=[f"patient {i // 2}" for i in range(len(labels))], counts={}, classes=("benign", "malignant", "normal"),
-    )  # fmt: skip
+    groups = [f"patient {i // 2}" for i in range(len(labels))]
+    cases = TensorCases(images, labels=labels, classes=NAMES, groups=groups)
+    return TASK.evaluate(TASK.learner(cases, None), cases, index or range(len(labels)))
 
 
-def test_every_case_and_the_metrics_of_the_set(tmp_path: Path) -> None:
+def test_every_case_and_the_metrics_of_the_set() -> None:
     labels = ["benign", "benign", "malignant", "malignant", "normal", "normal"]
     logits = [[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0.5, 0], [0, 0, 1], [0, 0, 1]]
-    result = evaluate(Table(), image_set(labels, logits), [*range(6)], tmp_path)  # type: ignore[arg-type]
-    rows = read_csv(tmp_path / "metrics.csv")
-    assert [row["predicted"] for row in rows] == [
-        "benign",
-        "benign",
-        "malignant",
-        "benign",
-        "normal",
-        "normal",
-    ]
+    found = evaluated(labels, logits)
+    rows, result = found.rows, found.summary
+    assert [row["predicted"] for row in rows] == [*labels[:3], "benign", *labels[4:]]
     assert [row["correct"] for row in rows] == ["1", "1", "1", "0", "1", "1"]
     assert [row["group"] for row in rows][:3] == ["patient 0", "patient 0", "patient 1"]
     assert sum(float(rows[3][f"p_{name}"]) for name in ("benign", "malignant", "normal")) == pytest.approx(1)
@@ -58,14 +51,27 @@ def test_every_case_and_the_metrics_of_the_set(tmp_path: Path) -> None:
     assert result["without_area"] == []
 
 
-def test_a_class_without_a_test_case_has_no_area(tmp_path: Path) -> None:
-    data = image_set(["benign", "malignant", "benign"], [[1, 0, 0], [0, 1, 0], [0, 1, 0]])
-    result = evaluate(Table(), data, [0, 1, 2], tmp_path)  # type: ignore[arg-type]
+def test_a_class_without_a_test_case_has_no_area() -> None:
+    given = ["benign", "malignant", "benign"], [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    result, alone = evaluated(*given).summary, evaluated(*given, [0, 2]).summary
     assert result["without_area"] == ["normal"]
     assert result["mean"]["roc_auc"] == pytest.approx(0.75)
-    alone = evaluate(Table(), data, [0, 2], tmp_path)  # type: ignore[arg-type]
     assert "roc_auc" not in alone["mean"]
     json.dumps([result, alone], allow_nan=False)
+
+
+def test_one_class_is_refused() -> None:
+    cases = TensorCases(torch.rand(2, 1, 4, 4), labels=["benign", "benign"], classes=NAMES)
+    with pytest.raises(ValueError, match="has no two classes to tell apart"):
+        TASK.check(cases, option="--data")
+
+
+def test_validation_is_of_all_cases_however_they_are_batched() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(7, 1, 4, 4, generator=generator), torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    learner = ClassLearner(Table(), classes=3)
+    parts = learner.validate(zip(images.split(3), labels.split(3), strict=True))
+    assert parts == pytest.approx(learner.validate([(images, labels)]))
 
 
 def test_the_classifier_holds_its_encoder_once() -> None:

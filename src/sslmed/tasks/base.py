@@ -1,0 +1,180 @@
+"""What all tasks share: the interface, the network in training, and the results of a test."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from .._step import Step
+from ..distributed import ddp_weight
+from .metrics import table_metrics
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+BATCH = 32  # images of a forward pass in testing
+
+
+class Cases(Protocol):
+    """A set of labelled images as tasks see it; pixels are read when they are asked for."""
+
+    name: str
+    ids: Sequence[str]
+    groups: Sequence[str]
+    labels: Sequence[str] | None
+    classes: Sequence[str]
+    structures: Sequence[str]
+    has_masks: bool
+    has_label_maps: bool
+
+    def images(self, index: Sequence[int]) -> Tensor:
+        """Images (N, 1, S, S) float32."""
+
+    def masks(self, index: Sequence[int]) -> Tensor:
+        """Masks (N, 1, S, S) bool."""
+
+    def label_maps(self, index: Sequence[int]) -> Tensor:
+        """Numbers of structures (N, 1, S, S) uint8."""
+
+    def pairs(self, index: Sequence[int]) -> Dataset[Any]:
+        """Pairs (image, mask)."""
+
+    def mapped(self, index: Sequence[int]) -> Dataset[Any]:
+        """Pairs (image, label map)."""
+
+    def classified(self, index: Sequence[int]) -> Dataset[Any]:
+        """Pairs (image, number of its class)."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of a test.
+
+    Attributes:
+        rows: of metrics.csv, one for each case.
+        summary: of result.json: `mean` and `sd` of each metric, the number of `cases`, and what else the report shows.
+        arrays: of cases.npz: some cases as pictures.
+    """
+
+    rows: list[dict[str, Any]]
+    summary: dict[str, Any]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Learner(nn.Module, ABC):
+    """A network that is fine-tuned, with its loss.
+
+    Args:
+        model: the network.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model.to(memory_format=torch.channels_last)
+
+    @abstractmethod
+    def forward(self, images: Tensor, target: Tensor) -> Step:
+        """Compute the loss of a batch."""
+
+    @abstractmethod
+    def validate(self, batches: Batches) -> dict[str, float]:
+        """Compute `val_loss` and other values of the whole validation set, in evaluation mode."""
+
+    def logits(self, images: Tensor) -> Tensor:
+        """What the network says of images (B, 1, H, W), in float32."""
+        logits: Tensor = self.model(images.contiguous(memory_format=torch.channels_last))
+        return logits.float()
+
+    def start(self, batches: Iterable[Any]) -> None:
+        """Nothing is prepared."""
+
+    def after_step(self) -> None:
+        """Nothing follows the network."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All trained parameters, as one group."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """What networks are fine-tuned to and tested on.
+
+    A subclass owns everything that depends on its kind: the pairs it trains on, its loss, its evaluation, its metrics
+    and its part of the report.
+
+    Attributes:
+        network: (number of outputs, file of pretrained weights or None) -> the network.
+        name: as in the tables.
+        title: as in the report.
+        metric: the one that methods are compared by; `sslmed.tasks.metrics` lists them.
+        domain: name of the images that it uses, where a study has several sets.
+    """
+
+    network: Callable[[int, Path | None], nn.Module]
+    name: str
+    title: str
+    metric: str
+    domain: str = ""
+
+    kind: ClassVar[str]
+    unit: ClassVar[str] = "images"  # what a test case is
+    network_seed: ClassVar[str] = "segmentation"  # tasks with the same word draw the same random start
+
+    @abstractmethod
+    def check(self, cases: Cases, *, option: str) -> None:
+        """Raise ValueError where images lack what the task needs; `option` is what the user gave them to."""
+
+    @abstractmethod
+    def pairs(self, cases: Cases, index: Sequence[int]) -> Dataset[Any]:
+        """The pairs (image, target) of some cases."""
+
+    @abstractmethod
+    def learner(self, cases: Cases, weights: Path | None) -> Learner:
+        """The network with its loss, started from pretrained weights or at random."""
+
+    @abstractmethod
+    def evaluate(self, learner: Learner, cases: Cases, index: Sequence[int]) -> Evaluation:
+        """Test the network on some cases."""
+
+    def metrics(self, cases: Cases) -> tuple[str, ...]:
+        """The metrics of the tables."""
+        return table_metrics(self.kind)
+
+    def entry(self, cases: Cases) -> dict[str, Any]:
+        """What config.json records of the task."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "kind": self.kind,
+            "metric": self.metric,
+            "metrics": list(self.metrics(cases)),
+        }
+
+
+def mean_loss(loss: Tensor, count: int) -> Step:
+    """A step whose loss is a mean over this process's cases."""
+    return Step(loss * ddp_weight(count, device=loss.device), {"train_loss": loss.detach()})
+
+
+@torch.no_grad()
+def in_batches(learner: Learner, cases: Cases, index: Sequence[int]) -> Iterable[Tensor]:
+    """The network's logits on the CPU, batch by batch, in evaluation mode and in float32 whatever the training was."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    learner.to(device).eval()
+    for first in range(0, len(index), BATCH):
+        yield learner.logits(cases.images(index[first : first + BATCH]).to(device)).cpu()
+
+
+def means_and_sds(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Mean and SD over cases of each metric; no SD of one case."""
+    return {
+        "mean": {name: float(np.mean(v)) for name, v in values.items()},
+        "sd": {name: float(np.std(v, ddof=1)) if len(v) > 1 else None for name, v in values.items()},
+    }

@@ -1,0 +1,178 @@
+"""Segmentation of one structure: fine-tuning, and evaluation image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from .. import metrics
+from .._step import Step
+from ..distributed import gather
+from .base import Batches, Cases, Evaluation, Learner, Task, in_batches, mean_loss, means_and_sds
+from .metrics import metrics_of
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Augment = Callable[[Tensor, Tensor], Sequence[Tensor]]
+
+
+class Segmenter(Learner):
+    """A segmentation network and its loss.
+
+    Args:
+        model: (B, 1, H, W) -> logits (B, K, H, W): K = 1 for one structure, else K classes with the background.
+        loss: (logits, structures (B, H, W) int64) -> a mean over the cases, or a loss of all processes' cases.
+        augment: (images, masks (B, 1, H, W) float32) -> both, altered alike, in training.
+    """
+
+    def __init__(self, model: nn.Module, *, loss: Loss, augment: Augment | None = None) -> None:
+        super().__init__(model)
+        self.loss, self.augment = loss, augment
+
+    def forward(self, images: Tensor, target: Tensor) -> Step:
+        """Compute the loss of images (B, 1, H, W) and masks or label maps (B, 1, H, W)."""
+        if self.augment is not None:
+            # In half precision, places would be off by parts of a pixel, and images off their masks.
+            with torch.autocast(images.device.type, enabled=False):
+                images, target = self.augment(images, target.float())
+        return mean_loss(self.loss(self.logits(images), target[:, 0].long()), len(images))
+
+    def validate(self, batches: Batches) -> dict[str, float]:
+        """The loss and the mean Dice of all structures together, over all cases."""
+        losses, dice, counts = [], [], []
+        for images, masks in batches:
+            logits, target = self.logits(images), masks[:, 0].long()
+            losses.append(self.loss(logits, target))
+            dice.append(metrics.dice(classes_of(logits) > 0, target > 0).mean())
+            counts.append(len(images))
+        weights = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+        values = (torch.stack(found).double().cpu() for found in (losses, dice))
+        return dict(zip(("val_loss", "val_dice"), ((v * weights).sum().item() for v in values), strict=True))
+
+
+def classes_of(logits: Tensor) -> Tensor:
+    """The structure (B, H, W) int64 of each pixel of logits (B, K, H, W)."""
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+
+
+def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy plus 1 - soft Dice of one structure: logits (B, 1, H, W), target (B, H, W) of 0 and 1.
+
+    Soft Dice is that of each image, smoothed by one pixel so that an empty mask that is predicted empty costs nothing.
+    """
+    mask = target[:, None].to(logits.dtype)
+    chance = logits.sigmoid()
+    overlap = (chance * mask).sum((1, 2, 3))
+    total = chance.sum((1, 2, 3)) + mask.sum((1, 2, 3))
+    return F.binary_cross_entropy_with_logits(logits, mask) + (1 - (2 * overlap + 1) / (total + 1)).mean()
+
+
+def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """1 - soft Dice over K classes, background included: logits (B, K, H, W), target (B, H, W) of 0..K - 1.
+
+    The multi-label Dice loss of Umapathy et al. Each class's Dice is that of the whole batch, of all processes: in
+    single slices, most of which lack a structure, it would be 0 / 0 or near 0 whatever the network predicts.
+    """
+    masks = F.one_hot(target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+    chance = logits.softmax(1)
+    sums = torch.stack([(chance * masks).sum((2, 3)), (chance + masks).sum((2, 3))], dim=1)  # (B, 2, K)
+    # In validation every process has all cases: gathered, they would count as often as there are processes.
+    overlap, total = (gather(sums) if sums.requires_grad else sums).sum(0).unbind()
+    return 1 - ((2 * overlap + 1) / (total + 1)).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation(Task):
+    """Segmentation of one structure.
+
+    Attributes:
+        loss: (logits (B, K, H, W), masks (B, H, W) int64) -> a scalar.
+        augment: (images, masks (B, 1, H, W) float32) -> both, altered alike, in training.
+    """
+
+    loss: Loss
+    augment: Augment | None = None
+    name: str = "segmentation"
+    title: str = "Segmentation"
+    metric: str = "dice"
+
+    kind: ClassVar[str] = "segmentation"
+
+    def check(self, cases: Cases, *, option: str) -> None:
+        """Raise ValueError where images have no masks."""
+        if not cases.has_masks:
+            more = "; classification needs none" if cases.labels else ""
+            raise ValueError(f"{option}, read as {cases.name}, has no masks, as {self.name} needs{more}")
+
+    def pairs(self, cases: Cases, index: Sequence[int]) -> Dataset[Any]:
+        """Pairs (image, mask)."""
+        return cases.pairs(index)
+
+    def learner(self, cases: Cases, weights: Path | None) -> Segmenter:
+        """The network with its loss."""
+        return Segmenter(self.network(1, weights), loss=self.loss, augment=self.augment)
+
+    def evaluate(self, learner: Learner, cases: Cases, index: Sequence[int]) -> Evaluation:
+        """Test the network image by image.
+
+        Returns:
+            Mean and SD over images of each metric, those of the whole set, and the counts of empty masks.
+        """
+        pred, target = predict(learner, cases, index) > 0, cases.masks(index)[:, 0]
+        each = {m.key: m(pred, target).double().numpy() for m in metrics_of(self.kind, "cases")}
+        target_empty, pred_empty = (~masks.flatten(1).any(1) for masks in (target, pred))
+        rows = [
+            {
+                "id": cases.ids[i],
+                "group": cases.groups[i],
+                "label": "" if cases.labels is None else cases.labels[i],
+                "target_empty": int(target_empty[k]),
+                "pred_empty": int(pred_empty[k]),
+                **{name: f"{values[k]:.6g}" for name, values in each.items()},
+            }
+            for k, i in enumerate(index)
+        ]
+        summary = means_and_sds(each)
+        summary["mean"] |= {m.key: m(pred, target).item() for m in metrics_of(self.kind, "set")}
+        summary |= {"cases": len(index), "empty": empty_counts(target_empty, pred_empty)}
+        return Evaluation(rows, summary, kept_cases(cases, index, target, pred, each["dice"]))
+
+
+def predict(learner: Learner, cases: Cases, index: Sequence[int]) -> Tensor:
+    """Structures (N, H, W) int64 of some images, on the CPU."""
+    return torch.cat([classes_of(logits) for logits in in_batches(learner, cases, index)])
+
+
+def empty_counts(target: Tensor, pred: Tensor) -> dict[str, int]:
+    """How many masks are empty, given whether each one is."""
+    return {"target": int(target.sum()), "pred": int(pred.sum()), "both": int((target & pred).sum())}
+
+
+def kept_cases(
+    cases: Cases, index: Sequence[int], target: Tensor, pred: Tensor, dice: np.ndarray, each: int = 4
+) -> dict[str, np.ndarray]:
+    """Best, middle and worst cases by Dice, among those that show a structure (of others there is nothing to see)."""
+    shown = np.flatnonzero(target.flatten(1).any(1).numpy())
+    order = shown[np.argsort(-dice[shown], kind="stable")]
+    each = min(each, len(order) // 3)
+    middle = (len(order) - each) // 2
+    chosen = np.concatenate([order[:each], order[middle : middle + each], order[len(order) - each :]])
+    tiers = ["best"] * each + ["middle"] * each + ["worst"] * each
+    if not each:  # of one or two cases there is no middle
+        chosen, tiers = order, ["best", "worst"][: len(order)]
+    images = cases.images([index[i] for i in chosen])
+    return {
+        "image": (images[:, 0].clamp(0, 1) * 255).round().byte().numpy(),
+        "target": target[chosen].numpy(),
+        "pred": pred[chosen].numpy(),
+        "id": np.array([cases.ids[index[i]] for i in chosen], dtype=str),
+        "dice": dice[chosen],
+        "tier": np.array(tiers, dtype=str),
+    }

@@ -1,0 +1,81 @@
+"""Slice-wise segmentation of several structures, tested volume by volume in three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from .base import Cases, Evaluation, Learner, means_and_sds
+from .metrics import metrics_of
+from .segmentation import Segmentation, Segmenter, empty_counts, kept_cases, predict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volumes(Segmentation):
+    """Segmentation of numbered structures; a test case is a volume, all slices of a group."""
+
+    kind: ClassVar[str] = "volumes"
+    unit: ClassVar[str] = "volumes"
+
+    def check(self, cases: Cases, *, option: str) -> None:
+        """Raise ValueError where images have no numbered structures."""
+        if not cases.has_label_maps:
+            raise ValueError(f"{option}, read as {cases.name}, has no numbered structures; give a Decathlon task")
+
+    def pairs(self, cases: Cases, index: Sequence[int]) -> Dataset[Any]:
+        """Pairs (slice, label map)."""
+        return cases.mapped(index)
+
+    def learner(self, cases: Cases, weights: Path | None) -> Segmenter:
+        """The network with its loss; its first output is the background."""
+        return Segmenter(self.network(len(cases.structures) + 1, weights), loss=self.loss, augment=self.augment)
+
+    def metrics(self, cases: Cases) -> tuple[str, ...]:
+        """Those of the mean over structures, and each structure's Dice."""
+        return (*super().metrics(cases), *(f"dice_{name}" for name in cases.structures))
+
+    def evaluate(self, learner: Learner, cases: Cases, index: Sequence[int]) -> Evaluation:
+        """Test the network volume by volume.
+
+        A metric of a volume is the mean over its structures, each of all slices together; distances are in voxels of
+        the slices as the network sees them.
+
+        Returns:
+            Mean and SD over volumes, the counts of volumes with an empty mask, and the largest slice of some volumes.
+        """
+        volumes: dict[str, list[int]] = {}
+        for i in index:
+            volumes.setdefault(cases.groups[i], []).append(i)
+        rows: list[dict[str, Any]] = []
+        largest, shown, values = [], [], dict[str, list[float]]()
+        for name, slices in volumes.items():
+            pred, target = predict(learner, cases, slices), cases.label_maps(slices)[:, 0].long()
+            row = _scores(pred, target, cases.structures)
+            for key, value in row.items():
+                values.setdefault(key, []).append(value)
+            empty = {"target_empty": int(not (target > 0).any()), "pred_empty": int(not (pred > 0).any())}
+            found = {key: f"{value:.6g}" for key, value in row.items()}
+            rows.append({"id": name, "group": name, **empty, **found})
+            most = int((target > 0).flatten(1).sum(1).argmax())
+            largest.append(slices[most])
+            shown.append((target[most] > 0, pred[most] > 0))
+        targets, preds = (torch.stack(masks) for masks in zip(*shown, strict=True))
+        flags = [torch.tensor([row[key] for row in rows], dtype=torch.bool) for key in ("target_empty", "pred_empty")]
+        arrays = {name: np.array(v) for name, v in values.items()}
+        summary = means_and_sds(arrays) | {"cases": len(rows), "empty": empty_counts(*flags)}
+        return Evaluation(rows, summary, kept_cases(cases, largest, targets, preds, arrays["dice"]))
+
+
+def _scores(pred: torch.Tensor, target: torch.Tensor, structures: Sequence[str]) -> dict[str, float]:
+    """The metrics of a volume (slices, H, W): the mean over structures, and each structure's Dice."""
+    # The leading axes say that it is one volume, with one channel.
+    pairs = [((pred == k)[None, None], (target == k)[None, None]) for k in range(1, len(structures) + 1)]
+    each = {m.key: [m(*pair).item() for pair in pairs] for m in metrics_of("volumes", "cases")}
+    means = {key: float(np.mean(values)) for key, values in each.items()}
+    return means | {f"dice_{name}": value for name, value in zip(structures, each["dice"], strict=True)}

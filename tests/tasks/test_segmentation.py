@@ -1,0 +1,170 @@
+"""Segmentation: losses, scores and the cases that are kept, against closed forms and slow loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cases import TensorCases
+from sslmed.tasks import Segmentation, Segmenter, Volumes, dice_bce, soft_dice
+from sslmed.tasks.segmentation import classes_of, kept_cases
+
+
+class Threshold(torch.nn.Module):
+    """Predicts structure k where a pixel is nearest to k / 2, and no network needs training for that."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.values = torch.arange(outputs) / 2
+
+    def forward(self, images: Tensor) -> Tensor:
+        return -(images - self.values[:, None, None]).abs()
+
+
+def threshold(outputs: int, weights: object) -> Threshold:
+    return Threshold(3 if outputs == 1 else outputs)
+
+
+TASK = Segmentation(network=threshold, loss=dice_bce)
+VOLUMES = Volumes(network=threshold, loss=soft_dice)
+
+
+def test_scores_follow_the_policy_for_empty_masks() -> None:
+    target = torch.zeros(3, 1, 4, 4, dtype=torch.bool)
+    images = torch.zeros(3, 1, 4, 4)
+    target[1, 0, 1, 1] = target[2, 0, 0, 0] = True
+    images[2, 0, 0, 3] = 1
+    cases = TensorCases(images, target)
+    rows = TASK.evaluate(TASK.learner(cases, None), cases, [0, 1, 2]).rows
+    assert [float(row["dice"]) for row in rows] == [1, 0, 0]
+    assert [float(row["hausdorff"]) for row in rows] == pytest.approx([0, 32**0.5, 3], abs=1e-4)
+    assert [(row["target_empty"], row["pred_empty"]) for row in rows] == [(1, 1), (0, 1), (0, 0)]
+
+
+def test_evaluation_lists_every_case_and_keeps_the_tiers() -> None:
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.zeros(16, 1, 8, 8, dtype=torch.bool)
+    masks[:12, :, 2:6, 2:6] = True
+    images = masks.float() * 0.9
+    for i in range(12):  # case i misses i of the 16 pixels
+        spots = torch.randperm(16, generator=generator)[:i]
+        images[i, 0, 2 + spots // 4, 2 + spots % 4] = 0.2
+    cases = TensorCases(images, masks, labels=["benign"] * 12 + ["normal"] * 4)
+    tested = TASK.evaluate(TASK.learner(cases, None), cases, range(16))
+    rows, result, kept = tested.rows, tested.summary, tested.arrays
+    assert [row["id"] for row in rows] == cases.ids
+    dice = [2 * (16 - i) / (32 - i) for i in range(12)] + [1.0] * 4
+    assert [float(row["dice"]) for row in rows] == pytest.approx(dice, abs=1e-5)
+    assert result["mean"]["dice"] == pytest.approx(np.mean(dice))
+    assert result["sd"]["dice"] == pytest.approx(np.std(dice, ddof=1))
+    found = sum(16 - i for i in range(12))
+    assert result["mean"]["pooled_dice"] == pytest.approx(2 * found / (found + 12 * 16))
+    assert result["empty"] == {"target": 4, "pred": 4, "both": 4}
+    assert kept["id"].tolist() == [f"case {i}" for i in range(12)]
+    assert kept["tier"].tolist() == ["best"] * 4 + ["middle"] * 4 + ["worst"] * 4
+    assert kept["dice"] == pytest.approx(dice[:12])
+    assert kept["pred"].dtype == bool
+
+
+@pytest.mark.parametrize(("count", "tiers"), [(0, []), (1, ["best"]), (2, ["best", "worst"])])
+def test_one_or_two_cases_are_kept_too(count: int, tiers: list[str]) -> None:
+    masks = torch.ones(count, 2, 2, dtype=torch.bool)
+    cases = TensorCases(torch.rand(count, 1, 2, 2))
+    kept = kept_cases(cases, range(count), masks, masks, np.array([0.1, 0.9][:count]))
+    assert kept["tier"].tolist() == tiers
+    assert kept["id"].tolist() == ["case 1", "case 0"][-count:] if count else not len(kept["id"])
+
+
+def test_a_volume_is_scored_by_all_its_slices_and_by_structure() -> None:
+    maps = torch.zeros(6, 1, 4, 4, dtype=torch.uint8)
+    maps[:4, 0, :2] = 1
+    maps[1:3, 0, 3] = 2
+    images = maps / 2
+    images[0, 0, 0, 0] = 1.0  # structure 2 in place of 1
+    cases = TensorCases(images, maps, structures=("front", "back"), groups=["a", "b", "a", "b", "a", "b"])
+    tested = VOLUMES.evaluate(VOLUMES.learner(cases, None), cases, range(6))
+    a, b = tested.rows
+    # Of volume a, slices 0, 2 and 4: 16 pixels of structure 1, one of them missed; 4 of structure 2 and one too many.
+    front, back = 2 * 15 / 31, 2 * 4 / 9
+    assert (float(a["dice_front"]), float(a["dice_back"])) == pytest.approx((front, back), abs=1e-5)
+    assert float(a["dice"]) == pytest.approx((front + back) / 2, abs=1e-5)
+    assert float(b["dice"]) == 1
+    assert tested.summary["cases"] == 2
+    assert tested.summary["mean"]["dice"] == pytest.approx((1 + (front + back) / 2) / 2)
+    assert VOLUMES.metrics(cases) == ("dice", "hausdorff", "dice_front", "dice_back")
+    assert tested.arrays["id"].tolist() == ["case 1", "case 2"]  # best first; the slices that show most
+
+
+def test_validation_is_of_all_cases_however_they_are_batched() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(5, 1, 8, 8, generator=generator)
+    masks = torch.rand(5, 1, 8, 8, generator=generator) > 0.5
+    learner = Segmenter(torch.nn.Conv2d(1, 1, 1), loss=dice_bce)
+    whole = learner.validate([(images, masks)])
+    parts = learner.validate(zip(images.split(2), masks.split(2), strict=True))
+    assert parts == pytest.approx(whole)
+
+
+def test_a_task_says_what_its_images_lack() -> None:
+    cases = TensorCases(torch.rand(2, 1, 4, 4), labels=["a", "b"], classes=("a", "b"))
+    with pytest.raises(ValueError, match="--data, read as set, has no masks, as segmentation needs"):
+        TASK.check(cases, option="--data")
+    with pytest.raises(ValueError, match="has no numbered structures"):
+        VOLUMES.check(cases, option="--data")
+
+
+def test_soft_dice_is_that_of_the_batch_by_class() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 6, 5, generator=generator, dtype=torch.float64)
+    target = torch.randint(4, (3, 6, 5), generator=generator)
+    target[1] = 0
+    chance = logits.softmax(1)
+    dice = []
+    for k in range(4):
+        overlap = sum(float(chance[b, k][target[b] == k].sum()) for b in range(3))
+        total = float(chance[:, k].sum()) + int((target == k).sum())
+        dice.append((2 * overlap + 1) / (total + 1))
+    assert float(soft_dice(logits, target)) == pytest.approx(1 - np.mean(dice))
+    sure = 50 * torch.nn.functional.one_hot(target, 4).movedim(-1, 1).double()
+    assert float(soft_dice(sure, target)) == pytest.approx(0, abs=1e-6)
+    assert torch.equal(classes_of(sure), target)
+
+
+def test_augmentations_are_as_exact_in_mixed_precision() -> None:
+    seen: list[Tensor] = []
+
+    class Seen(torch.nn.Conv2d):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(images)
+            return super().forward(images)
+
+    def rotated(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        turn = torch.tensor([[[0.8, -0.6, 0.0], [0.6, 0.8, 0.0]]]).expand(len(images), -1, -1)
+        grid = torch.nn.functional.affine_grid(turn @ torch.eye(3), list(images.shape), align_corners=False)
+        return torch.nn.functional.grid_sample(images, grid, align_corners=False), masks
+
+    learner = Segmenter(Seen(1, 3, 1), loss=soft_dice, augment=rotated)
+    images = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    for mixed in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            learner(images, torch.zeros(images.shape, dtype=torch.uint8))
+    assert not torch.equal(seen[0], images)
+    assert torch.equal(seen[0], seen[1])
+
+
+def test_dice_with_cross_entropy_is_that_of_each_image() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 1, 6, 5, generator=generator, dtype=torch.float64)
+    target = torch.randint(2, (3, 6, 5), generator=generator)
+    target[1] = 0
+    expected = 0.0
+    for z, y in zip(logits[:, 0], target, strict=True):
+        p = z.sigmoid()
+        entropy = -torch.where(y == 1, p, 1 - p).log().mean()
+        expected += float(entropy + 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)) / 3
+    assert float(dice_bce(logits, target)) == pytest.approx(expected)
+    empty = torch.zeros(1, 4, 4, dtype=torch.int64)
+    assert float(dice_bce(torch.full((1, 1, 4, 4), -50.0), empty)) == pytest.approx(0, abs=1e-6)
+    assert torch.equal(classes_of(logits), (logits[:, 0] > 0).long())
