@@ -72,7 +72,7 @@ def test_several_and_null() -> None:
         ("sizes", "32", "--set sizes: no such setting; --show-settings lists them all"),
         ("rates.d", "1", "--set rates.d: no such setting"),
         ("part", "1", "--set part: no such setting"),
-        ("size", "1.5", "--set size=1.5: Expected a <class 'int'>.* now 64"),
+        ("size", "1.5", "--set size=1.5: Expected a <class 'int'>.*now 64"),
         ("part.grid", "[3]", "--set part.grid=.*now \\(6, 6\\)"),
         ("part.epochs", "0", "--set part.epochs=0: epochs must be at least 1, got 0"),
     ],
