@@ -36,17 +36,16 @@ from sslmed.data import MRPhantom
 from sslmed.methods import LocalContrast, MaskedPixels, SimCLR
 from sslmed.models import ProjectionHead, UNet, UNetFeatures
 from sslmed.studies import cli, study, tables
+from sslmed.studies.engine import Fit
 from sslmed.studies.experiment import Experiment
 from sslmed.studies.galleries import masked_gallery
 from sslmed.studies.material import TRAIN, Wanted
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.plan import Paper, shown_cases
-from sslmed.studies.pretext import Pretext, pretrain
+from sslmed.studies.pretext import pretrain
 from sslmed.studies.seeding import derived_seed
 from sslmed.studies.segmentation import Segmentation, soft_dice
 from sslmed.studies.sets import PHANTOM, Source
-from sslmed.studies.training import Fit
-from sslmed.studies.tuning import Tuning
 
 METHODS = ("supervised", "masked", "contrastive")
 POOL = "unlabelled"
@@ -222,15 +221,15 @@ class MaskedAgainstContrastive(Experiment):
         if cell.method == "masked":
             masked = MaskedPixels(UNet(width=p.width), mask=RandomPixelMask(ratio=c.ratio, sigma=c.sigma))
             return pretrain(
-                Pretext(masked, adam), data, p.pretext, folder=folder, seed=0, title="pretext masked"
+                masked, data, p.pretext, optimiser=adam, folder=folder, seed=0, title="pretext masked"
             )
         network, (whole, alike) = UNet(width=p.width), make_views(p)
         encoder = UNetFeatures(network, flat_size=p.size)
         head = ProjectionHead(encoder.features, *c.head)
         simclr = SimCLR(encoder, views=whole, head=head, temperature=c.temperature)
         weights = pretrain(
-            Pretext(simclr, adam), data, p.pretext, folder=folder.with_name("contrastive_global-s0"), seed=0,
-            title="pretext contrastive, global",
+            simclr, data, p.pretext, optimiser=adam, folder=folder.with_name("contrastive_global-s0"),
+            seed=0, title="pretext contrastive, global",
         )  # fmt: skip
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         # Anew, since a global stage that was done before has drawn nothing.
@@ -240,7 +239,7 @@ class MaskedAgainstContrastive(Experiment):
             negatives=c.negatives,
         )  # fmt: skip
         return pretrain(
-            Pretext(local, adam), data, p.pretext, folder=folder, seed=0, title="pretext contrastive, local"
+            local, data, p.pretext, optimiser=adam, folder=folder, seed=0, title="pretext contrastive, local"
         )
 
     def module(self, cell: study.Cell, weights: Path | None) -> Segmentation:
@@ -252,10 +251,12 @@ class MaskedAgainstContrastive(Experiment):
             own = model.state_dict()
             # The last layer is of the task; all else is the pretext's.
             model.load_state_dict(state | {name: own[name] for name in ("out.weight", "out.bias")})
-        tuning = Tuning(lr=p.lr, schedule="plateau", patience=p.constants.patience)
-        return Segmentation(
-            model, loss=soft_dice, tuning=tuning, epochs=p.finetune.epochs, augment=make_augmentation(p)
-        )
+        return Segmentation(model, loss=soft_dice, augment=make_augmentation(p))
+
+    def tuning(self) -> Optimiser:
+        """Adam, its rate halved on a plateau (II.E)."""
+        p = self.preset
+        return Optimiser("adam", lr=p.lr, schedule="plateau", patience=p.constants.patience)
 
     def gallery(self) -> dict[str, np.ndarray]:
         """What is hidden, and what the two views are."""

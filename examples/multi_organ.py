@@ -37,17 +37,15 @@ from sslmed.models import (
     load_encoder,
 )
 from sslmed.studies import cli, study, tables
+from sslmed.studies.engine import Fit
 from sslmed.studies.experiment import Experiment
 from sslmed.studies.galleries import pair_gallery
 from sslmed.studies.material import TRAIN, Wanted
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.plan import Paper, shown_cases
-from sslmed.studies.pretext import Pretext
 from sslmed.studies.runs import read_csv
 from sslmed.studies.segmentation import Segmentation, dice_bce
 from sslmed.studies.sets import PHANTOM, Source
-from sslmed.studies.training import Fit
-from sslmed.studies.tuning import Tuning
 
 SSL = ("moco", "simclr", "simsiam")
 MIXES = ("natural", "BUS", "BUS+natural", "multi-organ")
@@ -89,7 +87,7 @@ class Constants:
     pool_at: str = "decoder"  # [ours] where a U-Net is pooled for the head
 
 
-TUNING = Tuning(lr=1e-4, weight_decay=1e-6)  # 3.3; Adam is [ours]
+TUNING = Optimiser("adam", lr=1e-4, weight_decay=1e-6)  # 3.3; Adam is [ours]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +102,7 @@ class Preset:
     pretext: Fit
     finetune: Fit
     batch: Mapping[str, int]
-    tuning: Tuning = TUNING
+    tuning: Optimiser = TUNING
     constants: Constants = Constants()
 
 
@@ -127,7 +125,7 @@ PRESETS = {
         size=32, network="resnet18", width=32, phantoms=400, labels=LABELS, batch=dict.fromkeys(SSL, 64),
         pretext=Fit(epochs=60, batch_size=64, checkpoint_every=5, precision="bf16-mixed"),
         finetune=Fit(epochs=60, batch_size=16, precision="bf16-mixed"),
-        tuning=Tuning(lr=1e-3, weight_decay=1e-6), constants=SMALL,  # [ours] 60 epochs are few for 1e-4
+        tuning=Optimiser("adam", lr=1e-3, weight_decay=1e-6), constants=SMALL,  # [ours] 60 epochs are few for 1e-4
     ),
     "paper": Preset(
         size=32, network="resnet50", width=64, phantoms=780, labels=LABELS,
@@ -155,13 +153,13 @@ def make_encoder(preset: Preset) -> ResNetEncoder | UNetFeatures:
     return ResNetEncoder(preset.network, width=preset.width)
 
 
-def make_method(name: str, preset: Preset, count: int) -> Pretext:
+def make_method(name: str, preset: Preset, count: int) -> tuple[Method, Optimiser]:
     """SimCLR, MoCo v2 or SimSiam on the encoder, each with its own optimiser."""
     c, encoder, pair = preset.constants, make_encoder(preset), make_views(preset)
     features = encoder.features if isinstance(encoder, UNetFeatures) else encoder.channels[-1]
-    epochs, batch = preset.pretext.epochs, preset.batch[name]
+    batch = preset.batch[name]
     kind, lr = ("adam", c.adam[name]) if name in c.adam else ("sgd", c.rate[name] * batch / 256)
-    optimiser = Optimiser(kind, lr=lr, weight_decay=c.weight_decay, schedule="cosine", epochs=epochs)
+    optimiser = Optimiser(kind, lr=lr, weight_decay=c.weight_decay, schedule="cosine")
     method: Method
     if name == "simsiam":
         head = nn.Sequential(
@@ -169,7 +167,7 @@ def make_method(name: str, preset: Preset, count: int) -> Pretext:
             nn.BatchNorm1d(c.simsiam_dim, affine=False),
         )
         predictor = PredictionHead(c.simsiam_dim, c.predictor_hidden)
-        return Pretext(SimSiam(encoder, views=pair, head=head, predictor=predictor), optimiser)
+        return SimSiam(encoder, views=pair, head=head, predictor=predictor), optimiser
     projection = ProjectionHead(features, c.hidden, c.dim, layers=c.layers[name])
     if name == "simclr":
         method = SimCLR(encoder, views=pair, head=projection, temperature=c.temperature["simclr"])
@@ -178,7 +176,7 @@ def make_method(name: str, preset: Preset, count: int) -> Pretext:
             encoder, views=pair, head=projection, queue_size=min(c.queue, count),
             temperature=c.temperature["moco"], momentum=c.momentum,
         )  # fmt: skip
-    return Pretext(method, optimiser)
+    return method, optimiser
 
 
 NAMES = {"moco": "MoCo v2", "simclr": "SimCLR", "simsiam": "SimSiam"}
@@ -263,7 +261,7 @@ class MultiOrgan(Experiment):
         batch = self.preset.batch[cell.method.partition("/")[0]]
         return dataclasses.replace(self.preset.pretext, batch_size=batch)
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: study.Cell, data: TensorDataset) -> tuple[Method, Optimiser]:
         """The first half of a method's name."""
         return make_method(cell.method.partition("/")[0], self.preset, len(data))
 
@@ -282,7 +280,7 @@ class MultiOrgan(Experiment):
             model = ResUNet(p.network, width=p.width)
             if weights is not None:
                 load_encoder(model, weights)
-        return Segmentation(model, loss=dice_bce, tuning=p.tuning, epochs=p.finetune.epochs)
+        return Segmentation(model, loss=dice_bce)
 
     def gallery(self) -> dict[str, np.ndarray]:
         """Pairs of views."""

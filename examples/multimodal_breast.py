@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 from torch.utils.data import TensorDataset
 
@@ -29,17 +28,15 @@ from sslmed.methods import BYOL, Method, MoCo, SimCLR
 from sslmed.models import PredictionHead, ProjectionHead, ResNetEncoder, ResUNet, load_encoder
 from sslmed.studies import cli, study, tables
 from sslmed.studies.classification import METRICS, Classification, Classifier
+from sslmed.studies.engine import Fit
 from sslmed.studies.experiment import Experiment
 from sslmed.studies.galleries import pair_gallery
 from sslmed.studies.material import TRAIN, Wanted
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.plan import SEGMENTATION_METRICS, Paper, shown_cases
-from sslmed.studies.pretext import Pretext
 from sslmed.studies.runs import read_csv
 from sslmed.studies.segmentation import Segmentation, dice_bce
 from sslmed.studies.sets import PHANTOM, Source
-from sslmed.studies.training import Fit
-from sslmed.studies.tuning import Tuning
 
 METHODS = ("supervised", "simclr", "moco", "byol")
 DOMAINS = {"us": "Ultrasound", "mg": "Mammography", "usmg": "Both"}  # the thesis' US1, MG2 and USMG3
@@ -69,7 +66,9 @@ class Constants:
     predictor_hidden: int = 512  # [ours]
 
 
-TUNING = Tuning(lr=1e-4, weight_decay=1e-6)  # 5.3: as 5.2 "except for the learning rate", which is [ours]
+TUNING = Optimiser(
+    "adam", lr=1e-4, weight_decay=1e-6
+)  # 5.3: as 5.2 "except for the learning rate", which is [ours]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Preset:
     pretext: Fit
     finetune: Fit
     lr: float  # of the pretexts
-    tuning: Tuning = TUNING
+    tuning: Optimiser = TUNING
     constants: Constants = Constants()
 
 
@@ -99,7 +98,8 @@ PRESETS = {
         size=64, crop=110, encoder="resnet18", width=32, phantoms=400, labels=(1.0,),
         pretext=Fit(epochs=40, batch_size=64, checkpoint_every=5, precision="bf16-mixed"),
         finetune=Fit(epochs=40, batch_size=32, precision="bf16-mixed"),
-        lr=1e-3, tuning=Tuning(lr=5e-4, weight_decay=1e-6),  # [ours] the thesis' 0.014 makes its curves "unstable"
+        lr=1e-3,
+        tuning=Optimiser("adam", lr=5e-4, weight_decay=1e-6),  # [ours] the thesis' 0.014: "unstable" curves
         # [ours] Few steps: a key network that follows at 0.999 would hardly leave its start.
         constants=Constants(hidden=256, predictor_hidden=256, momentum={"moco": 0.99, "byol": 0.99}),
     ),
@@ -120,7 +120,7 @@ def make_views(preset: Preset) -> MultiView:
     )  # fmt: skip
 
 
-def make_method(name: str, preset: Preset, count: int) -> Pretext:
+def make_method(name: str, preset: Preset, count: int) -> tuple[Method, Optimiser]:
     """SimCLR, MoCo or BYOL on the encoder; the batch norm in the heads is the thesis' addition (5.2)."""
     c, pair = preset.constants, make_views(preset)
     encoder = ResNetEncoder(preset.encoder, width=preset.width)
@@ -136,7 +136,7 @@ def make_method(name: str, preset: Preset, count: int) -> Pretext:
     else:
         predictor = PredictionHead(c.dim, c.predictor_hidden)
         method = BYOL(encoder, views=pair, head=head, predictor=predictor, momentum=c.momentum["byol"])
-    return Pretext(method, Optimiser("adam", lr=preset.lr, weight_decay=c.weight_decay))  # 5.2: no schedule
+    return method, Optimiser("adam", lr=preset.lr, weight_decay=c.weight_decay)  # 5.2: no schedule
 
 
 WORDS = {
@@ -242,11 +242,11 @@ class MultimodalBreast(Experiment):
         """Both tasks of a domain share a pretext."""
         return None if cell.method == study.SUPERVISED else f"{cell.method}-{self.domain(cell)}-s{cell.seed}"
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: study.Cell, data: TensorDataset) -> tuple[Method, Optimiser]:
         """SimCLR, MoCo or BYOL."""
         return make_method(cell.method, self.preset, len(data))
 
-    def module(self, cell: study.Cell, weights: Path | None) -> L.LightningModule:
+    def module(self, cell: study.Cell, weights: Path | None) -> Segmentation | Classification:
         """ResNet-18 and a linear layer with cross-entropy, or a U-Net decoder with Dice and cross-entropy (5.3)."""
         p, data = self.preset, self.materials[self.domain(cell)].small
         encoder = ResNetEncoder(p.encoder, width=p.width)
@@ -254,8 +254,8 @@ class MultimodalBreast(Experiment):
             load_encoder(encoder, weights)
         if cell.target.endswith("classification"):
             model = Classifier(encoder, len(data.classes))
-            return Classification(model, classes=len(data.classes), tuning=p.tuning, epochs=p.finetune.epochs)
-        return Segmentation(ResUNet(encoder), loss=dice_bce, tuning=p.tuning, epochs=p.finetune.epochs)
+            return Classification(model, classes=len(data.classes))
+        return Segmentation(ResUNet(encoder), loss=dice_bce)
 
     def gallery(self) -> dict[str, np.ndarray]:
         """Pairs of views of the first domain."""

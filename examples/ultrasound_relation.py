@@ -30,19 +30,17 @@ from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, MultiView, views
 from sslmed.augment.functional import band_stop_mask
 from sslmed.data import Phantom
 from sslmed.losses import InfoNCE, Perceptual
-from sslmed.methods import PIRL, RelationContrast
+from sslmed.methods import PIRL, Method, RelationContrast
 from sslmed.models import ResNetEncoder, ResUNet, load_encoder
 from sslmed.studies import cli, study, tables
+from sslmed.studies.engine import Fit
 from sslmed.studies.experiment import Experiment
 from sslmed.studies.material import TRAIN, Wanted
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.plan import Paper, shown_cases
-from sslmed.studies.pretext import Pretext
 from sslmed.studies.runs import read_csv, sha256
 from sslmed.studies.segmentation import Segmentation
 from sslmed.studies.sets import Source
-from sslmed.studies.training import Fit
-from sslmed.studies.tuning import Tuning
 
 JIGSAWS = ("jig", "jig+freq", "cp-jig", "cp-jig+freq")
 LOSSES = ("pirl", "pirl+percep", "rcl", "rcl+percep")
@@ -78,7 +76,7 @@ class Constants:
     weight_decay: float = 1e-4  # [ours] PIRL's
 
 
-TUNING = Tuning(lr=1e-3, end=1e-6, power=0.9, schedule="poly")  # IV-B
+TUNING = Optimiser("adam", lr=1e-3, end=1e-6, power=0.9, schedule="poly")  # IV-B
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +92,7 @@ class Preset:
     pretext: Fit
     finetune: Fit
     pretext_lr: dict[str, float]
-    tuning: Tuning = TUNING
+    tuning: Optimiser = TUNING
     constants: Constants = Constants()
 
     @property
@@ -137,7 +135,7 @@ def make_views(jigsaw: str, preset: Preset) -> MultiView:
     )  # fmt: skip
 
 
-def make_method(method: str, preset: Preset, count: int) -> Pretext:
+def make_method(method: str, preset: Preset, count: int) -> tuple[Method, Optimiser]:
     """A cell of the grid, for `count` images."""
     c = preset.constants
     jigsaw, loss = method.split("/")
@@ -164,7 +162,7 @@ def make_method(method: str, preset: Preset, count: int) -> Pretext:
             perceptual=Perceptual() if perceptual else None, lam=c.lam_pirl, **shared,
         )  # fmt: skip
     sgd = Optimiser("sgd", lr=preset.pretext_lr[loss], momentum=c.sgd_momentum, weight_decay=c.weight_decay)
-    return Pretext(pretext, sgd)
+    return pretext, sgd
 
 
 def gallery(images: Tensor, preset: Preset) -> dict[str, np.ndarray]:
@@ -268,12 +266,12 @@ class UltrasoundRelation(Experiment):
             )
         ]  # fmt: skip
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: study.Cell, data: TensorDataset) -> tuple[Method, Optimiser]:
         """A cell of the grid, perhaps from given weights."""
-        pretext = make_method(cell.method, self.preset, len(data))
+        pretext, optimiser = make_method(cell.method, self.preset, len(data))
         if self.args.weights is not None:
-            load_encoder(pretext.method.trained, self.args.weights)
-        return pretext
+            load_encoder(pretext.trained, self.args.weights)
+        return pretext, optimiser
 
     def module(self, cell: study.Cell, weights: Path | None) -> Segmentation:
         """Res-UNet, two-class cross-entropy (IV-B)."""
@@ -281,7 +279,7 @@ class UltrasoundRelation(Experiment):
         model = ResUNet(preset.encoder, in_channels=1, classes=2, width=preset.width)
         if (weights or self.args.weights) is not None:
             load_encoder(model.encoder, weights or self.args.weights)
-        return Segmentation(model, loss=cross_entropy, tuning=preset.tuning, epochs=preset.finetune.epochs)
+        return Segmentation(model, loss=cross_entropy)
 
     def gallery(self) -> dict[str, np.ndarray]:
         """The filter and the puzzle on some images."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import metrics
 from ..distributed import ddp_weight
+from ..methods import Step
 from ..models import ResNetEncoder
 from .inputs import ImageSet
 from .runs import write_csv
-from .tuning import Tuning
 
 METRICS = ("mcc", "balanced_accuracy", "weighted_f1", "accuracy", "roc_auc", "average_precision")
 
@@ -34,61 +34,54 @@ class Classifier(nn.Module):
         return self.linear(maps[-1].mean((2, 3)))
 
 
-class Classification(L.LightningModule):
-    """A classifier, cross-entropy and its schedule.
+class Classification(nn.Module):
+    """A classifier and cross-entropy.
 
     Args:
         model: (B, 1, H, W) -> logits (B, classes).
         classes: number of classes.
-        tuning: optimiser and schedule.
-        epochs: length of the schedule.
     """
 
-    def __init__(self, model: nn.Module, *, classes: int, tuning: Tuning, epochs: int) -> None:
+    def __init__(self, model: nn.Module, *, classes: int) -> None:
         super().__init__()
-        self.model, self.classes, self.tuning, self.epochs = model, classes, tuning, epochs
-        self.held: list[tuple[Tensor, Tensor]] = []
+        self.model, self.classes = model, classes
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) in float32."""
-        return self.model(images).float()
+    def forward(self, images: Tensor, labels: Tensor) -> Step:
+        """The loss of a batch."""
+        loss = F.cross_entropy(self.model(images).float(), labels)
+        weight = ddp_weight(len(images), device=loss.device)
+        return Step(loss * weight, {"train_loss": loss.detach()})
 
-    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
-        """Lightning's hook."""
-        images, labels = batch
-        loss = F.cross_entropy(self(images), labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
-        self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True, batch_size=1)
-        return loss * ddp_weight(len(images), device=loss.device)
+    def validate(self, batches: Iterable[Sequence[Tensor]]) -> dict[str, float]:
+        """The mean loss over cases, and the balanced accuracy of the whole set."""
+        parts = [(self.model(images).float(), labels) for images, labels in batches]
+        loss = sum(len(labels) * F.cross_entropy(logits, labels) for logits, labels in parts)
+        logits, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+        accuracy = metrics.balanced_accuracy(logits.argmax(1), labels, classes=self.classes)
+        return {"val_loss": float(loss / len(labels)), "val_balanced_accuracy": float(accuracy)}
 
-    def validation_step(self, batch: list[Tensor], index: int) -> None:
-        """Lightning's hook."""
-        images, labels = batch
-        logits = self(images)
-        self.log("val_loss", F.cross_entropy(logits, labels), batch_size=len(images), sync_dist=True)
-        self.held.append((logits.argmax(1), labels))
+    def start(self, batches: Iterable[Any]) -> None:
+        """Nothing is to be prepared."""
 
-    def on_validation_epoch_end(self) -> None:
-        """Lightning's hook: a metric of the whole set, not a mean over batches."""
-        pred, labels = (torch.cat(parts) for parts in zip(*self.held, strict=True))
-        self.held.clear()
-        value = metrics.balanced_accuracy(pred, labels, classes=self.classes)
-        self.log("val_balanced_accuracy", value.float(), sync_dist=True)
+    def after_step(self) -> None:
+        """Nothing follows the network."""
 
-    def configure_optimizers(self) -> Any:
-        """Lightning's hook."""
-        return self.tuning.build(self.parameters(), epochs=self.epochs)
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters, in one group."""
+        return [{"params": list(self.parameters())}]
 
 
 @torch.no_grad()
-def chances(module: Classification, images: Tensor, *, batch_size: int = 64) -> Tensor:
+def chances(model: nn.Module, images: Tensor, *, batch_size: int = 64) -> Tensor:
     """Probabilities (N, classes) float64 of images (N, 1, H, W), on the CPU."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module = module.to(device).eval()
-    return torch.cat([module(part.to(device)).double().softmax(1).cpu() for part in images.split(batch_size)])
+    model = model.to(device).eval()
+    return torch.cat(
+        [model(part.to(device)).float().double().softmax(1).cpu() for part in images.split(batch_size)]
+    )
 
 
-def evaluate(module: Classification, data: ImageSet, index: list[int], folder: Path) -> dict[str, Any]:
+def evaluate(model: nn.Module, data: ImageSet, index: list[int], folder: Path) -> dict[str, Any]:
     """Score the test cases; write metrics.csv into `folder`.
 
     Returns:
@@ -97,7 +90,7 @@ def evaluate(module: Classification, data: ImageSet, index: list[int], folder: P
     """
     if data.labels is None:
         raise ValueError(f"{data.name} has no classes to evaluate against")
-    probability = chances(module, data.images[index])
+    probability = chances(model, data.images[index])
     target = torch.tensor([data.classes.index(data.labels[i]) for i in index])
     pred = probability.argmax(1)
     rows = [

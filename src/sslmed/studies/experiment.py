@@ -13,8 +13,9 @@ import torch
 
 from . import classification, segmentation, study, tables, volumes
 from .cli import unique
+from .engine import fit, weights_of
 from .features import write_features
-from .locks import Busy, hold
+from .locks import Busy, folder_lock
 from .material import Material
 from .merge import check_sources, merge
 from .plan import Plan
@@ -32,7 +33,6 @@ from .runs import (
     write_tensors,
 )  # fmt: skip
 from .seeding import derived_seed
-from .training import fit
 
 GROWING = ("methods", "labels", "seeds")  # lists that a later command may add to
 EVALUATE = {
@@ -94,14 +94,14 @@ class Experiment(Plan):
         grown = self.folder.join(config, growing=GROWING)
         contents = self._contents()  # before the splits, which follow from them
         check_sources(args.merge, grown, self._splits(), contents, growing=GROWING)
-        with hold(self.folder.path, wait=True):
+        with folder_lock(self.folder.path, wait=True):
             # Anew, since another command may have grown the run meanwhile.
             self.config = self.folder.join(config, growing=GROWING)
             write_json(self.folder.path / "config.json", self.config)
 
     def run(self) -> int:
         """Do what is not done yet; returns the exit status."""
-        with hold(self.folder.path, wait=True):
+        with folder_lock(self.folder.path, wait=True):
             self._describe()
         if not any(material.labelled for material in self.materials.values()):
             return self._pretext_only()
@@ -116,7 +116,7 @@ class Experiment(Plan):
                 path, cells, unit=self.paper.unit, pretext=self.pretext, pretrain=self.pretrain,
                 finetune=self.finetune,
             )  # fmt: skip
-        with hold(path, wait=True):  # of several shares, the last to come here tabulates all
+        with folder_lock(path, wait=True):  # of several shares, the last to come here tabulates all
             failures = study.write_failures(path, failures, cells)
             if self.paper.shows_features and rank() == 0:
                 write_features(self, cells)
@@ -143,11 +143,11 @@ class Experiment(Plan):
         )
         module = self.module(cell, weights)
         best = fit(
-            module, pairs(split.labelled[cell.labels]), self.preset.finetune, folder=folder, seed=cell.seed,
-            title="fine-tuning", val=pairs(split.val),
+            module, pairs(split.labelled[cell.labels]), self.preset.finetune, optimiser=self.tuning(),
+            folder=folder, seed=cell.seed, title="fine-tuning", val=pairs(split.val),
         )  # fmt: skip
-        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
-        scores = EVALUATE[target.kind](module, data, split.test, folder)
+        module.load_state_dict(weights_of(best))
+        scores = EVALUATE[target.kind](module.model, data, split.test, folder)
         write_tensors(folder / "model.pt", module.cpu().model.state_dict())
         barrier()
         return {
@@ -198,12 +198,12 @@ class Experiment(Plan):
             print(f"pretext {cell.method}, seed {cell.seed}", flush=True)
             place = self.folder.path / "pretext" / str(self.pretext(cell))
             try:
-                with hold(place):
+                with folder_lock(place):
                     print(f"    encoder: {self.pretrain(cell, place)}")
             except Busy as error:
                 busy = True
                 print(f"    FAILED: {error}", flush=True)
-        with hold(self.folder.path, wait=True):
+        with folder_lock(self.folder.path, wait=True):
             self._finish()
         return int(busy)
 

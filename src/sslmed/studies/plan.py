@@ -8,16 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import lightning as L
 import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
+from ..methods import Method
 from . import study, tables
+from .classification import Classification
+from .engine import Fit
 from .material import Material, Wanted
-from .pretext import Pretext, pretrain
+from .optimisers import Optimiser
+from .pretext import pretrain
 from .seeding import derived_seed
-from .training import Fit
+from .segmentation import Segmentation
 
 SEGMENTATION_METRICS = (
     "dice", "hausdorff", "jaccard", "precision", "recall", "pooled_dice", "pooled_jaccard", "pixel_accuracy",
@@ -82,13 +85,18 @@ class Plan:
             study.Target(study.SEGMENTATION, "Segmentation", "segmentation", "dice", SEGMENTATION_METRICS)
         ]
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: study.Cell, data: TensorDataset) -> tuple[Method, Optimiser]:
         """The pretext of a cell."""
         raise NotImplementedError
 
-    def module(self, cell: study.Cell, weights: Path | None) -> L.LightningModule:
+    def module(self, cell: study.Cell, weights: Path | None) -> Segmentation | Classification:
         """The fine-tuning module of a cell, started from what the pretext left."""
         raise NotImplementedError
+
+    def tuning(self) -> Optimiser:
+        """The optimiser of fine-tuning."""
+        optimiser: Optimiser = self.preset.tuning
+        return optimiser
 
     def gallery(self) -> dict[str, np.ndarray]:
         """Arrays of galleries.npz."""
@@ -134,8 +142,9 @@ class Plan:
         """Train a cell's pretext and return the file of its weights."""
         data = self.materials[self.domain(cell)].pretext(cell.seed, self.mix(cell))
         torch.manual_seed(derived_seed(cell.seed, "pretext model"))
+        method, optimiser = self.method(cell, data)
         return pretrain(
-            self.method(cell, data), data, self.fit_of(cell), folder=folder, seed=cell.seed,
+            method, data, self.fit_of(cell), optimiser=optimiser, folder=folder, seed=cell.seed,
             title=f"pretext {cell.method}",
         )  # fmt: skip
 

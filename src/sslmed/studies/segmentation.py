@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import metrics
 from ..distributed import ddp_weight, gather
+from ..methods import Step
 from .inputs import ImageSet
 from .runs import write_csv, write_npz
-from .tuning import Tuning
 
 METRICS = ("dice", "jaccard", "precision", "recall", "hausdorff")
 COLUMNS = ("id", "group", "label", "target_empty", "pred_empty", *METRICS)
@@ -24,57 +23,62 @@ COLUMNS = ("id", "group", "label", "target_empty", "pred_empty", *METRICS)
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-class Segmentation(L.LightningModule):
-    """A segmentation network, its loss and its schedule.
+class Segmentation(nn.Module):
+    """A segmentation network and its loss.
 
     Args:
         model: (B, 1, H, W) -> logits (B, K, H, W): K = 1 for one structure, else K classes with the background.
         loss: (logits, structures (B, H, W) int64) -> a mean over the cases, or a loss of all processes' cases.
-        tuning: optimiser and schedule.
-        epochs: length of the schedule.
         augment: (images, masks (B, 1, H, W) float32) -> both, altered alike, in training.
     """
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: nn.Module,
         *,
         loss: Loss,
-        tuning: Tuning,
-        epochs: int,
         augment: Callable[[Tensor, Tensor], Sequence[Tensor]] | None = None,
     ) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last)
-        self.loss, self.tuning, self.epochs, self.augment = loss, tuning, epochs, augment
+        self.loss, self.augment = loss, augment
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K, H, W) in float32."""
-        return self.model(images.contiguous(memory_format=torch.channels_last)).float()
-
-    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
-        """Lightning's hook."""
-        images, masks = batch
+    def forward(self, images: Tensor, masks: Tensor) -> Step:
+        """The loss of a batch."""
         if self.augment is not None:
             # In half precision, places would be off by parts of a pixel, and images off their masks.
             with torch.autocast(images.device.type, enabled=False):
                 images, masks = self.augment(images, masks.float())
-        loss = self.loss(self(images), masks[:, 0].long())
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
-        self.log("lr", self.optimizers().param_groups[0]["lr"], on_step=False, on_epoch=True, batch_size=1)
-        return loss * ddp_weight(len(images), device=loss.device)
+        loss = self.loss(logits_of(self.model, images), masks[:, 0].long())
+        weight = ddp_weight(len(images), device=loss.device)
+        return Step(loss * weight, {"train_loss": loss.detach()})
 
-    def validation_step(self, batch: list[Tensor], index: int) -> None:
-        """Lightning's hook."""
-        images, masks = batch
-        logits, target = self(images), masks[:, 0].long()
-        self.log("val_loss", self.loss(logits, target), batch_size=len(images), sync_dist=True)
-        dice = metrics.dice(classes_of(logits) > 0, target > 0)
-        self.log("val_dice", dice.mean(), batch_size=len(images), sync_dist=True)
+    def validate(self, batches: Iterable[Sequence[Tensor]]) -> dict[str, float]:
+        """Means over cases of the loss and of the Dice of all structures together."""
+        sums, count = torch.zeros(2), 0
+        for images, masks in batches:
+            logits, target = logits_of(self.model, images), masks[:, 0].long()
+            dice = metrics.dice(classes_of(logits) > 0, target > 0)
+            sums = sums.to(images.device) + len(images) * torch.stack(
+                [self.loss(logits, target), dice.mean()]
+            )
+            count += len(images)
+        return dict(zip(("val_loss", "val_dice"), (sums / count).tolist(), strict=True))
 
-    def configure_optimizers(self) -> Any:
-        """Lightning's hook."""
-        return self.tuning.build(self.parameters(), epochs=self.epochs)
+    def start(self, batches: Iterable[Any]) -> None:
+        """Nothing is to be prepared."""
+
+    def after_step(self) -> None:
+        """Nothing follows the network."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters, in one group."""
+        return [{"params": list(self.parameters())}]
+
+
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits (B, K, H, W) in float32."""
+    return model(images.contiguous(memory_format=torch.channels_last)).float()
 
 
 def classes_of(logits: Tensor) -> Tensor:
@@ -109,11 +113,13 @@ def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict(module: Segmentation, images: Tensor, *, batch_size: int = 32) -> Tensor:
+def predict(model: nn.Module, images: Tensor, *, batch_size: int = 32) -> Tensor:
     """Structures (N, H, W) int64 of images (N, 1, H, W), on the CPU; in float32 whatever the training precision."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module = module.to(device).eval()
-    return torch.cat([classes_of(module(part.to(device))).cpu() for part in images.split(batch_size)])
+    model = model.to(device).eval()
+    return torch.cat(
+        [classes_of(logits_of(model, part.to(device))).cpu() for part in images.split(batch_size)]
+    )
 
 
 def score(pred: Tensor, target: Tensor) -> dict[str, np.ndarray]:
@@ -128,7 +134,7 @@ def score(pred: Tensor, target: Tensor) -> dict[str, np.ndarray]:
     return {name: value.double().numpy() for name, value in values.items()}
 
 
-def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Path) -> dict[str, Any]:
+def evaluate(model: nn.Module, data: ImageSet, index: list[int], folder: Path) -> dict[str, Any]:
     """Score the test cases; write metrics.csv and cases.npz into `folder`.
 
     Returns:
@@ -137,7 +143,7 @@ def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Pat
     if data.masks is None:
         raise ValueError(f"{data.name} has no masks to evaluate against")
     images, target = data.images[index], data.masks[index, 0]
-    pred = predict(module, images) > 0
+    pred = predict(model, images) > 0
     values = score(pred, target)
     target_empty, pred_empty = ~target.flatten(1).any(1), ~pred.flatten(1).any(1)
     rows = [

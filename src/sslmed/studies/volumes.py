@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from .. import metrics
 from .inputs import ImageSet
 from .runs import write_csv
-from .segmentation import Segmentation, keep_cases, predict
+from .segmentation import keep_cases, predict
 
 
-def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Path) -> dict[str, Any]:
+def evaluate(model: nn.Module, data: ImageSet, index: list[int], folder: Path) -> dict[str, Any]:
     """Score the test volumes; write metrics.csv, and the largest slice of some volumes as cases.npz, into `folder`.
 
     A volume's Dice is the mean over its structures of the Dice of all its slices together, and its Hausdorff distance
@@ -28,7 +29,7 @@ def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Pat
     volumes: dict[str, list[int]] = {}
     for i in index:
         volumes.setdefault(data.groups[i], []).append(i)
-    pred = dict(zip(index, predict(module, data.images[index]), strict=True))
+    pred = dict(zip(index, predict(model, data.images[index]), strict=True))
     rows, largest, values = [], [], dict[str, list[float]]()
     for name, slices in volumes.items():
         target = data.label_maps[slices, 0].long()
