@@ -1,4 +1,4 @@
-"""Folders that one run at a time works in, or writes in."""
+"""Folders that only one run at a time works in or writes to."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-from .processes import agree, rank
+from filelock import FileLock, Timeout
 
-try:
-    import fcntl
-except ImportError:  # Windows, where folders are not locked
-    fcntl = None  # type: ignore[assignment]
+from .processes import broadcast_rank0, rank
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}  # network file systems may have none
 
@@ -22,18 +19,18 @@ class Busy(OSError):
 
 
 @contextlib.contextmanager
-def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep a folder to this process, or to those that run with it, for the length of a `with` block.
+def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Lock a folder for this process, or for those that run with it, for the length of a `with` block.
 
-    The lock is the system's own on an open file, which ends with the process however that ends: kill -9 leaves none.
-    What an earlier process left half written is removed. Of several processes all must come here; the first one locks.
+    The operating system releases the lock when the process ends, however it ends: kill -9 leaves none. Files that an
+    earlier process left half written are removed. Under torchrun all processes must call this; the first one locks.
 
     Args:
         folder: made if it is not there.
-        wait: for a process that holds the folder to let go, rather than raise.
+        wait: wait for the process that holds the lock, rather than raise.
 
     Raises:
-        Busy: another process holds the folder; of several processes, all raise.
+        Busy: another process holds the lock; under torchrun all processes raise.
         OSError: the folder cannot be made.
     """
     with contextlib.ExitStack() as stack:
@@ -43,7 +40,7 @@ def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
                 _lock(folder, stack, wait=wait)
             except OSError as caught:
                 error = caught
-        error = agree(error)
+        error = broadcast_rank0(error)
         if error is not None:
             raise error
         yield
@@ -51,17 +48,14 @@ def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 def _lock(folder: Path, stack: contextlib.ExitStack, *, wait: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        return
-    file = stack.enter_context((folder / ".lock").open("w"))
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
+        stack.enter_context(FileLock(folder / ".lock").acquire(timeout=-1 if wait else 0))
+    except Timeout:
         raise Busy(f"{folder} is in use by another process") from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise
-        print(f"    {folder} cannot be locked here; see to it that no other process works in it", flush=True)
+        print(f"    {folder} cannot be locked here; make sure that no other process works in it", flush=True)
         return
     for part in folder.glob(".*.part"):
         part.unlink(missing_ok=True)

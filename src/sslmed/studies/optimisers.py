@@ -1,4 +1,4 @@
-"""How pretexts learn: Adam or SGD, at a constant rate, down a cosine, or halved on a plateau."""
+"""Optimisers and learning rate schedules."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+NAMES = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "cosine", "poly", "plateau")
 
 
 @dataclass(frozen=True)
 class Optimiser:
-    """Settings of an optimiser.
+    """Settings of an optimiser and of the schedule of its learning rate.
 
     Attributes:
         name: "adam", "adamw" or "sgd".
         lr: learning rate at the start.
         weight_decay: that of the optimiser.
         momentum: of SGD.
-        schedule: "constant"; "cosine", down to 0 over `epochs`; "plateau", halved when the training loss has not fallen
-            for `patience` epochs.
-        epochs: length of the cosine, which needs it.
-        patience: epochs of the plateau.
+        schedule: "constant"; "cosine" or "poly", down to `end` over all epochs; "plateau", halved when the watched loss
+            has not fallen for `patience` epochs: the validation loss, or the training loss where nothing is validated.
+        end: learning rate at the end of "cosine" and "poly".
+        power: exponent of "poly".
+        patience: epochs of "plateau".
     """
 
     name: str
@@ -30,25 +35,24 @@ class Optimiser:
     weight_decay: float = 0.0
     momentum: float = 0.9
     schedule: str = "constant"
-    epochs: int | None = None
+    end: float = 0.0
+    power: float = 0.9
     patience: int = 10
 
     def __post_init__(self) -> None:
-        for key, known in (
-            ("name", ("adam", "adamw", "sgd")),
-            ("schedule", ("constant", "cosine", "plateau")),
-        ):
+        for key, known in (("name", NAMES), ("schedule", SCHEDULES)):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key} must be one of {', '.join(known)}, got {getattr(self, key)!r}")
-        if self.schedule == "cosine" and not self.epochs:
-            raise ValueError(f"epochs must be given for a cosine, got {self.epochs}")
 
-    def build(self, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Optimiser and schedule as Lightning's `configure_optimizers` returns them.
+    def build(
+        self, groups: Sequence[Mapping[str, Any]], *, epochs: int
+    ) -> tuple[torch.optim.Optimizer, LambdaLR | ReduceLROnPlateau | None]:
+        """The optimiser and its schedule, which steps once an epoch; None for a constant rate.
 
         Args:
             groups: as `sslmed.methods.Method.parameter_groups` returns them; a group with `fix_lr` keeps the rate of
                 the start.
+            epochs: length of the schedule.
         """
         chosen = [
             ([p for p in group["params"] if p.requires_grad], group.get("fix_lr", False)) for group in groups
@@ -56,30 +60,33 @@ class Optimiser:
         chosen = [(some, keeps) for some, keeps in chosen if some]
         trained = [{"params": some} for some, _ in chosen]
         optimizer: torch.optim.Optimizer
-        if self.name != "sgd":
-            kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-            optimizer = kind(trained, self.lr, weight_decay=self.weight_decay)
-        else:
+        if self.name == "sgd":
             optimizer = torch.optim.SGD(
                 trained, self.lr, momentum=self.momentum, weight_decay=self.weight_decay
             )
+        else:
+            kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
+            optimizer = kind(trained, self.lr, weight_decay=self.weight_decay)
         if self.schedule == "constant":
-            return {"optimizer": optimizer}
+            return optimizer, None
         if self.schedule == "plateau":
-            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimizer, factor=0.5, patience=self.patience,
-                min_lr=[self.lr if keeps else 0.0 for _, keeps in chosen],
-            )  # fmt: skip
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "loss"}}
-        factors: list[Callable[[int], float]] = [_constant if keeps else self._cosine for _, keeps in chosen]
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factors),
-        }
+            least = [self.lr if keeps else 0.0 for _, keeps in chosen]
+            return optimizer, ReduceLROnPlateau(optimizer, factor=0.5, patience=self.patience, min_lr=least)
 
-    def _cosine(self, epoch: int) -> float:
-        epochs = self.epochs or 1
-        return (1 + math.cos(math.pi * min(epoch, epochs) / epochs)) / 2
+        def factor(epoch: int) -> float:
+            done = min(epoch, epochs) / epochs
+            if self.schedule == "poly":
+                return poly_lr(epoch, start=self.lr, end=self.end, epochs=epochs, power=self.power) / self.lr
+            end = self.end / self.lr
+            return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
+
+        factors: list[Callable[[int], float]] = [_constant if keeps else factor for _, keeps in chosen]
+        return optimizer, LambdaLR(optimizer, factors)
+
+
+def poly_lr(epoch: int, *, start: float, end: float, epochs: int, power: float) -> float:
+    """Learning rate of an epoch: (start - end) (1 - epoch / epochs)^power + end (Ellis et al., section IV-B)."""
+    return (start - end) * (1 - min(epoch, epochs) / epochs) ** power + end
 
 
 def _constant(_: int) -> float:

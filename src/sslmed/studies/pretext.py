@@ -1,63 +1,26 @@
-"""Pretext learning: a method of `sslmed.methods` in a resumable fit, and the network that it leaves."""
+"""Pretext learning: a method of `sslmed.methods` in a resumable training, and the network that it leaves."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ..methods import Method
 from ..models import ResNetEncoder
+from .engine import Fit, fit
 from .optimisers import Optimiser
-from .processes import agree, barrier
+from .processes import barrier, broadcast_rank0
 from .runs import write_tensors
-from .training import Fit, fit
-
-
-class Pretext(L.LightningModule):
-    """A method and its optimiser, for Lightning's Trainer.
-
-    Args:
-        method: the method.
-        optimiser: its optimiser and schedule.
-    """
-
-    def __init__(self, method: Method, optimiser: Optimiser) -> None:
-        super().__init__()
-        self.method, self.optimiser = method, optimiser
-        self.batches: DataLoader[Any] | None = None
-
-    def on_train_start(self) -> None:
-        """Fill a memory bank; a resumed run has it in its checkpoint."""
-        if self.global_step == 0 and self.batches is not None:
-            self.method.start(self.batches)
-
-    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
-        """One step of the method."""
-        images, index = batch
-        step = self.method(images, index)
-        self.log_dict(step.terms, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
-        return step.loss
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Moving averages follow each step of the optimiser, of which accumulation makes fewer than batches."""
-        super().optimizer_step(*args, **kwargs)
-        self.method.after_step()
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        """The method's parameters in the settings' optimiser."""
-        return self.optimiser.build(self.method.parameter_groups())
 
 
 def pretrain(
-    module: Pretext,
+    method: Method,
     data: Dataset[Any],
     settings: Fit,
     *,
+    optimiser: Optimiser,
     folder: Path,
     seed: int,
     title: str,
@@ -66,11 +29,12 @@ def pretrain(
     """Train a pretext, and save the state of the network that it leaves.
 
     Args:
-        module: the pretext.
+        method: the method.
         data: pairs (image, position).
-        settings: of the fit.
+        settings: of the training.
+        optimiser: the optimiser and its schedule.
         folder: for checkpoints, curves and weights.
-        seed: of the fit.
+        seed: of the training.
         title: for the progress.
         workers: processes that load images.
 
@@ -78,16 +42,15 @@ def pretrain(
         Path of encoder.pt, or of network.pt where a whole segmentation network was trained, which
         `sslmed.models.load_encoder` or `load_state_dict` reads. If it is there already, nothing is trained.
     """
-    network = module.method.trained
+    network = method.trained
     weights = folder / ("encoder.pt" if isinstance(network, ResNetEncoder) else "network.pt")
-    if agree(weights.exists()):
+    if broadcast_rank0(weights.exists()):
         print(f"    {title}: done before", flush=True)
         return weights
-    module.batches = DataLoader(data, batch_size=settings.batch_size, num_workers=workers)
-    checkpoint = fit(module, data, settings, folder=folder, seed=seed, title=title, workers=workers)
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    prefix = next(name for name, part in module.named_modules() if part is network) + "."
-    write_tensors(weights, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    fit(
+        method, data, settings, optimiser=optimiser, folder=folder, seed=seed, title=title, workers=workers
+    )  # leaves the weights of the last checkpoint in the method
+    write_tensors(weights, network.state_dict())
     print(f"    {weights.name} holds {type(network).__name__}({network.extra_repr()})", flush=True)
     barrier()
     return weights

@@ -15,17 +15,17 @@ from .. import methods
 from ..augment import MultiView, views
 from ..data import DiskCache, Phantom, UnlabelledImages
 from ..metrics import effective_rank
+from .engine import Fit
 from .galleries import pair_gallery
 from .learned import embedded, encoder_of, matched, verdict
-from .locks import hold
+from .locks import folder_lock
 from .optimisers import Optimiser
-from .pretext import Pretext, pretrain
+from .pretext import pretrain
 from .pretraining_settings import CLASSES, PRESETS, Settings, build
 from .processes import barrier, rank
 from .report import write_report
 from .runs import RunFolder, environment, read_csv, write_json, write_npz
 from .sets import PHANTOM, Source, open_set
-from .training import Fit
 
 SHOWN = 6  # images of a picture
 COMPARED = 2000  # training images among which neighbours are looked for
@@ -110,7 +110,7 @@ class Pretraining:
             DiskCache(images, cache, key=key)  # decoded once, by one process
         barrier()
         self.items = DiskCache(images, cache, key=key)
-        with hold(self.folder.path, wait=True):
+        with folder_lock(self.folder.path, wait=True):
             write_json(self.folder.path / "config.json", self.config)
 
     def run(self) -> int:
@@ -123,15 +123,16 @@ class Pretraining:
             print(f"  left out: {name}: {reason}")
         if len(self.skipped) > 5:
             print(f"  and {len(self.skipped) - 5} more, listed in {path / 'config.json'}")
-        with hold(path):
+        with folder_lock(path):
             method = build(s, len(train))
             before = self._compared(method)
-            adam = Optimiser("adamw", lr=s.lr, weight_decay=0.01, schedule="cosine", epochs=s.epochs)
+            adam = Optimiser("adamw", lr=s.lr, weight_decay=0.01, schedule="cosine")
             fit = Fit(epochs=s.epochs, batch_size=s.batch_size, precision=s.precision)
             weights = pretrain(
-                Pretext(method, adam),
+                method,
                 train,
                 fit,
+                optimiser=adam,
                 folder=path,
                 seed=s.seed,
                 title=s.method,

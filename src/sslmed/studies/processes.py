@@ -13,16 +13,13 @@ from torch import distributed as dist
 
 from ..distributed import rank, world_size
 
-__all__ = ["agree", "anywhere", "barrier", "rank", "start", "world_size"]
+__all__ = ["any_rank", "barrier", "broadcast_rank0", "rank", "start", "world_size"]
 
 T = TypeVar("T")
 
 
 def start() -> None:
-    """Join the processes that torchrun started, if it did; only the first of them prints from now on.
-
-    Lightning's Trainer finds the group and uses it.
-    """
+    """Join the processes that torchrun started, if it did; only the first of them prints from now on."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         return
     if torch.cuda.is_available():
@@ -39,7 +36,7 @@ def barrier() -> None:
         dist.barrier()
 
 
-def agree(value: T) -> T:
+def broadcast_rank0(value: T) -> T:
     """The first process's value, on every process: files may appear between two looks."""
     if world_size() == 1:
         return value
@@ -48,7 +45,7 @@ def agree(value: T) -> T:
     return box[0]
 
 
-def anywhere(flag: Tensor) -> bool:
+def any_rank(flag: Tensor) -> bool:
     """Whether a flag, a bool scalar on the device of the processes' backend, is set on any of them."""
     if world_size() == 1:
         return bool(flag)

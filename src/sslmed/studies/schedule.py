@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .locks import Busy, hold
-from .processes import agree, barrier, world_size
+from .locks import Busy, folder_lock
+from .processes import barrier, broadcast_rank0, world_size
 from .runs import write_json, write_text
 
 SUPERVISED = "supervised"
@@ -124,7 +124,7 @@ def run_cells(
         target = "" if cell.target == SEGMENTATION else f", {cell.target}"
         labels = amount(cell.labels, unit) + (" of the labels" if unit == "%" else " labelled")
         print(f"[{number}/{len(cells)}] {cell.method}{target}, {labels}, seed {cell.seed}", flush=True)
-        if agree((place / "result.json").exists()):
+        if broadcast_rank0((place / "result.json").exists()):
             print("    done before", flush=True)
             continue
         try:
@@ -132,8 +132,8 @@ def run_cells(
             if name in broken:
                 raise RuntimeError(f"its pretext failed: {broken[name]}")
             weights = None if name is None else _pretrained(pretrain, cell, folder / "pretext" / name, broken)
-            with hold(place):
-                if agree((place / "result.json").exists()):
+            with folder_lock(place):
+                if broadcast_rank0((place / "result.json").exists()):
                     print("    done by another run meanwhile", flush=True)
                     continue
                 result = finetune(cell, place, weights)
@@ -157,7 +157,7 @@ def _pretrained(
     pretrain: Callable[[Cell, Path], Path], cell: Cell, place: Path, broken: dict[str, str]
 ) -> Path:
     try:
-        with hold(place):
+        with folder_lock(place):
             return pretrain(cell, place)
     except Exception as error:
         broken[place.name] = str(error)
