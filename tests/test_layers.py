@@ -52,6 +52,13 @@ def test_a_room_imports_only_itself_and_the_checks(path: Path) -> None:
     assert imported_rooms(path) <= allowed
 
 
+@pytest.mark.parametrize("folder", ["formats", "phantoms"])
+def test_formats_and_phantoms_know_no_reader(folder: str) -> None:
+    for path in (SRC / "data" / folder).glob("*.py"):
+        levels = {n.level for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)}
+        assert 2 not in levels, path  # `from ..` would be the rest of `data`
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
 def test_only_distributed_speaks_to_torch_distributed(path: Path) -> None:
     if path.name != "distributed.py" and room_of(path) != "studies":  # which starts the processes
