@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._checks import floating, same_device, shaped
-from .._compat import moved
-from ._fields import uniform_field
+from ..._checks import floating, same_device, shaped
+from ..._compat import moved
+from .._fields import uniform_field
+from .._sizes import image_size
 from ._levels import NEPER, black_and_extent
-from ._sizes import image_size
 
 _EULER = 0.5772156649015329
 MEAN_LOG_DB = -_EULER / NEPER  # mean of 10 log10 of an exponential variable of mean 1

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from .._checks import floating, number, same_device, shaped
+from ..._checks import floating, number, same_device, shaped
 
 NEPER = math.log(10) / 10  # of power, per decibel
 _SURROUND = 0.01  # of the range: darker pixels may lie outside the field of view

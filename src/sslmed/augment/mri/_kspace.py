@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from .._checks import floating, same_device, shaped
-from ._sizes import image_size
+from ..._checks import floating, same_device, shaped
+from .._sizes import image_size
 
 
 def acquired_matrix(size: tuple[int, int], height: Tensor, width: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from .._checks import floating, same_device, shaped
-from ._sizes import image_size
+from ..._checks import floating, same_device, shaped
+from .._sizes import image_size
 
 
 def bias_field(size: tuple[int, int], coefficients: Tensor) -> Tensor:

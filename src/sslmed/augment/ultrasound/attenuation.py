@@ -13,12 +13,12 @@ import math
 import torch
 from torch import Tensor
 
-from .._checks import number
-from .._compat import moved
-from ._base import Intensity, Params
+from ..._checks import number
+from ..._compat import moved
+from .._base import Intensity, Params
+from .._ranges import interval, spread
 from ._beams import Apex, apex_or_none, beams
 from ._levels import apply_gain, dynamic_range
-from ._ranges import interval, spread
 from ._shadow import shadow_profile
 
 

@@ -12,13 +12,13 @@ import math
 import torch
 from torch import Tensor
 
-from .._checks import integer
-from .._compat import moved
-from ._base import Intensity, Params
+from ..._checks import integer
+from ..._compat import moved
+from .._base import Intensity, Params
+from .._fields import SEED_DRAWS, seed_from
+from .._ranges import interval, spread
 from ._beams import Apex, apex_or_none, beams, deeper
-from ._fields import SEED_DRAWS, seed_from
 from ._levels import NEPER, add_power, dynamic_range, echo_power
-from ._ranges import interval, spread
 from ._speckle import speckle_intensity
 
 # Of the image's height and width: the clutter's texture, wider than the tissue's speckle.

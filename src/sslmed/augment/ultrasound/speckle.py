@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._checks import choice
-from .._compat import moved
-from ._base import Intensity, Params
-from ._fields import SEED_DRAWS, seed_from
+from ..._checks import choice
+from ..._compat import moved
+from .._base import Intensity, Params
+from .._fields import SEED_DRAWS, seed_from
+from .._ranges import interval, spread
 from ._levels import NEPER, apply_gain, dynamic_range
-from ._ranges import interval, spread
 from ._speckle import MEAN_LOG_DB, reduce_speckle, speckle_intensity
 
 _MODES = ("add", "reduce", "both")

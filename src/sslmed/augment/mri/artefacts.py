@@ -12,13 +12,13 @@ import math
 import torch
 from torch import Tensor
 
-from .._checks import choice, integer
-from .._compat import moved
-from ._base import Intensity, Params
+from ..._checks import choice, integer
+from ..._compat import moved
+from .._base import Intensity, Params
+from .._ranges import interval, spread
+from ..frequency import apply_spectral_mask
 from ._bias import apply_bias_field, bias_field, terms
 from ._kspace import acquired_matrix, add_spikes
-from ._ranges import interval, spread
-from .frequency import apply_spectral_mask
 
 _AXES = ("random", "height", "width", "both")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._checks import floating, same_device, same_shape, shaped
-from .._compat import moved
+from ..._checks import floating, same_device, same_shape, shaped
+from ..._compat import moved
 from ._beams import Apex, apex_or_none, beams, path_length
 from ._levels import apply_gain
 

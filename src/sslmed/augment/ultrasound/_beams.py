@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from .._checks import number
-from ._sizes import image_size
+from ..._checks import number
+from .._sizes import image_size
 
 Apex = tuple[float, float] | None
 
