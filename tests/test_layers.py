@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src" / "sslmed"
-LEAVES = {"_checks", "_compat", "_step"}
+LEAVES = {"_checks", "_compat", "_step", "_tensor"}
 PIECES = {"augment", "data", "distributed", "losses", "memory", "metrics", "models", "plots"}
 ARROWS = {
     "metrics": {"distributed"},  # metrics of a training loop are of the cases of all processes
@@ -51,6 +51,13 @@ def test_a_room_imports_only_itself_and_the_checks(path: Path) -> None:
     room = room_of(path)
     allowed = LEAVES if room in LEAVES else LEAVES | {room} | ARROWS.get(room, set())
     assert imported_rooms(path) <= allowed
+
+
+@pytest.mark.parametrize("folder", ["formats", "phantoms"])
+def test_formats_and_phantoms_know_no_reader(folder: str) -> None:
+    for path in (SRC / "data" / folder).glob("*.py"):
+        levels = {n.level for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)}
+        assert 2 not in levels, path  # `from ..` would be the rest of `data`
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))

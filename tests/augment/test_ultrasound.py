@@ -13,7 +13,6 @@ from torch import Tensor
 
 from sslmed.augment import AcousticShadow, DepthAttenuation, Haze, Reverberation, Speckle
 from sslmed.augment._base import Intensity
-from sslmed.augment._beams import path_length
 from sslmed.augment.functional import (
     acoustic_shadow,
     add_power,
@@ -22,6 +21,7 @@ from sslmed.augment.functional import (
     echo_power,
     shadow_profile,
 )
+from sslmed.augment.ultrasound._beams import path_length
 
 CLASSES: list[Callable[[], Intensity]] = [
     lambda: Speckle(mode="add"),

@@ -16,7 +16,7 @@ from scans import compressed, write_nifti
 from small_sets import CLIP, FILES, NO_FILES, SETS, dicom_files, nifti_files, picture, pictures, unlabelled
 from sslmed import data
 from sslmed.data import DiskCache, UnlabelledImages
-from sslmed.data.nifti import Volume
+from sslmed.data.formats.nifti import Volume
 
 for _library in ("pydicom", "nibabel", "openpyxl"):
     pytest.importorskip(_library)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sslmed.data import read_image, read_mask
-from sslmed.data.images import FORMATS
+from sslmed.data.formats.images import FORMATS
 
 Y, X = np.mgrid[:60, :80]
 DISC = (Y - 30) ** 2 + (X - 38) ** 2 < 12**2

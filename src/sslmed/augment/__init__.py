@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from . import functional, views
 from ._multiview import MultiView, PatchWise
-from .clutter import Haze, Reverberation
 from .frequency import FrequencyBandStop
 from .intensity import GrayJitter
 from .jigsaw import CrossPatchJigsaw, PatchJigsaw
 from .masking import RandomPatchMask, RandomPixelMask
 from .mri import BiasField, GibbsRinging, KSpaceSpike
-from .speckle import Speckle
-from .ultrasound import AcousticShadow, DepthAttenuation
+from .ultrasound import AcousticShadow, DepthAttenuation, Haze, Reverberation, Speckle
 
 __all__ = [
     "AcousticShadow",

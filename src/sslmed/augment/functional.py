@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from ._beams import beams
-from ._bias import apply_bias_field, bias_field
-from ._kspace import acquired_matrix, add_spikes
-from ._levels import add_power, apply_gain, echo_power
 from ._patches import join_patches, permute_patches, split_patches
-from ._shadow import acoustic_shadow, shadow_profile
-from ._speckle import reduce_speckle, speckle_intensity
 from .frequency import apply_spectral_mask, band_stop_mask
 from .intensity import gray_jitter
 from .masking import mask_pixels
+from .mri._bias import apply_bias_field, bias_field
+from .mri._kspace import acquired_matrix, add_spikes
 from .pairs import correspond
+from .ultrasound._beams import beams
+from .ultrasound._levels import add_power, apply_gain, echo_power
+from .ultrasound._shadow import acoustic_shadow, shadow_profile
+from .ultrasound._speckle import reduce_speckle, speckle_intensity
 
 __all__ = [
     "acoustic_shadow",

@@ -28,28 +28,26 @@ and `groups` tell the same without decoding an image; `labels` or `groups` is No
 from __future__ import annotations
 
 from . import splits
-from ._birads import birads_class
-from .breast_lesions import BrEaST
-from .busbra import BUSBRA
-from .busi import BUSI
 from .cache import DiskCache
-from .camus import CAMUS
-from .cbis_ddsm import CBISDDSM
-from .covid_lus import CovidLUS
-from .decathlon import Decathlon
-from .dicom import read_dicom
-from .images import read_image, read_mask
-from .inbreast import INbreast
-from .labelled import LabelledImages
-from .mammogram_phantom import MammogramPhantom
-from .mbud import MBUD
-from .mr_phantom import MRPhantom
-from .nifti import read_nifti
-from .phantom import Phantom
-from .qamebi import QAMEBI
-from .tbud import TBUD
-from .udiat import UDIAT
-from .unlabelled import UnlabelledImages
+from .formats import read_dicom, read_image, read_mask, read_nifti
+from .phantoms import MammogramPhantom, MRPhantom, Phantom
+from .readers import (
+    BUSBRA,
+    BUSI,
+    CAMUS,
+    CBISDDSM,
+    MBUD,
+    QAMEBI,
+    TBUD,
+    UDIAT,
+    BrEaST,
+    CovidLUS,
+    Decathlon,
+    INbreast,
+    LabelledImages,
+    UnlabelledImages,
+    birads_class,
+)
 
 __all__ = [
     "BUSBRA",

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ._cases import shown
+from .readers._cases import shown
 
 
 def assert_disjoint(a: Sequence[Any], b: Sequence[Any]) -> None:

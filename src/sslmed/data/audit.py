@@ -22,13 +22,13 @@ import torch
 
 from .. import _checks
 from ._audit_page import page
-from ._cases import shown
 from ._copies import near_duplicates
-from ._scans import companions, read_frames, scan_kind
-from ._sizes import resize_image, resize_labels
-from .images import read_mask
+from .formats._scans import companions, read_frames, scan_kind
+from .formats._sizes import resize_image, resize_labels
+from .formats.images import read_mask
 from .names import encodable, named_as_mask, readable
-from .unlabelled import scans_below
+from .readers._cases import shown
+from .readers.unlabelled import scans_below
 
 Index = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]

@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ._array_file import ArrayFile, to_disk, writing
-from ._reading import Unreadable, reading
+from .formats._reading import Unreadable, reading
 
 _PIXELS = ("image", "mask", "label_map")
 _TABLE = "items.json"
