@@ -9,6 +9,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from sslmed.studies.segmentation import Segmentation, soft_dice
+from sslmed.studies.training import Fit, fit
+from sslmed.studies.tuning import Tuning
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -17,9 +20,6 @@ from sslmed.memory import MomentumQueue
 from sslmed.studies.locks import Busy, hold
 from sslmed.studies.processes import agree, anywhere
 from sslmed.studies.runs import write_json
-from sslmed.studies.segmentation import Segmentation, soft_dice
-from sslmed.studies.training import Fit, fit
-from sslmed.studies.tuning import Tuning
 
 
 def cases(count: int, seed: int = 1) -> TensorDataset:

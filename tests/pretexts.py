@@ -159,9 +159,10 @@ def fixed_views(name: str) -> MultiView:
 
 def steps(name: str, folder: Path, count: int) -> None:
     """Six steps of batches of 7 (uneven for two) or 8, with views and masks that draw nothing, by SGD."""
+    from sslmed.studies.training import Fit
+
     from sslmed.studies.optimisers import Optimiser
     from sslmed.studies.pretext import Pretext, pretrain
-    from sslmed.studies.training import Fit
 
     if (world := world_size()) > 1:
         own = {

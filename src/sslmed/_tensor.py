@@ -7,7 +7,7 @@ import torch
 from ._compat import plain
 
 
-def widest(*tensors: torch.Tensor) -> torch.dtype:
+def compute_dtype(*tensors: torch.Tensor) -> torch.dtype:
     """The dtype to compute these tensors in: the widest of theirs, at least float32."""
     dtype = torch.float32
     for x in tensors:

@@ -17,13 +17,13 @@ pytest.importorskip("lightning")
 
 import torch
 from PIL import Image
+from sslmed.studies.experiment import Experiment
 
 import mr_masked_vs_contrastive
 import multi_organ
 import multimodal_breast
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder, UNet, load_encoder
-from sslmed.studies.experiment import Experiment
 from sslmed.studies.features import tsne
 from sslmed.studies.runs import read_csv, write_csv, write_json
 from sslmed.studies.study import Cell

@@ -14,10 +14,10 @@ import pytest
 pytest.importorskip("lightning")
 
 import torch
+from sslmed.studies.training import Fit
 
 from fits import finished, killed, trained
 from sslmed.studies.runs import read_csv
-from sslmed.studies.training import Fit
 
 SETTINGS = Fit(epochs=5, batch_size=8)
 MOMENTS = [  # an epoch of this fit takes three steps and writes two or three files: best.ckpt, curves.csv, last.ckpt

@@ -15,14 +15,14 @@ pytest.importorskip("lightning")
 
 import torch
 from PIL import Image
+from sslmed.studies.experiment import Experiment
+from sslmed.studies.segmentation import score
 
 import ultrasound_relation
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder
-from sslmed.studies.experiment import Experiment
 from sslmed.studies.inputs import read
 from sslmed.studies.material import Material
-from sslmed.studies.segmentation import score
 from sslmed.studies.sets import Source
 
 SMOKE = ultrasound_relation.PRESETS["smoke"]

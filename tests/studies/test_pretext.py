@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("lightning")
 
 import torch
+from sslmed.studies.training import Fit, fit
 from torch import Tensor, nn
 
 from pretexts import METHODS, images, method, steps
@@ -19,7 +20,6 @@ from sslmed.models import ResNetEncoder, UNet, load_encoder
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.pretext import Pretext, pretrain
 from sslmed.studies.runs import read_csv
-from sslmed.studies.training import Fit, fit
 
 FOLLOWED = ("moco", "byol")
 ADAM = Optimiser("adam", lr=3e-3)

@@ -18,13 +18,13 @@ pytest.importorskip("lightning")
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from sslmed.studies.training import Fit, fit
 from torch.utils.data import TensorDataset
 
 from fits import held, trained
 from sslmed.studies.locks import Busy, hold
 from sslmed.studies.runs import read_csv
 from sslmed.studies.seeding import OrderByEpoch
-from sslmed.studies.training import Fit, fit
 
 SETTINGS = Fit(epochs=5, batch_size=8)
 

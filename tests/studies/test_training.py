@@ -12,13 +12,13 @@ pytest.importorskip("lightning")
 
 import lightning as L
 import torch
+from sslmed.studies.training import Fit, fit
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from sslmed.studies import training
 from sslmed.studies.runs import read_csv
 from sslmed.studies.seeding import EvenBatches, OrderByEpoch, derived_seed
-from sslmed.studies.training import Fit, fit
 
 
 class Toy(L.LightningModule):

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("lightning")
 
 import torch
+from sslmed.studies.training import Fit
 
 from fits import held, met, spoken, trained, validated
 from ranks import Ranks
@@ -19,7 +20,6 @@ from sslmed.studies import training
 from sslmed.studies.locks import hold
 from sslmed.studies.runs import read_csv, read_json
 from sslmed.studies.seeding import EvenBatches, OrderByEpoch
-from sslmed.studies.training import Fit
 
 SETTINGS = Fit(epochs=5, batch_size=8)
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from .. import _checks
-from .._tensor import widest
+from .._tensor import compute_dtype
 
 SIDE, _COARSE = 64, 24
 ORIENTATIONS = 7
@@ -30,7 +30,7 @@ def thumbnails(images: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
             raise ValueError(f"images[{len(rows)}] holds NaN or infinity, which correlates with nothing")
         if not image.numel():
             raise ValueError(f"images[{len(rows)}] is empty, its shape is {tuple(image.shape)}")
-        values = image.detach().to(widest(image))
+        values = image.detach().to(compute_dtype(image))
         # In parts of its own range, so that images of very small and of very large numbers are compared alike.
         gray = _scaled(_scaled(values, values.abs().amax()).mean(dim=0)).float()[None, None]
         rows.append(F.interpolate(gray, (SIDE, SIDE), mode="bilinear", antialias=True).flatten())

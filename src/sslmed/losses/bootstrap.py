@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .._tensor import unit_rows, widest
+from .._tensor import compute_dtype, unit_rows
 from ._rows import check_pair
 
 
@@ -91,5 +91,5 @@ class NegativeCosine(nn.Module):
 
 def _mean_cosine(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     check_pair(prediction=prediction, target=target)
-    dtype = widest(prediction, target)
+    dtype = compute_dtype(prediction, target)
     return (unit_rows(prediction.to(dtype)) * unit_rows(target.detach().to(dtype))).sum(dim=1).mean()

@@ -20,7 +20,7 @@ from torch import nn
 
 from .. import _checks
 from .._compat import plain, without_autocast
-from .._tensor import unit_rows, widest
+from .._tensor import compute_dtype, unit_rows
 from ._blocked import never
 from ._paired import paired_logsumexp
 from ._rows import check_ids, check_negatives, check_pair
@@ -63,7 +63,7 @@ def nt_xent(
     if len(z0) < 2:
         raise ValueError("z0 must have at least 2 rows, got 1: there is no negative")
     with without_autocast(z0.device):
-        dtype = widest(z0, z1)
+        dtype = compute_dtype(z0, z1)
         z0, z1 = unit_rows(z0.to(dtype)), unit_rows(z1.to(dtype))
         agreement = ((z0 * z1).sum(dim=1) / temperature).repeat(2)
         return _cross_entropy(agreement, paired_logsumexp(torch.cat([z0, z1]), temperature, block_size))
@@ -129,7 +129,7 @@ def info_nce(
     ids, negative_ids = (None if labels is None else plain(labels).long() for labels in (ids, negative_ids))
     negatives = None if negatives is None else plain(negatives)
     with without_autocast(query.device):
-        dtype = widest(query, positive, query if negatives is None else negatives)
+        dtype = compute_dtype(query, positive, query if negatives is None else negatives)
         query, positive = unit_rows(query.to(dtype)), unit_rows(positive.to(dtype))
         agreement = (query * positive).sum(dim=1) / temperature
         if negatives is not None and negatives.ndim == 3:

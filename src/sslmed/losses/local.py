@@ -19,7 +19,7 @@ from torch import nn
 
 from .. import _checks
 from .._compat import moved, without_autocast
-from .._tensor import unit_rows, widest
+from .._tensor import compute_dtype, unit_rows
 
 
 def local_contrastive(
@@ -78,7 +78,7 @@ def local_contrastive(
             f"got {count} in shape {tuple(f0.shape)}"
         )
     with without_autocast(f0.device):
-        dtype = widest(f0, f1)
+        dtype = compute_dtype(f0, f1)
         r0, r1 = _regions(f0.to(dtype), region), _regions(f1.to(dtype), region)
         others = draw_others(batch, count, negatives, device=f0.device, generator=generator).flatten(1)
         place = torch.arange(batch, device=f0.device)[:, None] * count + others

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .. import _checks
-from .._tensor import widest
+from .._tensor import compute_dtype
 from ._blocked import transformed
 
 _REDUCTIONS = ("masked", "sum", "mean_all")
@@ -68,7 +68,7 @@ def masked_l1(
     _checks.same_device(prediction=prediction, target=target, mask=mask)
     if reduction == "masked" and _can_be_looked_at(mask) and not mask.any():
         raise ValueError("mask must hide at least one pixel, got a mask without any")
-    dtype = widest(prediction, target)
+    dtype = compute_dtype(prediction, target)
     # The difference is chosen before the absolute value, so that nan outside the mask reaches no gradient.
     total = torch.where(mask, prediction.to(dtype) - target.to(dtype), 0).abs().sum()
     if reduction == "sum":

@@ -17,7 +17,7 @@ from torch import nn
 
 from .. import _checks
 from .._compat import without_autocast
-from .._tensor import unit_rows, widest
+from .._tensor import compute_dtype, unit_rows
 from ._rows import check_negatives, check_pair
 
 
@@ -67,7 +67,7 @@ def nce(
     check_pair(query=query, positive=positive)
     check_negatives("query", query, negatives, per_anchor=True)
     with without_autocast(query.device):
-        dtype = widest(query, positive, negatives)
+        dtype = compute_dtype(query, positive, negatives)
         query, positive = unit_rows(query.to(dtype)), unit_rows(positive.to(dtype))
         agreement = (query * positive).sum(dim=1, keepdim=True)
         others = torch.einsum("nd,nkd->nk", query, unit_rows(negatives.to(dtype)))

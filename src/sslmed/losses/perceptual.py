@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import _checks
-from .._tensor import widest
+from .._tensor import compute_dtype
 
 _MATCHES = ("pool", "adaptive")
 
@@ -53,7 +53,7 @@ def perceptual(image: torch.Tensor, patches: torch.Tensor, *, match: str = "pool
             f"image and patches must not be empty, got shapes {tuple(image.shape)} and {tuple(patches.shape)}"
         )
     _checks.same_device(image=image, patches=patches)
-    dtype = widest(image, patches)
+    dtype = compute_dtype(image, patches)
     image, patches = image.to(dtype), patches.to(dtype)
     if match == "pool":
         image, patches = image.mean(dim=(2, 3)), patches.mean(dim=(3, 4))

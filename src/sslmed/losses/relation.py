@@ -15,7 +15,7 @@ from torch import nn
 
 from .. import _checks
 from .._compat import without_autocast
-from .._tensor import widest
+from .._tensor import compute_dtype
 from ._rows import check_negatives, check_pair
 
 
@@ -55,7 +55,7 @@ def relation_contrastive(positive_scores: torch.Tensor, negative_scores: torch.T
             f"got shapes {tuple(positive_scores.shape)} and {tuple(negative_scores.shape)}"
         )
     _checks.same_device(positive_scores=positive_scores, negative_scores=negative_scores)
-    dtype = widest(positive_scores, negative_scores)
+    dtype = compute_dtype(positive_scores, negative_scores)
     return (positive_scores.to(dtype) - 1).square().mean() + negative_scores.to(dtype).square().mean()
 
 
@@ -103,7 +103,7 @@ class RelationHead(nn.Module):
                 raise ValueError(f"{name} must have shape (..., {self.dim}), got {tuple(x.shape)}")
         _checks.same_device(a=a, b=b)
         with without_autocast(a.device):
-            dtype = widest(a, b, *self.parameters())
+            dtype = compute_dtype(a, b, *self.parameters())
             product = self.input_scale * (a.to(dtype) * b.to(dtype))
             return _apply(self.score, F.relu(_apply(self.hidden, product))).squeeze(-1).sigmoid()
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import _checks
 from .._compat import moved, without_autocast
-from .._tensor import widest
+from .._tensor import compute_dtype
 
 _DRAWN = 2**24  # numbers drawn at a time for negatives
 
@@ -170,7 +170,7 @@ class MemoryBank(nn.Module):
             return
         old = self.vectors.index_select(0, index)
         with without_autocast(v.device):
-            wide = widest(v, old)
+            wide = compute_dtype(v, old)
             fresh, usable = _unit_rows(v.detach().to(wide))
             if momentum:
                 moved = old.to(wide).mul(momentum).add(fresh, alpha=1 - momentum)

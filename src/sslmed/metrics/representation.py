@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._compat import without_autocast
-from .._tensor import unit_rows, widest
+from .._tensor import compute_dtype, unit_rows
 
 _ROWS = 256  # of similarities held at a time
 
@@ -153,7 +153,7 @@ def _wide(name: str, z: Tensor, *, rows: int = 1) -> Tensor:
         raise ValueError(
             f"{name} must have at least {rows} row{'s' * (rows > 1)} and one feature, got shape {tuple(z.shape)}"
         )
-    return z.to(widest(z))
+    return z.to(compute_dtype(z))
 
 
 def _scaled(x: Tensor, by: Tensor) -> Tensor:

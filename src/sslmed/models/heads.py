@@ -12,7 +12,7 @@ from torch import nn
 
 from .. import _checks
 from .._compat import without_autocast
-from .._tensor import unit_rows, widest
+from .._tensor import compute_dtype, unit_rows
 
 
 class ProjectionHead(nn.Module):
@@ -189,7 +189,7 @@ class PatchHead(nn.Module):
 def _unit_rows(x: torch.Tensor) -> torch.Tensor:
     """Scale each row to length 1 in at least float32; a row of zeros stays zero."""
     with without_autocast(x.device):
-        return unit_rows(x.to(widest(x)))
+        return unit_rows(x.to(compute_dtype(x)))
 
 
 def _check_rows(features: torch.Tensor, dim: int, *, name: str = "features") -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import floating, same_device, shaped
-from ..._tensor import widest
+from ..._tensor import compute_dtype
 from .._sizes import image_size
 
 
@@ -94,7 +94,7 @@ def apply_bias_field(x: Tensor, field: Tensor) -> Tensor:
     same_device(x=x, field=field)
     if x.numel() == 0:
         return x.clone()
-    work = x.to(widest(x))
+    work = x.to(compute_dtype(x))
     least = work.detach().amin(dim=(2, 3), keepdim=True)
     return torch.addcmul(least, work - least, field.to(work)).to(x.dtype)
 
