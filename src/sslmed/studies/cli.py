@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import processes
+from .engine import PRECISIONS
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 MISTAKE = 2  # exit status of a user's mistake; 1 is a failure of the run itself
 
 

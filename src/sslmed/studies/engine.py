@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
 
 from ..memory import MomentumQueue
-from ..methods import Step
+from .._step import Step
 from .curves import Curves, Means
 from .optimisers import Optimiser
 from .processes import any_rank, barrier, broadcast_rank0, rank, world_size
@@ -48,7 +48,7 @@ class Fit:
         batch_size: cases of one forward pass, of all processes together: a run is the same on one machine and on
             many. The last batches of an epoch are evened out rather than dropped.
         precision: "32-true", "bf16-mixed" or "16-mixed"; the last is bfloat16 on a CPU.
-        checkpoint_every: epochs between checkpoints, so what a killed run loses at most.
+        checkpoint_every: epochs between checkpoints, so what a killed run loses at most; the last epoch has one.
         patience: epochs without a better `val_loss` before stopping; None never stops early.
         patience_from: the epoch after which `patience` counts.
         accumulate: batches whose gradients are averaged before the optimiser steps. A contrastive loss sees no more
@@ -64,12 +64,9 @@ class Fit:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        if self.epochs % self.checkpoint_every:
-            raise ValueError(
-                f"epochs must be a multiple of checkpoint_every, got {self.epochs} and {self.checkpoint_every}"
-            )
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate must be at least 1, got {self.accumulate}")
+        for name in ("epochs", "batch_size", "checkpoint_every", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
@@ -189,7 +186,7 @@ def fit(
             elif schedule is not None:
                 schedule.step()
             curves.add(row)
-            if (epoch + 1) % settings.checkpoint_every == 0 or stopping.due:
+            if (epoch + 1) % settings.checkpoint_every == 0 or epoch + 1 == settings.epochs or stopping.due:
                 state = {
                     "epoch": epoch, "state_dict": module.state_dict(), "optimizer": optimizer.state_dict(),
                     "schedule": None if schedule is None else schedule.state_dict(),

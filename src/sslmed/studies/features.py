@@ -1,4 +1,4 @@
-"""What pretexts have learnt to see: the features of test images, drawn in two dimensions."""
+"""The features of test images by pretrained encoders, in two dimensions."""
 
 from __future__ import annotations
 
@@ -7,57 +7,56 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
-from ..models import ResNetEncoder, load_encoder, pooled_features
+from ..models import pooled_features
+from .cells import Cell
+from .image_set import ImageSet
 from .runs import write_npz
-from .study import SUPERVISED, Cell
 
 if TYPE_CHECKING:
-    from .experiment import Experiment
+    from .run import Run
 
 
-def write_features(experiment: Experiment, cells: Sequence[Cell]) -> None:
+def write_features(run: Run, cells: Sequence[Cell]) -> None:
     """Write features.npz into each pretext's folder of the first seed, and of an untrained network beside them.
 
     The images are the test cases, which neither pretext nor fine-tuning has seen; the encoder is the pretext's, not yet
     fine-tuned. t-SNE (van der Maaten and Hinton, 2008) shows neighbourhoods only: sizes and distances of clusters mean
     nothing.
     """
-    done: set[str] = set()
+    study, done = run.study, set[str]()
+    assert study.embedding is not None
     for cell in cells:
-        name = experiment.pretext(cell) or f"untrained-{experiment.domain(cell)}-s{cell.seed}"
-        file = experiment.folder.path / "pretext" / name / "features.npz"
-        weights = file.with_name("encoder.pt")
-        material = experiment.materials[experiment.domain(cell)]
-        known = cell.method == SUPERVISED or weights.exists()
-        if name in done or file.exists() or cell.seed != experiment.config["seeds"][0] or not known:
+        domain, pretext = run.tasks[cell.target].domain, run.pretext(cell)
+        name = pretext or f"untrained-{domain}-s{cell.seed}"
+        file = run.folder.path / "pretext" / name / "features.npz"
+        weights = None if pretext is None else file.with_name("encoder.pt")
+        missing = weights is not None and not weights.exists()
+        if name in done or file.exists() or cell.seed != run.config["seeds"][0] or missing:
             continue
         done.add(name)
         torch.manual_seed(0)
-        encoder = ResNetEncoder(experiment.preset.encoder, width=experiment.preset.width)
-        if cell.method != SUPERVISED:
-            load_encoder(encoder, weights)
-        test = material.splits[cell.seed].test
-        labels = material.small.labels or ["all"] * len(material.small)
-        method = experiment.paper.display.get(cell.method, cell.method)
-        title = "untrained network" if cell.method == SUPERVISED else method
-        domain = experiment.paper.display.get(experiment.domain(cell), experiment.domain(cell))
-        for part in file.parent.glob(f".{file.name}.*.part"):  # a kill's; no training comes here again
+        encoder = study.embedding(weights)
+        images, test = run.images[domain], run.data[domain].splits[cell.seed].test
+        method = "untrained network" if pretext is None else study.display.get(cell.method, cell.method)
+        title = ", ".join(filter(None, (method, study.display.get(domain, domain))))
+        for part in file.parent.glob(f".{file.name}.*.part"):  # left by a kill; no training comes here again
             part.unlink(missing_ok=True)
         write_npz(
             file,
-            xy=tsne(features(encoder, material.small.images[test])),
-            label=np.array([labels[i] for i in test], dtype=str),
-            title=np.array(title + (f", {domain}" if domain else ""), dtype=str),
+            xy=tsne(features(encoder, images, test)),
+            label=np.array([images.labels[i] if images.labels else "all" for i in test], dtype=str),
+            title=np.array(title, dtype=str),
         )
 
 
 @torch.no_grad()
-def features(encoder: ResNetEncoder, images: Tensor, *, batch_size: int = 64) -> np.ndarray:
-    """Pooled features (N, F) float32 of images (N, 1, H, W), in evaluation mode."""
+def features(encoder: nn.Module, images: ImageSet, index: Sequence[int], *, batch_size: int = 64) -> np.ndarray:
+    """Pooled features (N, F) float32 of some images, in evaluation mode."""
     encoder = encoder.to(memory_format=torch.channels_last).eval()
-    return torch.cat([pooled_features(encoder, part) for part in images.split(batch_size)]).numpy()
+    parts = (images.images(index[k : k + batch_size]) for k in range(0, len(index), batch_size))
+    return torch.cat([pooled_features(encoder, part) for part in parts]).numpy()
 
 
 def tsne(rows: np.ndarray) -> np.ndarray:

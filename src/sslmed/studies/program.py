@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import torch
 
 from . import cli
+from .engine import PRECISIONS
 from .estimate import estimate
 from .run import Run
 from .settings import changed, listed
@@ -22,7 +23,7 @@ SETTINGS = {
     "lr": (("lr", "pretext_lr", "constants.adam", "constants.rate"), cli.positive, "learning rate of the pretext"),
     "encoder": (("encoder", "network"), cli.filled, "the network, as resnet18 or resnet50"),
     "width": (("width",), cli.count, "channels of the network's first stage"),
-    "precision": (("pretext.precision", "finetune.precision"), cli.precision, ", ".join(cli.PRECISIONS)),
+    "precision": (("pretext.precision", "finetune.precision"), cli.precision, ", ".join(PRECISIONS)),
     "accumulate": (("pretext.accumulate", "finetune.accumulate"), cli.count, "batches of an optimiser step"),
 }
 
