@@ -24,8 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
 
-from ..memory import MomentumQueue
 from .._step import Step
+from ..memory import MomentumQueue
 from .curves import Curves, Means
 from .optimisers import Optimiser
 from .processes import any_rank, barrier, broadcast_rank0, rank, world_size
