@@ -38,13 +38,13 @@ from sslmed.models import ProjectionHead, UNet, UNetFeatures
 from sslmed.studies import cli, study, tables
 from sslmed.studies.experiment import Experiment
 from sslmed.studies.galleries import masked_gallery
-from sslmed.studies.material import TRAIN, Wanted
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.plan import Paper, shown_cases
 from sslmed.studies.pretext import Pretext, pretrain
 from sslmed.studies.seeding import derived_seed
 from sslmed.studies.segmentation import Segmentation, soft_dice
-from sslmed.studies.sets import PHANTOM, Source
+from sslmed.studies.sources import PHANTOM, Source
+from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.training import Fit
 from sslmed.studies.tuning import Tuning
 
@@ -170,14 +170,14 @@ class MaskedAgainstContrastive(Experiment):
         material = self.materials[""]
         pool = material.pools.get(POOL)
         return {
-            "data": material.large.source,
+            "data": material.data.source,
             "all_volumes": self.args.all_volumes,
             "unlabelled": pool and pool.source,
             # None without a pool, as runs have it that were begun before there were pools.
             "leave_out_copies": pool and self.args.leave_out_copies,
         }
 
-    def wanted(self) -> Sequence[Wanted]:
+    def wanted(self) -> Sequence[DataSpec]:
         """One set of volumes, whose parts are the same for all draws, and perhaps more without labels."""
         args, p = self.args, self.preset
         phantoms = [partial(_phantom, p.phantoms, seed) for seed in (0, 1)]
@@ -185,8 +185,8 @@ class MaskedAgainstContrastive(Experiment):
             POOL: Source("--unlabelled", args.unlabelled, phantoms[1], unlabelled=True)
         }  # fmt: skip
         return [
-            Wanted(
-                Source("--data", args.data, phantoms[0]), crop=p.size, size=p.size, fit="pad",
+            DataSpec(
+                Source("--data", args.data, phantoms[0]), size=p.size, cache=self.cache, fit="pad",
                 fractions=p.constants.fractions, labels=args.labels, unit="volumes", seeds=args.seeds, pools=pools,
                 mixes={"": (TRAIN, *pools)}, everything=args.all_volumes, parts_seed=0,
                 leave_out_copies=args.leave_out_copies,
@@ -195,7 +195,7 @@ class MaskedAgainstContrastive(Experiment):
 
     def targets(self) -> Sequence[study.Target]:
         """The mean Dice of the structures, and each structure's."""
-        structures = self.materials[""].large.structures
+        structures = self.materials[""].data.structures
         if not structures:
             raise ValueError(f"--data {self.args.data} has no numbered structures; give a Decathlon task")
         metrics = ("dice", "hausdorff", *(f"dice_{name}" for name in structures))
@@ -246,7 +246,7 @@ class MaskedAgainstContrastive(Experiment):
     def module(self, cell: study.Cell, weights: Path | None) -> Segmentation:
         """A U-Net with the multi-label Dice loss, the rate halved on a plateau (II.E)."""
         p = self.preset
-        model = UNet(classes=len(self.materials[""].large.structures) + 1, width=p.width)
+        model = UNet(classes=len(self.materials[""].data.structures) + 1, width=p.width)
         if weights is not None:
             state = torch.load(weights, map_location="cpu", weights_only=True)
             own = model.state_dict()
@@ -275,7 +275,7 @@ class MaskedAgainstContrastive(Experiment):
 
     def why(self, target: str) -> str:
         """What differs from the paper."""
-        p, data = self.preset, self.materials[""].large
+        p, data = self.preset, self.materials[""].data
         reasons = [f"{data.name} ({', '.join(data.structures)}) instead of the liver, which is private"]
         if p.pretext.epochs != 1000:
             reasons.append(f"{p.pretext.epochs} and {p.finetune.epochs} epochs (paper 1000 and 500)")

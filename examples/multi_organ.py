@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import TensorDataset
 
 from sslmed.augment import MultiView, views
 from sslmed.data import Phantom
@@ -39,13 +38,14 @@ from sslmed.models import (
 from sslmed.studies import cli, study, tables
 from sslmed.studies.experiment import Experiment
 from sslmed.studies.galleries import pair_gallery
-from sslmed.studies.material import TRAIN, Wanted
+from sslmed.studies.image_set import Numbered
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.plan import Paper, shown_cases
 from sslmed.studies.pretext import Pretext
 from sslmed.studies.runs import read_csv
 from sslmed.studies.segmentation import Segmentation, dice_bce
-from sslmed.studies.sets import PHANTOM, Source
+from sslmed.studies.sources import PHANTOM, Source
+from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.training import Fit
 from sslmed.studies.tuning import Tuning
 
@@ -230,9 +230,9 @@ class MultiOrgan(Experiment):
     def arguments(self) -> dict[str, Any]:
         """What was read."""
         material = self.materials[""]
-        return {"data": material.large.source} | {name: pool.source for name, pool in material.pools.items()}
+        return {"data": material.data.source} | {name: pool.source for name, pool in material.pools.items()}
 
-    def wanted(self) -> Sequence[Wanted]:
+    def wanted(self) -> Sequence[DataSpec]:
         """One labelled set, the other organs, and the photographs."""
         args, p = self.args, self.preset
         organs = dict(args.organs) or (dict.fromkeys(ORGANS, PHANTOM) if args.data == PHANTOM else {})
@@ -247,8 +247,8 @@ class MultiOrgan(Experiment):
             pools["natural"] = Source("--natural", args.natural)
             mixes |= {"natural": ("natural",), "BUS+natural": (TRAIN, "natural")}
         return [
-            Wanted(
-                Source("--data", args.data, _phantom(p.phantoms, "breast")), crop=p.size, size=p.size,
+            DataSpec(
+                Source("--data", args.data, _phantom(p.phantoms, "breast")), size=p.size, cache=self.cache,
                 fractions=p.constants.fractions, labels=args.labels, seeds=args.seeds, pools=pools,
                 mixes=mixes, leave_out_copies=args.leave_out_copies,
             )
@@ -263,7 +263,7 @@ class MultiOrgan(Experiment):
         batch = self.preset.batch[cell.method.partition("/")[0]]
         return dataclasses.replace(self.preset.pretext, batch_size=batch)
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: study.Cell, data: Numbered) -> Pretext:
         """The first half of a method's name."""
         return make_method(cell.method.partition("/")[0], self.preset, len(data))
 
@@ -308,7 +308,7 @@ class MultiOrgan(Experiment):
 
     def why(self, target: str) -> str:
         """What differs from the paper."""
-        p, data = self.preset, self.materials[""].large
+        p, data = self.preset, self.materials[""].data
         reasons = ["the paper's SD is over ten repetitions: compare it with our SD over seeds"]
         if self._nearest()[1] != p.size:
             reasons.append(f"images of {p.size} px (paper {self._nearest()[1]})")

@@ -21,7 +21,6 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-from torch.utils.data import TensorDataset
 
 from sslmed.augment import MultiView, views
 from sslmed.data import MammogramPhantom, Phantom
@@ -31,13 +30,14 @@ from sslmed.studies import cli, study, tables
 from sslmed.studies.classification import METRICS, Classification, Classifier
 from sslmed.studies.experiment import Experiment
 from sslmed.studies.galleries import pair_gallery
-from sslmed.studies.material import TRAIN, Wanted
+from sslmed.studies.image_set import Numbered
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.plan import SEGMENTATION_METRICS, Paper, shown_cases
 from sslmed.studies.pretext import Pretext
 from sslmed.studies.runs import read_csv
 from sslmed.studies.segmentation import Segmentation, dice_bce
-from sslmed.studies.sets import PHANTOM, Source
+from sslmed.studies.sources import PHANTOM, Source
+from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.training import Fit
 from sslmed.studies.tuning import Tuning
 
@@ -192,7 +192,7 @@ class MultimodalBreast(Experiment):
 
     def arguments(self) -> dict[str, Any]:
         """What was read."""
-        read = {name: material.large.source for name, material in self.materials.items()}
+        read = {name: material.data.source for name, material in self.materials.items()}
         pools = {
             f"{name}, pretext": " and ".join(pool.source for pool in material.pools.values())
             for name, material in self.materials.items()
@@ -200,11 +200,11 @@ class MultimodalBreast(Experiment):
         }
         return {"domains": list(self.args.domains)} | read | pools
 
-    def wanted(self) -> Sequence[Wanted]:
+    def wanted(self) -> Sequence[DataSpec]:
         """A set for each domain; the mixed one takes half of each."""
         return [self._wanted(domain) for domain in self.args.domains]
 
-    def _wanted(self, domain: str) -> Wanted:
+    def _wanted(self, domain: str) -> DataSpec:
         args, p = self.args, self.preset
         members = ("us", "mg") if domain == "usmg" else (domain,)
         share = 1 / len(members)
@@ -218,10 +218,10 @@ class MultimodalBreast(Experiment):
         sources = [Source("--data", given.get(m, PHANTOM), _phantom(p.phantoms, m)) for m in members]
         # 5.1: pretraining images are others than those of fine-tuning; with none given, the training part serves.
         mixes = {"": (*((TRAIN,) if without else ()), *pools)}
-        return Wanted(
-            sources[0], crop=p.crop, size=p.size, fit="pad", fractions=p.constants.fractions, labels=args.labels,
-            seeds=args.seeds, pools=pools, mixes=mixes, leave_out_copies=args.leave_out_copies, name=domain,
-            outlined="segmentation" in args.tasks, joined=tuple(sources[1:]), share=share,
+        return DataSpec(
+            sources[0], size=p.crop, cache=self.cache, fit="pad", fractions=p.constants.fractions,
+            labels=args.labels, seeds=args.seeds, pools=pools, mixes=mixes, leave_out_copies=args.leave_out_copies,
+            name=domain, outlined="segmentation" in args.tasks, joined=tuple(sources[1:]), share=share,
         )  # fmt: skip
 
     def targets(self) -> Sequence[study.Target]:
@@ -242,13 +242,13 @@ class MultimodalBreast(Experiment):
         """Both tasks of a domain share a pretext."""
         return None if cell.method == study.SUPERVISED else f"{cell.method}-{self.domain(cell)}-s{cell.seed}"
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: study.Cell, data: Numbered) -> Pretext:
         """SimCLR, MoCo or BYOL."""
         return make_method(cell.method, self.preset, len(data))
 
     def module(self, cell: study.Cell, weights: Path | None) -> L.LightningModule:
         """ResNet-18 and a linear layer with cross-entropy, or a U-Net decoder with Dice and cross-entropy (5.3)."""
-        p, data = self.preset, self.materials[self.domain(cell)].small
+        p, data = self.preset, self.materials[self.domain(cell)].data
         encoder = ResNetEncoder(p.encoder, width=p.width)
         if weights is not None:
             load_encoder(encoder, weights)
@@ -271,7 +271,7 @@ class MultimodalBreast(Experiment):
 
     def why(self, target: str) -> str:
         """What differs from the thesis."""
-        p, data = self.preset, self.materials[target.partition("/")[0]].large
+        p, data = self.preset, self.materials[target.partition("/")[0]].data
         reasons = [
             f"{data.name}, {len(data)} images (thesis: parts of BUSI, INbreast and CBIS-DDSM, 390 to 399)"
         ]

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.utils.data import TensorDataset
 
 from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, MultiView, views
 from sslmed.augment.functional import band_stop_mask
@@ -34,13 +33,14 @@ from sslmed.methods import PIRL, RelationContrast
 from sslmed.models import ResNetEncoder, ResUNet, load_encoder
 from sslmed.studies import cli, study, tables
 from sslmed.studies.experiment import Experiment
-from sslmed.studies.material import TRAIN, Wanted
+from sslmed.studies.image_set import Numbered
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.plan import Paper, shown_cases
 from sslmed.studies.pretext import Pretext
 from sslmed.studies.runs import read_csv, sha256
 from sslmed.studies.segmentation import Segmentation
-from sslmed.studies.sets import Source
+from sslmed.studies.sources import Source
+from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.training import Fit
 from sslmed.studies.tuning import Tuning
 
@@ -246,14 +246,14 @@ class UltrasoundRelation(Experiment):
         args, material = self.args, self.materials[""]
         pool = material.pools.get(POOL)
         return {
-            "data": material.large.source,
+            "data": material.data.source,
             "pretext_data": pool and pool.source,
             "leave_out_copies": args.leave_out_copies,
             "weights": args.weights and args.weights.name,
             "weights_sha256": args.weights and sha256(args.weights),
         }
 
-    def wanted(self) -> Sequence[Wanted]:
+    def wanted(self) -> Sequence[DataSpec]:
         """One set, and perhaps another to learn the pretext from."""
         args, preset = self.args, self.preset
         phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
@@ -261,14 +261,14 @@ class UltrasoundRelation(Experiment):
             POOL: Source("--pretext-data", args.pretext_data, phantoms[1])
         }  # fmt: skip
         return [
-            Wanted(
-                Source("--data", args.data, phantoms[0]), crop=preset.whole, size=preset.size,
+            DataSpec(
+                Source("--data", args.data, phantoms[0]), size=preset.whole, cache=self.cache,
                 fractions=preset.constants.fractions, labels=args.labels, seeds=args.seeds, pools=pools,
                 mixes={"": (POOL,) if pools else (TRAIN,)}, leave_out_copies=args.leave_out_copies,
             )
         ]  # fmt: skip
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: study.Cell, data: Numbered) -> Pretext:
         """A cell of the grid, perhaps from given weights."""
         pretext = make_method(cell.method, self.preset, len(data))
         if self.args.weights is not None:
@@ -300,7 +300,7 @@ class UltrasoundRelation(Experiment):
 
     def why(self, target: str) -> str:
         """What differs from the paper."""
-        p, data = self.preset, self.materials[""].large
+        p, data = self.preset, self.materials[""].data
         reasons = [] if data.name == "BUSI" else [f"{data.name} instead of the paper's images"]
         if data.name == "BUSI" and data.published and len(data) != sum(data.published.values()):
             reasons.append(

@@ -13,7 +13,7 @@ import torch
 
 from sslmed.models import ResNetEncoder, load_encoder
 from sslmed.studies.classification import Classifier, evaluate
-from sslmed.studies.inputs import ImageSet
+from sslmed.studies.image_set import ImageSet
 from sslmed.studies.runs import read_csv
 
 

@@ -20,10 +20,9 @@ import ultrasound_relation
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder
 from sslmed.studies.experiment import Experiment
-from sslmed.studies.inputs import read
-from sslmed.studies.material import Material
+from sslmed.studies.image_set import read
 from sslmed.studies.segmentation import score
-from sslmed.studies.sets import Source
+from sslmed.studies.sources import Source
 
 SMOKE = ultrasound_relation.PRESETS["smoke"]
 

@@ -13,9 +13,9 @@ pytest.importorskip("lightning")
 import multi_organ
 import multimodal_breast
 from sslmed.models import UNet
-from sslmed.studies.inputs import read
+from sslmed.studies.image_set import read
 from sslmed.studies.runs import read_json
-from sslmed.studies.sets import Source
+from sslmed.studies.sources import Source
 
 
 def write_scans(folder: Path, count: int, *, seed: int) -> Path:

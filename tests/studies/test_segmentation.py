@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import mr_masked_vs_contrastive
-from sslmed.studies.inputs import ImageSet
+from sslmed.studies.image_set import ImageSet
 from sslmed.studies.runs import read_csv
 from sslmed.studies.segmentation import (
     Segmentation,

@@ -51,6 +51,23 @@ from .tbud import TBUD
 from .udiat import UDIAT
 from .unlabelled import UnlabelledImages
 
+# The readers of sets that a folder's layout gives away, each before those whose layout it has too.
+READERS = (
+    BUSI,
+    BUSBRA,
+    UDIAT,
+    BrEaST,
+    QAMEBI,
+    CAMUS,
+    CovidLUS,
+    INbreast,
+    CBISDDSM,
+    Decathlon,
+    MBUD,
+    TBUD,
+    LabelledImages,
+)
+
 __all__ = [
     "BUSBRA",
     "BUSI",
@@ -58,6 +75,7 @@ __all__ = [
     "CBISDDSM",
     "MBUD",
     "QAMEBI",
+    "READERS",
     "TBUD",
     "UDIAT",
     "BrEaST",

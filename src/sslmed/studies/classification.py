@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import metrics
 from ..distributed import ddp_weight
 from ..models import ResNetEncoder
-from .inputs import ImageSet
+from .image_set import ImageSet
 from .runs import write_csv
 from .tuning import Tuning
 
@@ -97,8 +97,8 @@ def evaluate(module: Classification, data: ImageSet, index: list[int], folder: P
     """
     if data.labels is None:
         raise ValueError(f"{data.name} has no classes to evaluate against")
-    probability = chances(module, data.images[index])
-    target = torch.tensor([data.classes.index(data.labels[i]) for i in index])
+    probability = chances(module, data.images(index))
+    target = torch.tensor(data.class_numbers(index))
     pred = probability.argmax(1)
     rows = [
         {

@@ -15,7 +15,6 @@ from . import classification, segmentation, study, tables, volumes
 from .cli import unique
 from .features import write_features
 from .locks import Busy, hold
-from .material import Material
 from .merge import check_sources, merge
 from .plan import Plan
 from .processes import barrier, rank
@@ -32,6 +31,7 @@ from .runs import (
     write_tensors,
 )  # fmt: skip
 from .seeding import derived_seed
+from .study_data import StudyData
 from .training import fit
 
 GROWING = ("methods", "labels", "seeds")  # lists that a later command may add to
@@ -74,9 +74,12 @@ class Experiment(Plan):
         """Read and check all input; write config.json, and nothing before."""
         args = self.args
         self.folder.check()
-        self.materials = {wanted.name: Material(wanted) for wanted in self.wanted()}
+        self.materials = {wanted.name: StudyData(wanted) for wanted in self.wanted()}
         self.notes: list[str] = []
         self._check_targets()
+        for material in self.materials.values():
+            if material.labelled:
+                material.at(self.preset.size)
         self.methods = self._usable()
         config = {
             "paper": self.paper.citation,
@@ -131,7 +134,7 @@ class Experiment(Plan):
         began = time.monotonic()
         target = next(t for t in self.targets() if t.name == cell.target)
         material = self.materials[self.domain(cell)]
-        split, data = material.splits[cell.seed], material.small
+        split, data = material.splits[cell.seed], material.at(self.preset.size)
         pairs = {"segmentation": data.pairs, "classification": data.classified, "volumes": data.mapped}[
             target.kind
         ]
@@ -164,13 +167,13 @@ class Experiment(Plan):
     def _check_targets(self) -> None:
         """Raise where a target needs what its images lack."""
         for target in self.targets():
-            data = self.materials[self.domain(study.Cell(study.SUPERVISED, 1.0, 0, target.name))].large
+            data = self.materials[self.domain(study.Cell(study.SUPERVISED, 1.0, 0, target.name))].data
             if target.kind == "classification" and (data.labels is None or len(set(data.labels)) < 2):
                 raise ValueError(
                     f"--data, read as {data.name}, has no two classes to tell apart, as {target.name} needs"
                 )
             # Without masks, images of one domain serve pretext learning alone.
-            if target.kind != "classification" and data.masks is None and "" not in self.materials:
+            if target.kind != "classification" and not data.has_masks and "" not in self.materials:
                 alone = "; --tasks classification needs none" if "tasks" in self.args and data.labels else ""
                 raise ValueError(f"--data, read as {data.name}, has no masks, as {target.name} needs{alone}")
 
@@ -231,7 +234,7 @@ class Experiment(Plan):
         path, descriptions = self.folder.path, []
         for name, material in self.materials.items():
             counts = ", ".join(f"{n} {what}" for what, n in material.description()["counts"].items())
-            print(f"{name + ': ' if name else ''}{material.large.name}: {counts}")
+            print(f"{name + ': ' if name else ''}{material.data.name}: {counts}")
             for line in (*material.notes, *self.notes, *material.checks):
                 print(f"  {line}")
             description = material.description()

@@ -39,7 +39,8 @@ def write_features(experiment: Experiment, cells: Sequence[Cell]) -> None:
         if cell.method != SUPERVISED:
             load_encoder(encoder, weights)
         test = material.splits[cell.seed].test
-        labels = material.small.labels or ["all"] * len(material.small)
+        data = material.at(experiment.preset.size)
+        labels = data.labels or ["all"] * len(data)
         method = experiment.paper.display.get(cell.method, cell.method)
         title = "untrained network" if cell.method == SUPERVISED else method
         domain = experiment.paper.display.get(experiment.domain(cell), experiment.domain(cell))
@@ -47,7 +48,7 @@ def write_features(experiment: Experiment, cells: Sequence[Cell]) -> None:
             part.unlink(missing_ok=True)
         write_npz(
             file,
-            xy=tsne(features(encoder, material.small.images[test])),
+            xy=tsne(features(encoder, data.images(test))),
             label=np.array([labels[i] for i in test], dtype=str),
             title=np.array(title + (f", {domain}" if domain else ""), dtype=str),
         )

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import TensorDataset
 
 from . import study, tables
-from .material import Material, Wanted
+from .image_set import Numbered
 from .pretext import Pretext, pretrain
 from .seeding import derived_seed
+from .study_data import DataSpec, StudyData
 from .training import Fit
 
 SEGMENTATION_METRICS = (
@@ -62,8 +62,13 @@ class Plan:
     paper: ClassVar[Paper]
     args: argparse.Namespace
     preset: Any
-    materials: dict[str, Material]
+    materials: dict[str, StudyData]
     methods: list[str]
+
+    @property
+    def cache(self) -> Path:
+        """The folder where decoded images are kept."""
+        return getattr(self.args, "cache", None) or Path(self.args.out) / "cache"
 
     def check(self) -> None:
         """Check arguments that are the paper's own, before anything is read."""
@@ -72,7 +77,7 @@ class Plan:
         """The paper's own arguments, for config.json."""
         raise NotImplementedError
 
-    def wanted(self) -> Sequence[Wanted]:
+    def wanted(self) -> Sequence[DataSpec]:
         """The sets to read."""
         raise NotImplementedError
 
@@ -82,7 +87,7 @@ class Plan:
             study.Target(study.SEGMENTATION, "Segmentation", "segmentation", "dice", SEGMENTATION_METRICS)
         ]
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: study.Cell, data: Numbered) -> Pretext:
         """The pretext of a cell."""
         raise NotImplementedError
 
@@ -140,7 +145,7 @@ class Plan:
         )  # fmt: skip
 
 
-def shown_cases(material: Material, count: int = 4) -> torch.Tensor:
+def shown_cases(material: StudyData, count: int = 4) -> torch.Tensor:
     """Images (count, 1, S, S) for galleries, spread over the set."""
-    index = np.linspace(0, len(material.large) - 1, count).round().astype(int)
-    return material.large.images[index]
+    index = np.linspace(0, len(material.data) - 1, count).round().astype(int)
+    return material.data.images(index.tolist())

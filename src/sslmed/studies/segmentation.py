@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import metrics
 from ..distributed import ddp_weight, gather
-from .inputs import ImageSet
+from .image_set import ImageSet
 from .runs import write_csv, write_npz
 from .tuning import Tuning
 
@@ -134,9 +134,7 @@ def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Pat
     Returns:
         Mean and SD over cases, the overlap pooled over the set, and the counts of empty masks.
     """
-    if data.masks is None:
-        raise ValueError(f"{data.name} has no masks to evaluate against")
-    images, target = data.images[index], data.masks[index, 0]
+    images, target = data.images(index), data.masks(index)[:, 0]
     pred = predict(module, images) > 0
     values = score(pred, target)
     target_empty, pred_empty = ~target.flatten(1).any(1), ~pred.flatten(1).any(1)

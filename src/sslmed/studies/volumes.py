@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .. import metrics
-from .inputs import ImageSet
+from .image_set import ImageSet
 from .runs import write_csv
 from .segmentation import Segmentation, keep_cases, predict
 
@@ -23,15 +23,13 @@ def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Pat
     Returns:
         Mean and SD over volumes, and the counts of volumes with an empty mask.
     """
-    if data.label_maps is None:
-        raise ValueError(f"{data.name} has no structures to evaluate against")
     volumes: dict[str, list[int]] = {}
     for i in index:
         volumes.setdefault(data.groups[i], []).append(i)
-    pred = dict(zip(index, predict(module, data.images[index]), strict=True))
+    pred = dict(zip(index, predict(module, data.images(index)), strict=True))
     rows, largest, values = [], [], dict[str, list[float]]()
     for name, slices in volumes.items():
-        target = data.label_maps[slices, 0].long()
+        target = data.label_maps(slices)[:, 0].long()
         found = torch.stack([pred[i] for i in slices])
         row: dict[str, float] = {}
         distances = []
@@ -47,11 +45,11 @@ def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Pat
         rows.append({"id": name, "group": name, **empty, **values_of})
         largest.append(slices[int((target > 0).flatten(1).sum(1).argmax())])
     write_csv(folder / "metrics.csv", rows, columns=list(rows[0]))
-    structures = torch.stack([data.label_maps[i, 0] > 0 for i in largest])
+    structures = data.label_maps(largest)[:, 0] > 0
     found = torch.stack([pred[i] > 0 for i in largest])
     dice = np.array(values["dice"])
     keep_cases(
-        folder / "cases.npz", data.images[largest], structures, found, dice, [data.ids[i] for i in largest]
+        folder / "cases.npz", data.images(largest), structures, found, dice, [data.ids[i] for i in largest]
     )
     both = [(row["target_empty"], row["pred_empty"]) for row in rows]
     return {

@@ -17,9 +17,9 @@ from PIL import Image
 
 from scans import write_nifti
 from sslmed.data import MammogramPhantom, MRPhantom, Phantom
-from sslmed.studies.inputs import joined, read
-from sslmed.studies.material import TRAIN, Material, Wanted
-from sslmed.studies.sets import Source, open_set
+from sslmed.studies.image_set import joined, read
+from sslmed.studies.sources import Source, open_set
+from sslmed.studies.study_data import TRAIN
 
 
 def phantom(organ: str, count: int = 40, seed: int = 0) -> Source:
