@@ -11,6 +11,7 @@ pytest.importorskip("lightning")
 
 import torch
 
+from image_sets import image_set
 from sslmed.models import ResNetEncoder, load_encoder
 from sslmed.studies.classification import Classifier, evaluate
 from sslmed.studies.image_set import ImageSet
@@ -24,19 +25,19 @@ class Table(torch.nn.Module):
         return images[:, 0, 0, :3] * 10
 
 
-def image_set(labels: list[str], logits: list[list[float]]) -> ImageSet:
+def set_of(folder: Path, labels: list[str], logits: list[list[float]]) -> ImageSet:
     images = torch.zeros(len(labels), 1, 4, 4)
     images[:, 0, 0, :3] = torch.tensor(logits)
-    return ImageSet(
-        name="set", source="", images=images, masks=None, labels=labels, ids=[f"case {i}" for i in range(len(labels))],
-        groups=[f"patient {i // 2}" for i in range(len(labels))], counts={}, classes=("benign", "malignant", "normal"),
+    return image_set(
+        folder / "cache", image=images, labels=labels, ids=[f"case {i}" for i in range(len(labels))],
+        groups=[f"patient {i // 2}" for i in range(len(labels))], classes=("benign", "malignant", "normal"),
     )  # fmt: skip
 
 
 def test_every_case_and_the_metrics_of_the_set(tmp_path: Path) -> None:
     labels = ["benign", "benign", "malignant", "malignant", "normal", "normal"]
     logits = [[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0.5, 0], [0, 0, 1], [0, 0, 1]]
-    result = evaluate(Table(), image_set(labels, logits), [*range(6)], tmp_path)  # type: ignore[arg-type]
+    result = evaluate(Table(), set_of(tmp_path, labels, logits), [*range(6)], tmp_path)  # type: ignore[arg-type]
     rows = read_csv(tmp_path / "metrics.csv")
     assert [row["predicted"] for row in rows] == [
         "benign",
@@ -59,7 +60,7 @@ def test_every_case_and_the_metrics_of_the_set(tmp_path: Path) -> None:
 
 
 def test_a_class_without_a_test_case_has_no_area(tmp_path: Path) -> None:
-    data = image_set(["benign", "malignant", "benign"], [[1, 0, 0], [0, 1, 0], [0, 1, 0]])
+    data = set_of(tmp_path, ["benign", "malignant", "benign"], [[1, 0, 0], [0, 1, 0], [0, 1, 0]])
     result = evaluate(Table(), data, [0, 1, 2], tmp_path)  # type: ignore[arg-type]
     assert result["without_area"] == ["normal"]
     assert result["mean"]["roc_auc"] == pytest.approx(0.75)

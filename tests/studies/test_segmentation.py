@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import mr_masked_vs_contrastive
-from sslmed.studies.image_set import ImageSet
+from image_sets import image_set
 from sslmed.studies.runs import read_csv
 from sslmed.studies.segmentation import (
     Segmentation,
@@ -66,9 +66,9 @@ def test_evaluation_writes_every_case_and_keeps_the_tiers(tmp_path: Path) -> Non
     for i in range(12):  # case i misses i of the 16 pixels
         spots = torch.randperm(16, generator=generator)[:i]
         images[i, 0, 2 + spots // 4, 2 + spots % 4] = 0.2
-    data = ImageSet(
-        name="set", source="", images=images, masks=masks, labels=["benign"] * 12 + ["normal"] * 4,
-        ids=[f"case {i}" for i in range(16)], groups=[str(i) for i in range(16)], counts={"images": 16},
+    data = image_set(
+        tmp_path / "cache", image=images, mask=masks, labels=["benign"] * 12 + ["normal"] * 4,
+        ids=[f"case {i}" for i in range(16)], groups=[str(i) for i in range(16)],
     )  # fmt: skip
     index = list(range(16))
     result = evaluate(Threshold(), data, index, tmp_path)  # type: ignore[arg-type]
