@@ -210,7 +210,7 @@ def test_parallel_writers_end_with_one_cache(scans: Path, tmp_path: Path) -> Non
         assert worker.exitcode == 0
     results = [seen.get() for _ in workers]
     assert results[0] == results[1] == results[2]
-    assert [str(path) for path in (tmp_path / "cache").iterdir()] == [results[0][0]]
+    assert [str(path) for path in (tmp_path / "cache").iterdir() if path.is_dir()] == [results[0][0]]
 
 
 def test_losing_the_race_reads_the_winners(
@@ -226,10 +226,10 @@ def test_losing_the_race_reads_the_winners(
     monkeypatch.setattr(Path, "is_dir", blind)
     again = DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
     assert same(again[3], cached[3])
-    assert list((tmp_path / "cache").iterdir()) == [cached.path]
+    assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == [cached.path]
 
 
-def test_workers_map_the_file_themselves(scans: Path, tmp_path: Path) -> None:
+def test_workers_read_the_files_themselves(scans: Path, tmp_path: Path) -> None:
     cached = DiskCache(UnlabelledImages(scans, size=64), tmp_path / "cache")
     assert len(pickle.dumps(cached)) < 6 * 64 * 64
     loader = DataLoader(cached, batch_size=3, num_workers=1, multiprocessing_context="spawn")

@@ -21,9 +21,11 @@ from sslmed.studies.segmentation import score
 import ultrasound_relation
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder
-from sslmed.studies.inputs import read
-from sslmed.studies.material import Material
-from sslmed.studies.sets import Source
+from sslmed.studies.experiment import Experiment
+from sslmed.studies.image_set import read
+from sslmed.studies.segmentation import score
+from sslmed.studies.sources import Source
+from sslmed.studies.study_data import StudyData
 
 SMOKE = ultrasound_relation.PRESETS["smoke"]
 
@@ -327,8 +329,8 @@ def test_lesions_smaller_than_a_pixel_are_told_and_finding_nothing_scores_0(
     assert len(told) == 1
     assert told[0].startswith("1 masks show a structure smaller than a pixel at")
     assert "benign (3): one pixel of it is kept, so finding nothing there scores 0" in told[0]
-    data = read(Source("--data", str(tmp_path / "set")), size=32)
-    target = data.masks[data.ids.index("benign (3)")]
+    data = read(Source("--data", str(tmp_path / "set")), size=32, cache=tmp_path / "cache")
+    target = data.masks([data.ids.index("benign (3)")])[0]
     assert target.sum() == 1
     found = score(torch.zeros_like(target), target)
     assert found["dice"] == found["jaccard"] == found["recall"] == 0
@@ -340,7 +342,7 @@ def test_an_interrupt_while_reading_is_no_traceback(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Material, "_divide", interrupted)
+    monkeypatch.setattr(StudyData, "_divide", interrupted)
     assert command() == 130
     assert capfd.readouterr().err.count("\n") == 1
 

@@ -13,9 +13,9 @@ pytest.importorskip("lightning")
 import multi_organ
 import multimodal_breast
 from sslmed.models import UNet
-from sslmed.studies.inputs import read
+from sslmed.studies.image_set import read
 from sslmed.studies.runs import read_json
-from sslmed.studies.sets import Source
+from sslmed.studies.sources import Source
 
 
 def write_scans(folder: Path, count: int, *, seed: int) -> Path:
@@ -69,7 +69,7 @@ def test_no_folder_is_left_aside(tmp_path: Path, arguments: list[str], message: 
 
 def test_phantom_stands_for_the_data(tmp_path: Path) -> None:
     run = multimodal(tmp_path / "run", "--data", "phantom", "--domains", "us")
-    assert run.materials["us"].large.name == "Phantom"
+    assert run.materials["us"].data.name == "Phantom"
 
 
 def test_damaged_files_are_counted_before_the_first_is_mended(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_damaged_files_are_counted_before_the_first_is_mended(tmp_path: Path) ->
         (scans / name).write_bytes((scans / name).read_bytes()[:700])  # its header is whole
     message = r"scan 1\.png.*, and 1 more cannot be read; `python -m sslmed\.data\.audit .*scans` lists"
     with pytest.raises(ValueError, match=message):
-        read(Source("--data", str(scans)), size=32)
+        read(Source("--data", str(scans)), size=32, cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_a_mistake_is_one_line_before_images_are_read(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(pretraining, "DiskCache", lambda *_, **__: pytest.fail("images were read"))
+    monkeypatch.setattr(pretraining, "cached", lambda *_, **__: pytest.fail("images were read"))
     monkeypatch.chdir(tmp_path)
     assert outcome("pretrain", "--out", "run", "--preset", "smoke", *arguments) == 2
     error = capfd.readouterr().err

@@ -49,6 +49,23 @@ from .readers import (
     birads_class,
 )
 
+# The readers of sets that a folder's layout gives away, each before those whose layout it has too.
+READERS = (
+    BUSI,
+    BUSBRA,
+    UDIAT,
+    BrEaST,
+    QAMEBI,
+    CAMUS,
+    CovidLUS,
+    INbreast,
+    CBISDDSM,
+    Decathlon,
+    MBUD,
+    TBUD,
+    LabelledImages,
+)
+
 __all__ = [
     "BUSBRA",
     "BUSI",
@@ -56,6 +73,7 @@ __all__ = [
     "CBISDDSM",
     "MBUD",
     "QAMEBI",
+    "READERS",
     "TBUD",
     "UDIAT",
     "BrEaST",

@@ -25,7 +25,7 @@ class ArrayFile:
     Args:
         path: the file.
         first: an item; `append` takes others of its shape and type.
-        count: how many will be appended.
+        count: how many will be appended at most.
 
     Raises:
         OSError: there is no room, or the system refuses otherwise; the message names the file and its size.
@@ -34,11 +34,11 @@ class ArrayFile:
     def __init__(self, path: Path, first: npt.NDArray[Any], count: int) -> None:
         self.path, self.shape, self.dtype = path, first.shape, first.dtype
         self.nbytes = first.nbytes * count
+        self._count, self._appended = count, 0
         with writing(path, self.nbytes):
             self._file = path.open("wb")
             try:
-                layout = {"descr": first.dtype.str, "fortran_order": False, "shape": (count, *first.shape)}
-                np.lib.format.write_array_header_1_0(self._file, layout)
+                self._write_header(count)
                 _reserve(self._file, self.nbytes)
             except BaseException:
                 self._abandon()
@@ -47,6 +47,7 @@ class ArrayFile:
     def append(self, array: npt.NDArray[Any]) -> None:
         with writing(self.path, self.nbytes):
             self._file.write(np.ascontiguousarray(array).data)
+        self._appended += 1
 
     def __enter__(self) -> ArrayFile:
         return self
@@ -56,7 +57,15 @@ class ArrayFile:
             self._abandon()
             return
         with writing(self.path, self.nbytes), self._file:
+            if self._appended < self._count:
+                self._file.truncate(self._file.tell())
+                self._file.seek(0)
+                self._write_header(self._appended)  # as long as before: numpy leaves room for more digits
             to_disk(self._file)
+
+    def _write_header(self, count: int) -> None:
+        layout = {"descr": self.dtype.str, "fortran_order": False, "shape": (count, *self.shape)}
+        np.lib.format.write_array_header_1_0(self._file, layout)
 
     def _abandon(self) -> None:
         with suppress(OSError):  # what is still buffered finds no room either

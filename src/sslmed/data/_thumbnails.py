@@ -19,22 +19,27 @@ _STEPS = 6
 
 
 def thumbnails(images: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
-    """Reduce images (C, H, W) to (N, 4096) rows of mean 0 and norm 1; a constant image becomes zeros."""
+    """Reduce images (C, H, W) to (N, 4096) rows of mean 0 and norm 1; a constant image becomes zeros.
+
+    Images are taken one after the other, so that a sequence may read them from a disk.
+    """
     if not len(images):
         raise ValueError("images is empty")
-    rows: list[torch.Tensor] = []
-    for image in images:
+    rows = torch.empty(len(images), SIDE * SIDE)
+    for k, image in enumerate(images):
         _checks.floating("images", image)
         _checks.shaped("each of images", image, "(C, H, W)", ndim=3)
         if not image.isfinite().all():
-            raise ValueError(f"images[{len(rows)}] holds NaN or infinity, which correlates with nothing")
+            raise ValueError(f"images[{k}] holds NaN or infinity, which correlates with nothing")
         if not image.numel():
-            raise ValueError(f"images[{len(rows)}] is empty, its shape is {tuple(image.shape)}")
+            raise ValueError(f"images[{k}] is empty, its shape is {tuple(image.shape)}")
         values = image.detach().to(compute_dtype(image))
         # In parts of its own range, so that images of very small and of very large numbers are compared alike.
         gray = _scaled(_scaled(values, values.abs().amax()).mean(dim=0)).float()[None, None]
-        rows.append(F.interpolate(gray, (SIDE, SIDE), mode="bilinear", antialias=True).flatten())
-    return unit_rows(torch.stack(rows))
+        rows[k] = F.interpolate(gray, (SIDE, SIDE), mode="bilinear", antialias=True).flatten()
+    for start, part in _parts(rows):
+        rows[start : start + _PART] = unit_rows(part.flatten(1))
+    return rows
 
 
 def unit_rows(rows: torch.Tensor) -> torch.Tensor:
@@ -44,20 +49,24 @@ def unit_rows(rows: torch.Tensor) -> torch.Tensor:
 
 def detail(pictures: torch.Tensor) -> torch.Tensor:
     """Return the fine structure of thumbnails, as rows of mean 0 and norm 1."""
-    return torch.cat([_detail(part, sigma=1.5) for part in _parts(pictures)])
+    rows = torch.empty_like(pictures)
+    for start, part in _parts(pictures):
+        rows[start : start + _PART] = _detail(part, sigma=1.5)
+    return rows
 
 
 def coarse_detail(pictures: torch.Tensor) -> torch.Tensor:
     """Return the structure that a shift by 4 % leaves mostly in place, as rows (N, 576) of mean 0 and norm 1."""
     small = (
-        F.interpolate(part, (_COARSE, _COARSE), mode="bilinear", antialias=True) for part in _parts(pictures)
+        F.interpolate(part, (_COARSE, _COARSE), mode="bilinear", antialias=True)
+        for _, part in _parts(pictures)
     )
     return torch.cat([_detail(part, sigma=2.0) for part in small])
 
 
-def _parts(pictures: torch.Tensor) -> Iterator[torch.Tensor]:
+def _parts(pictures: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
     for start in range(0, len(pictures), _PART):
-        yield pictures[start : start + _PART].view(-1, 1, SIDE, SIDE)
+        yield start, pictures[start : start + _PART].view(-1, 1, SIDE, SIDE)
 
 
 def turned(pictures: torch.Tensor, k: int) -> torch.Tensor:
@@ -70,6 +79,14 @@ def turned(pictures: torch.Tensor, k: int) -> torch.Tensor:
     x = pictures.view(-1, side, side)
     orientations = (x, x.flip(2), x.flip(1), x.mT, x.flip(1, 2).mT, x.flip(1, 2), x.rot90(1, (1, 2)))
     return orientations[k].flatten(1)
+
+
+def turned_back(pictures: torch.Tensor, k: int) -> torch.Tensor:
+    """Return what `turned` brings to orientation k: all are their own inverse but the turn by 90 degrees."""
+    if k < ORIENTATIONS - 1:
+        return turned(pictures, k)
+    side = math.isqrt(pictures.shape[1])
+    return pictures.view(-1, side, side).rot90(-1, (1, 2)).flatten(1)
 
 
 def aligned(pictures: torch.Tensor, others: torch.Tensor) -> torch.Tensor:

@@ -13,10 +13,12 @@ from torch.utils.data import Dataset
 
 from .. import methods
 from ..augment import MultiView, views
-from ..data import DiskCache, Phantom, UnlabelledImages
+from ..data import Phantom
+from ..data.cache import BrokenItems
 from ..metrics import effective_rank
 from .engine import Fit
 from .galleries import pair_gallery
+from .image_set import cached
 from .learned import embedded, encoder_of, matched, verdict
 from .locks import folder_lock
 from .optimisers import Optimiser
@@ -25,7 +27,7 @@ from .pretraining_settings import CLASSES, PRESETS, Settings, build
 from .processes import barrier, rank
 from .report import write_report
 from .runs import RunFolder, environment, read_csv, write_json, write_npz
-from .sets import PHANTOM, Source, open_set
+from .sources import Source, open_set
 
 SHOWN = 6  # images of a picture
 COMPARED = 2000  # training images among which neighbours are looked for
@@ -77,20 +79,29 @@ class Pretraining:
         self.folder.check()
         # Larger than a view, so that crops keep their detail.
         self.side = s.size * 3 // 2 if s.method != "masked" else s.size
-        if data == PHANTOM:
-            images: Any = Phantom(64 if s == PRESETS["smoke"] else 400, size=self.side)
-            name, source, key = "Phantom", "synthetic B-mode, seed 0", f"phantom, {len(images)}, {self.side}"
-        elif skip_broken:
-            if not Path(data).is_dir():
-                raise FileNotFoundError(f"--data {data}: no such folder")
-            images, key = UnlabelledImages(data, size=self.side, broken="skip"), None
-            name, source = "unlabelled images", Path(data).resolve().name
-        else:
-            name, source, images = open_set(Source("--data", data), size=self.side)
-            key = None
-        self.skipped: dict[str, str] = dict(getattr(images, "skipped", {}))
+        phantoms = 64 if s == PRESETS["smoke"] else 400
+        opened = Source("--data", data, lambda size: Phantom(phantoms, size=size))
+        name, source, images = open_set(opened, size=self.side, skip_broken=skip_broken)
+        skipped: dict[str, str] = dict(getattr(images, "skipped", {}))
+        self._divide(name, source, images, skipped)
+        if not skip_broken:  # else what is left is known when all images are decoded
+            self.folder.join(self.config, growing=())
+        title = f"reading {len(images)} images at {self.side} px"
+        try:
+            self.items = cached(images, cache, title=title, skip_broken=skip_broken)
+        except BrokenItems as error:
+            raise ValueError(f"{error}; --skip-broken leaves out what cannot be read") from error
+        self._divide(name, source, self.items, skipped | self.items.skipped)
+        self.folder.join(self.config, growing=())
+        with folder_lock(self.folder.path, wait=True):
+            write_json(self.folder.path / "config.json", self.config)
+
+    def _divide(self, name: str, source: str, images: Any, skipped: dict[str, str]) -> None:
+        """Choose the held-out images, and put together what config.json says."""
+        s = self.settings
         if len(images) < 4:
-            raise ValueError(f"--data {data} holds {len(images)} images; at least 4 are needed")
+            raise ValueError(f"--data {source} holds {len(images)} images; at least 4 are needed")
+        self.skipped = skipped
         self.parts = held_out(images, seed=s.seed)
         build(s, len(self.parts[0]))  # what does not fit is found before images are decoded
         self.config: dict[str, Any] = {
@@ -102,16 +113,9 @@ class Pretraining:
                 "source": source,
                 "images": len(images),
                 "held_out": len(self.parts[1]),
-                "skipped": self.skipped,
+                "skipped": skipped,
             },
         }
-        self.folder.join(self.config, growing=())
-        if rank() == 0:
-            DiskCache(images, cache, key=key)  # decoded once, by one process
-        barrier()
-        self.items = DiskCache(images, cache, key=key)
-        with folder_lock(self.folder.path, wait=True):
-            write_json(self.folder.path / "config.json", self.config)
 
     def run(self) -> int:
         """Train, compare with the start, and write encoder.pt and report.html; returns the exit status."""

@@ -83,8 +83,7 @@ class Run:
                 task.check(self.data[task.domain].data, option=self.data[task.domain].spec.labelled.option)
         self.methods = self._usable()
         # Of images that serve pretext learning alone, none is fine-tuned on.
-        self.images = {n: d.data.at(study.size) if d.labelled else d.data for n, d in self.data.items()}
-        self.notes += [line for images in self.images.values() for line in images.tiny_note(study.size)]
+        self.images = {n: data.at(study.size) if data.labelled else data.data for n, data in self.data.items()}
         config = {
             "paper": study.citation,
             "title": study.title,

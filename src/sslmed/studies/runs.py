@@ -60,7 +60,9 @@ class RunFolder:
             raise OSError(f"--out {path}: cannot write there ({error.strerror or error})") from error
 
     def discard(self) -> None:
-        """Remove the folder if nothing is in it: a mistake found before the run shall leave none."""
+        """Remove the folder if it holds no run: a mistake found before the run shall leave nothing behind."""
+        if not (self.path / "config.json").exists():
+            shutil.rmtree(self.path / "cache", ignore_errors=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..data import splits
-from .inputs import ImageSet
+from .image_set import ImageSet, Pictures
 from .study import amount
 
 
@@ -81,7 +80,7 @@ def split(
         )
         if len(chosen) < 2:
             raise ValueError(f"--labels {number:g} leaves {len(chosen)} labelled case of {len(train)}")
-        if outlined and data.masks is not None and not data.masks[chosen].any():
+        if outlined and data.has_masks and not any(data.outlined[i] for i in chosen):
             raise ValueError(
                 f"--labels {number:g} leaves {len(chosen)} labelled cases of {len(train)} without any lesion in "
                 f"their masks (seed {seed}): there is nothing to learn to outline"
@@ -143,15 +142,16 @@ def check_parts(data: ImageSet, parts: Split, *, option: str) -> str:
 
 
 def without_copies(
-    pretext: ImageSet, held_out: torch.Tensor, *, threshold: float
+    pretext: ImageSet, data: ImageSet, held_out: Sequence[int], *, threshold: float
 ) -> tuple[list[int], list[str]]:
-    """Positions of the pretext images that copy no held-out image, and the ids of those that do.
+    """Positions of the pretext images that copy no held-out image of `data`, and the ids of those that do.
 
     A copy is a near duplicate of a held-out image, as `splits.near_duplicates` finds them: saved again, resized,
     mirrored, turned by right angles, or cropped a little. What belongs to a copy's group, as the other slices of its
-    volume, is none to learn from either.
+    volume, is left out as well.
     """
-    alike = splits.near_duplicates(torch.cat([held_out, pretext.images]), threshold=threshold)
+    pictures = Pictures((data, held_out), (pretext, range(len(pretext))))
+    alike = splits.near_duplicates(pictures, threshold=threshold)
     taken = {int(first) for first in alike[: len(held_out)]}
     copies = [i for i, first in enumerate(alike[len(held_out) :]) if int(first) in taken]
     groups = {pretext.groups[i] for i in copies}

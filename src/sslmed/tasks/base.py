@@ -24,14 +24,37 @@ BATCH = 32  # images of a forward pass in testing
 class Cases(Protocol):
     """A set of labelled images as tasks see it; pixels are read when they are asked for."""
 
-    name: str
-    ids: Sequence[str]
-    groups: Sequence[str]
-    labels: Sequence[str] | None
-    classes: Sequence[str]
-    structures: Sequence[str]
-    has_masks: bool
-    has_label_maps: bool
+    @property
+    def name(self) -> str:
+        """Of the set."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Of the cases."""
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """Patient or volume of each case."""
+
+    @property
+    def labels(self) -> Sequence[str] | None:
+        """Class of each case, or None."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of all classes."""
+
+    @property
+    def structures(self) -> Sequence[str]:
+        """Names of the numbers in label maps, from 1 on."""
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether all cases have masks."""
+
+    @property
+    def has_label_maps(self) -> bool:
+        """Whether all cases have label maps."""
 
     def images(self, index: Sequence[int]) -> Tensor:
         """Images (N, 1, S, S) float32."""

@@ -6,6 +6,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -18,10 +19,13 @@ from ..formats.images import image_size, read_image, read_mask
 class Cases(Dataset[dict[str, Any]]):
     """Images, with masks and classes where the set has them, read from files on demand.
 
-    A reader lists its files and hands them over; sizes of images and masks are compared here, from the headers, so that
+    A reader tells by `recognises` whether a folder is of its set (the order of trying is `sslmed.data.READERS`), lists
+    its files and hands them over; sizes of images and masks are compared here, from the headers, so that
     no mismatch waits for the middle of a training. A reader of other formats overrides `pixels`, and `check`.
 
     Attributes:
+        title: name of the set in results; by default the class's.
+        without_labels: settings that read its part without labels, where it has one.
         ids: id of each case.
         labels: class of each case, an index into `classes`, or None where the set has none.
         groups: what must stay on one side of a split, or None where the set has none.
@@ -35,7 +39,14 @@ class Cases(Dataset[dict[str, Any]]):
 
     classes: tuple[str, ...]
     published: ClassVar[Mapping[str, int]]
+    title: ClassVar[str] = ""
+    without_labels: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     tables: Sequence[Path] = ()
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder is of this set, by its layout."""
+        raise NotImplementedError
 
     def __init__(
         self,

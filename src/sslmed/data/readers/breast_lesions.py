@@ -64,6 +64,11 @@ class BrEaST(Cases):
     classes: tuple[str, ...] = ("benign", "malignant", "normal")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"benign": 154, "malignant": 98, "normal": 4})
 
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder holds the sheet of BrEaST."""
+        return bool(_sheets(folder))
+
     def __init__(
         self,
         root: str | os.PathLike[str],

@@ -54,6 +54,13 @@ class BUSBRA(Cases):
     classes: tuple[str, ...] = ("benign", "malignant")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"benign": 1268, "malignant": 607})
 
+    title: ClassVar[str] = "BUS-BRA"
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder holds the table of BUS-BRA."""
+        return (folder / "bus_data.csv").exists()
+
     def __init__(
         self,
         root: str | os.PathLike[str],

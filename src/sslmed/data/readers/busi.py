@@ -61,6 +61,11 @@ class BUSI(Cases):
         {"benign": 437, "malignant": 210, "normal": 133}
     )
 
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder holds masks beside images in folders named by BUSI's classes."""
+        return any(any(folder.glob(f"{name}/*_mask*.png")) for name in cls.classes)
+
     def __init__(
         self,
         root: str | os.PathLike[str],

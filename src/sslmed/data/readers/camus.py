@@ -74,6 +74,11 @@ class CAMUS(Cases):
         {0: "background", 1: "endocardium", 2: "epicardium", 3: "left atrium"}
     )
 
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder holds folders of CAMUS's patients."""
+        return any(any(folder.glob(pattern)) for pattern in ("patient0*", "training/patient0*"))
+
     def __init__(
         self,
         root: str | os.PathLike[str],

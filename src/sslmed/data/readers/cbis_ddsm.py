@@ -74,6 +74,13 @@ class CBISDDSM(Cases):
     classes: tuple[str, ...] = ("benign", "malignant")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"training": 2458, "test": 645})
 
+    title: ClassVar[str] = "CBIS-DDSM"
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder holds a table of CBIS-DDSM."""
+        return any(folder.glob("*_case_description_*_set.csv"))
+
     def __init__(
         self,
         root: str | os.PathLike[str],

@@ -79,6 +79,13 @@ class CovidLUS(Cases):
         {"covid": 72, "pneumonia": 73, "viral": 6, "regular": 90}
     )
 
+    title: ClassVar[str] = "COVID-LUS"
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder holds the table of videos."""
+        return any((folder / name).exists() for name in ("dataset_metadata.csv", "sources.csv"))
+
     def __init__(
         self,
         root: str | os.PathLike[str],

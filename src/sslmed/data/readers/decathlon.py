@@ -82,6 +82,13 @@ class Decathlon(Dataset[dict[str, Any]]):
         }
     )
     labels: None = None
+    title: ClassVar[str] = "Decathlon"
+    without_labels: ClassVar[Mapping[str, str]] = MappingProxyType({"part": "test"})
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder holds the description of a task."""
+        return (folder / "dataset.json").exists()
 
     def __init__(
         self,

@@ -80,6 +80,11 @@ class INbreast(Cases):
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"images": 410})
     structures: ClassVar[Mapping[int, str]] = MappingProxyType(dict(enumerate(("background", *_KINDS))))
 
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder holds the images of INbreast."""
+        return (folder / "AllDICOMs").exists()
+
     def __init__(
         self,
         root: str | os.PathLike[str],

@@ -65,6 +65,15 @@ class LabelledImages(Cases):
 
     published: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
+    title: ClassVar[str] = "labelled images"
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder holds `images/` and either `masks/` or `cases.csv`."""
+        # In the letters given: BUS-BRA has Images and Masks, which some systems take for the same.
+        names = set(os.listdir(folder))
+        return "images" in names and bool(names & {"masks", "cases.csv"})
+
     def __init__(
         self, root: str | os.PathLike[str], *, size: int | None = None, fit: str = "stretch"
     ) -> None:

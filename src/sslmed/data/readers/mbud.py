@@ -49,6 +49,11 @@ class MBUD(Cases):
     classes: tuple[str, ...] = ("benign", "malignant")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"benign": 100, "malignant": 150})
 
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder has the name of MBUD's images and a class in it."""
+        return folder.resolve().name == "originals" and (folder / "benign").is_dir()
+
     def __init__(
         self,
         root: str | os.PathLike[str],

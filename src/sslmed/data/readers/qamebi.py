@@ -56,6 +56,11 @@ class QAMEBI(Cases):
     classes: tuple[str, ...] = ("benign", "malignant")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"benign": 109, "malignant": 123})
 
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder holds images named as in QAMEBI."""
+        return any(any(folder.glob(f"{name}/* {name} *.bmp")) for name in ("Benign", "Malignant"))
+
     def __init__(
         self,
         root: str | os.PathLike[str],

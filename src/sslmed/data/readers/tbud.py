@@ -12,6 +12,8 @@ from ..formats.images import FORMATS
 from ..names import named_as_mask
 from ._cases import Cases, find_root, shown
 from ._pictures import pictures
+from ..formats._scans import scan_kind
+from .unlabelled import scans_below
 
 
 class TBUD(Cases):
@@ -52,6 +54,15 @@ class TBUD(Cases):
 
     classes: tuple[str, ...] = ("benign", "malignant")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({})
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder holds pictures in `benign/` and `malignant/` and no scan beside them."""
+        if not set(cls.classes) <= set(os.listdir(folder)):
+            return False
+        scans = [path.relative_to(folder) for path in scans_below(folder) if scan_kind(path) is not None]
+        # Of any other set, masks would be images, or a class left out.
+        return all(path.parent.as_posix() in cls.classes and not named_as_mask(path) for path in scans)
 
     def __init__(
         self, root: str | os.PathLike[str], *, size: int | None = None, fit: str = "stretch"

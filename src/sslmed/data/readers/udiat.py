@@ -54,6 +54,11 @@ class UDIAT(Cases):
     classes: tuple[str, ...] = ("benign", "malignant")
     published: ClassVar[Mapping[str, int]] = MappingProxyType({"benign": 110, "malignant": 53})
 
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Tell whether a folder holds the sheet of UDIAT."""
+        return (folder / "DatasetB.xlsx").exists()
+
     def __init__(
         self,
         root: str | os.PathLike[str],

@@ -36,7 +36,8 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
         fit: how images become square: "stretch" does not keep the aspect, "pad" adds black to the shorter side.
         window: what becomes [0, 1] in DICOM files, as in `read_dicom`. Each channel of a volume is scaled from its
             least to its greatest value.
-        broken: "error", or "skip" to decode every file once now and leave out those that fail, listed in `skipped`.
+        broken: "error"; "skip" to decode every file once now and leave out those that fail, listed in `skipped`; or
+            "headers" to leave out those whose headers cannot be read, as for a `DiskCache` that leaves out the rest.
 
     Items:
         image (1, H, W) float32 in [0, 1]; id, the path below `root` with "/", and "#" and the frame's number in files
@@ -82,7 +83,7 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
         self._sizing = Sizing(size, fit)
         self.size, self.fit = self._sizing.size, self._sizing.fit
         self.window = _checks.choice("window", window, ("full", "header", "own"))
-        skip = _checks.choice("broken", broken, ("error", "skip")) == "skip"
+        skip = _checks.choice("broken", broken, ("error", "skip", "headers")) != "error"
         kinds = {path: scan_kind(path) for path in scans_below(self.root)}
         masks = {path for path, kind in kinds.items() if kind and named_as_mask(path.relative_to(self.root))}
         parts = {part for path, kind in kinds.items() for part in companions(path, kind)}
@@ -107,7 +108,8 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
             if kind is None or kind == "unsupported" or path in masks:
                 continue
             try:
-                count = len(read_frames(path, kind, window=window)) if skip else count_frames(path, kind)
+                decode = broken == "skip"
+                count = len(read_frames(path, kind, window=window)) if decode else count_frames(path, kind)
             except (ValueError, OSError) as error:
                 if not skip:
                     raise

@@ -17,45 +17,59 @@ from PIL import Image
 
 from scans import write_nifti
 from sslmed.data import MammogramPhantom, MRPhantom, Phantom
-from sslmed.studies.inputs import joined, read
-from sslmed.studies.material import TRAIN, Material, Wanted
-from sslmed.studies.sets import Source, open_set
+from sslmed.data._sizes import resize_image
+from sslmed.studies.image_set import Numbered, joined, read
+from sslmed.studies.sources import Source, open_set
+from sslmed.studies.study_data import TRAIN, DataSpec, StudyData
+
+CACHE = Path("cache")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache of each test lies in a folder of its own, outside the images."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
+def images_of(pairs: Numbered) -> torch.Tensor:
+    return torch.stack([image for image, _ in pairs])
 
 
 def phantom(organ: str, count: int = 40, seed: int = 0) -> Source:
     return Source("--data", "phantom", lambda size: Phantom(count, size=size, seed=seed, organ=organ))
 
 
-def wanted(labelled: Source, **settings: object) -> Wanted:
+def spec(labelled: Source, **settings: object) -> DataSpec:
     usual: dict[str, object] = {
-        "crop": 48,
-        "size": 32,
+        "size": 48,
+        "cache": CACHE,
         "fractions": (0.7, 0.1, 0.2),
         "labels": [0.5],
         "seeds": [0],
     }
-    return Wanted(labelled, **(usual | settings))  # type: ignore[arg-type]
+    return DataSpec(labelled, **(usual | settings))  # type: ignore[arg-type]
 
 
 def test_mixes_hold_their_pools_and_never_a_held_out_image() -> None:
     pools = {"heart": phantom("heart", 10), "lung": phantom("lung", 12)}
     mixes = {"BUS": (TRAIN,), "all": (TRAIN, "heart", "lung"), "others": ("heart",)}
-    material = Material(wanted(phantom("breast"), pools=pools, mixes=mixes, seeds=[0, 1]))
+    data = StudyData(spec(phantom("breast"), pools=pools, mixes=mixes, seeds=[0, 1]))
     for seed in (0, 1):
-        split = material.splits[seed]
-        train = material.large.images[split.train]
-        assert torch.equal(material.pretext(seed, "BUS").tensors[0], train)
-        images, position = material.pretext(seed, "all").tensors
+        split = data.splits[seed]
+        train = data.data.images(split.train)
+        assert torch.equal(images_of(data.pretext(seed, "BUS")), train)
+        everything = data.pretext(seed, "all")
+        images = images_of(everything)
         assert len(images) == len(train) + 22
         assert torch.equal(images[: len(train)], train)
-        assert position.tolist() == [*range(len(images))]
-        assert torch.equal(material.pretext(seed, "others").tensors[0], material.pools["heart"].images)
-        held_out = {material.large.ids[i] for i in split.val + split.test}
-        ids = material.pretext_ids(seed)
+        assert [position for _, position in everything] == [*range(len(images))]
+        assert torch.equal(images_of(data.pretext(seed, "others")), data.pools["heart"].images(range(10)))
+        held_out = {data.data.ids[i] for i in split.val + split.test}
+        ids = data.pretext_ids(seed)
         assert not held_out & set(ids)
         assert {name.partition("/")[0] for name in ids if "/" in name} == {"heart", "lung"}
         assert sorted(split.train + split.val + split.test) == [*range(40)]
-    assert any("lung" in line for line in material.checks)
+    assert any("lung" in line for line in data.checks)
 
 
 class Clips(Phantom):
@@ -83,9 +97,7 @@ class Clips(Phantom):
 def test_published_counts_are_compared_in_their_own_unit(
     clips: dict[str, int] | None, note: list[str], beside: bool
 ) -> None:
-    data = read(
-        Source("--data", "phantom", lambda size: Clips(clips=clips, size=size)), size=32, fit="stretch"
-    )
+    data = read(Source("--data", "phantom", lambda size: Clips(clips=clips, size=size)), size=32, cache=CACHE)
     assert [line for line in data.notes if "published" in line] == note
     assert (data.published is not None) == beside
 
@@ -94,28 +106,30 @@ def test_a_joined_domain_takes_its_share_of_all_it_reads(tmp_path: Path) -> None
     for i, item in enumerate(Phantom(10, size=48, seed=9)):
         Image.fromarray((item["image"][0].numpy() * 255).astype(np.uint8)).save(tmp_path / f"{i}.png")
     mammograms = Source("--data", "phantom", lambda size: MammogramPhantom(40, size=size, seed=0))
-    material = Material(
-        wanted(
+    study = StudyData(
+        spec(
             phantom("breast"), joined=(mammograms,), share=0.5, name="usmg",
             pools={"mine": Source("--pretext-data", str(tmp_path))}, mixes={"": ("mine",)},
         )
     )  # fmt: skip
-    data = material.large
+    data = study.data
     kinds = [name.partition("/")[0] for name in data.ids]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {"Phantom": 20, "MammogramPhantom": 20}
-    assert material.small.ids == data.ids
-    assert len(material.pretext(0).tensors[0]) == 5
+    assert study.at(32).ids == data.ids
+    assert len(study.pretext(0)) == 5
     assert data.classes == ("benign", "malignant", "normal")
-    assert data.masks is not None
+    assert data.has_masks
     for i, label in enumerate(data.labels or []):
-        assert bool(data.masks[i].any()) == (label != "normal")
+        assert bool(data.masks([i]).any()) == (label != "normal")
 
 
 def test_two_sets_of_one_kind_are_told_apart_and_share_their_patients() -> None:
     first = Source("--data", "phantom", lambda size: Phantom(40, size=size, seed=0))
-    other = read(Source("--data", "phantom", lambda size: Phantom(40, size=size, seed=1)), size=32)
+    other = read(
+        Source("--data", "phantom", lambda size: Phantom(40, size=size, seed=1)), size=32, cache=CACHE
+    )
     sets = [replace(part, ids=[f"scan {i}" for i in range(40)], groups=[f"patient {i // 2}" for i in range(40)])
-            for part in (read(first, size=32), other)]  # fmt: skip
+            for part in (read(first, size=32, cache=CACHE), other)]  # fmt: skip
     sets[0].notes.append("a note")
     data = joined(sets, share=0.5, seed=0)
     assert data.name == "Phantom 1 and Phantom 2"
@@ -144,10 +158,13 @@ class Pairs(Phantom):
 def test_both_sizes_of_a_joined_domain_hold_the_same_images() -> None:
     first = Source("--data", "phantom", lambda size: Pairs(40, size=size, seed=0))
     second = Source("--data", "phantom", lambda size: Pairs(40, size=size, seed=1))
-    material = Material(wanted(first, joined=(second,), share=0.5))
-    assert material.small.ids == material.large.ids
-    assert material.small.groups == material.large.groups
-    assert material.small.images.shape == (len(material.large), 1, 32, 32)
+    data = StudyData(spec(first, joined=(second,), share=0.5))
+    small = data.at(32)
+    assert (small.ids, small.groups, small.size) == (data.data.ids, data.data.groups, 32)
+    large, index = data.data.images(range(len(small))), range(len(small))
+    assert torch.equal(small.images(index), torch.stack([resize_image(image, 32) for image in large]))
+    with pytest.raises(ValueError, match="size must be at most 48"):
+        data.at(64)
 
 
 def test_draws_share_the_parts_and_no_volume_is_on_two_sides() -> None:
@@ -159,10 +176,10 @@ def test_draws_share_the_parts_and_no_volume_is_on_two_sides() -> None:
         "parts_seed": 0,
         "everything": True,
     }
-    material = Material(wanted(source, size=48, fractions=(0.6, 0.2, 0.2), **settings))
-    volume = material.large.groups
-    first = material.splits[0]
-    for split in material.splits.values():
+    data = StudyData(spec(source, fractions=(0.6, 0.2, 0.2), **settings))
+    volume = data.data.groups
+    first = data.splits[0]
+    for split in data.splits.values():
         assert (split.train, split.val, split.test) == (first.train, first.val, first.test)
         parts = [{volume[i] for i in part} for part in (split.train, split.val, split.test)]
         assert [len(part) for part in parts] == [12, 4, 4]
@@ -173,7 +190,7 @@ def test_draws_share_the_parts_and_no_volume_is_on_two_sides() -> None:
             assert len(chosen) == 4 * count  # whole volumes
             assert set(chosen) <= set(split.train)
         assert set(split.labelled[1]) < set(split.labelled[2]) < set(split.labelled[4])
-    assert len({tuple(s.labelled[2]) for s in material.splits.values()}) > 1
+    assert len({tuple(s.labelled[2]) for s in data.splits.values()}) > 1
 
 
 def test_copies_of_held_out_images_are_refused_or_left_out(tmp_path: Path) -> None:
@@ -181,21 +198,21 @@ def test_copies_of_held_out_images_are_refused_or_left_out(tmp_path: Path) -> No
         Image.fromarray((item["image"][0].numpy() * 255).astype(np.uint8)).save(tmp_path / f"{i:02d}.png")
     settings = {"pools": {"mine": Source("--pretext-data", str(tmp_path))}, "mixes": {"": ("mine",)}}
     with pytest.raises(ValueError, match="--pretext-data: 12 images copy a validation or test image"):
-        Material(wanted(phantom("breast"), **settings))
-    material = Material(wanted(phantom("breast"), **settings, leave_out_copies=True))
-    assert len(material.pretext(0).tensors[0]) == 28
-    assert any("12 copies of held-out images were left out of mine" in note for note in material.notes)
+        StudyData(spec(phantom("breast"), **settings))
+    data = StudyData(spec(phantom("breast"), **settings, leave_out_copies=True))
+    assert len(data.pretext(0)) == 28
+    assert any("12 copies of held-out images were left out of mine" in note for note in data.notes)
 
 
 def test_volumes_that_copy_held_out_ones_are_left_out_whole() -> None:
     def source(seed: int) -> Source:
         return Source("--unlabelled", "phantom", lambda size: MRPhantom(12, size=size, seed=seed))
 
-    def material(seed: int, **settings: object) -> Material:
+    def material(seed: int, **settings: object) -> StudyData:
         pools = {"unlabelled": source(seed)}
-        return Material(
-            wanted(
-                source(0), crop=48, size=48, labels=[1], unit="volumes", pools=pools,
+        return StudyData(
+            spec(
+                source(0), labels=[1], unit="volumes", pools=pools,
                 mixes={"": (TRAIN, "unlabelled")}, **settings,
             )
         )  # fmt: skip
@@ -205,9 +222,9 @@ def test_volumes_that_copy_held_out_ones_are_left_out_whole() -> None:
     with pytest.raises(ValueError, match=r"--unlabelled: .* images copy a validation or test image"):
         material(0)
     same = material(0, leave_out_copies=True)
-    held_out = {same.large.groups[i] for i in (*same.splits[0].val, *same.splits[0].test)}
+    held_out = {same.data.groups[i] for i in (*same.splits[0].val, *same.splits[0].test)}
     learnt = {name.removeprefix("unlabelled/").partition("#")[0] for name in same.pretext_ids(0)}
-    assert learnt == set(same.large.groups) - held_out
+    assert learnt == set(same.data.groups) - held_out
 
 
 def test_the_unlabelled_part_of_a_task_is_read(tmp_path: Path) -> None:
@@ -223,14 +240,14 @@ def test_the_unlabelled_part_of_a_task_is_read(tmp_path: Path) -> None:
         write_nifti(task / case["label"], np.zeros((12, 10, 3)))
     write_nifti(task / "imagesTs/9.nii.gz", rng.random((12, 10, 4, 2)))
     (task / "dataset.json").write_text(json.dumps(about | {"test": ["imagesTs/9.nii.gz"]}))
-    pool = read(Source("--unlabelled", str(task), unlabelled=True), size=16)
+    pool = read(Source("--unlabelled", str(task), unlabelled=True), size=16, cache=CACHE)
     assert pool.ids == [f"9#{k}" for k in range(4)]  # of both sequences the first
-    assert pool.masks is None
+    assert not pool.has_masks
     (task / "dataset.json").write_text(json.dumps(about | {"test": []}))
     with pytest.raises(
         ValueError, match=r"--unlabelled .*, read as Decathlon, holds no images without labels"
     ):
-        read(Source("--unlabelled", str(task), unlabelled=True), size=16)
+        read(Source("--unlabelled", str(task), unlabelled=True), size=16, cache=CACHE)
 
 
 def test_labelled_cases_of_one_class_are_refused() -> None:
@@ -242,8 +259,8 @@ def test_labelled_cases_of_one_class_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"--labels 0\.1 leaves 3 labelled cases of 28, all benign \(seed 0\)"
     ):
-        Material(wanted(source, labels=[1.0, 0.1], outlined=False))
-    assert Material(wanted(source, labels=[1.0, 0.1])).labelled  # to outline
+        StudyData(spec(source, labels=[1.0, 0.1], outlined=False))
+    assert StudyData(spec(source, labels=[1.0, 0.1])).labelled  # to outline
 
 
 def test_classes_of_few_patients_are_noted_where_a_part_lacks_them() -> None:
@@ -253,19 +270,18 @@ def test_classes_of_few_patients_are_noted_where_a_part_lacks_them() -> None:
             return item | {"label": 2 if index < 4 else index % 2}
 
     source = Source("--data", "phantom", lambda size: Clinic(40, size=size, seed=0))
-    material = Material(wanted(source, fractions=(0.6, 0.2, 0.2), outlined=False, seeds=[0, 1, 2]))
-    for seed, split in material.splits.items():
+    data = StudyData(spec(source, fractions=(0.6, 0.2, 0.2), outlined=False, seeds=[0, 1, 2]))
+    for seed, split in data.splits.items():
         groups = {
-            name: [material.large.groups[i] for i in getattr(split, name)]
-            for name in ("train", "val", "test")
+            name: [data.data.groups[i] for i in getattr(split, name)] for name in ("train", "val", "test")
         }
         words = {"train": "training", "val": "validation", "test": "test"}
         lacking = [
             f"no normal in the {words[name]} part" for name in groups if "patient 0" not in groups[name]
         ]
         assert len(lacking) == 2
-        assert f"seed {seed}: {', '.join(lacking)}" in material.notes
-    assert Material(wanted(phantom("breast"), fractions=(0.4, 0.3, 0.3))).notes == []
+        assert f"seed {seed}: {', '.join(lacking)}" in data.notes
+    assert StudyData(spec(phantom("breast"), fractions=(0.4, 0.3, 0.3))).notes == []
 
 
 @pytest.mark.parametrize("pool", [False, True])
@@ -280,7 +296,7 @@ def test_one_picture_in_two_groups_is_refused(pool: bool) -> None:
     with pytest.raises(
         ValueError, match=r"--data holds the same in two groups, .* share \d+ images .* one group"
     ):
-        Material(wanted(source, pools=pools, mixes=mixes))
+        StudyData(spec(source, pools=pools, mixes=mixes))
 
 
 @pytest.mark.parametrize("ending", ["_seg.png", "_MASK.PNG", " (1)_gt_1.jpg"])

@@ -1,35 +1,32 @@
-"""The images of a run: read, checked, split for each seed, and kept from meeting in two parts."""
+"""The images of a study: read, checked, split for each seed, and kept from meeting in two parts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.data import TensorDataset
-
 from . import splitting
-from .inputs import ImageSet, joined, part_of, read
-from .sets import Source
+from .image_set import ImageSet, Numbered, joined, part_of, read
+from .sources import Source
 
 TRAIN = "train"  # the mix's word for the training part of the labelled set
 ALONE: Mapping[str, tuple[str, ...]] = {"": (TRAIN,)}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a paper asks of a set and of its parts.
+class DataSpec:
+    """Which sets a study reads, and how it divides them.
 
     Attributes:
         labelled: the set that is fine-tuned and tested on, or images for pretext learning only.
         pools: more images to learn a pretext from, by name.
         mixes: name -> the pools that it joins, `train` being the training part of `labelled`.
-        crop: pixels a side of pretext images.
-        size: pixels a side of fine-tuning images.
+        size: pixels a side of the images as they are read; smaller ones are resized from these.
         fit: how images become square, "stretch" or "pad".
         fractions: of training, validation and test cases.
+        cache: the folder where decoded images are kept.
         labels: shares of the training cases, or numbers of volumes.
         unit: which of the two, "%" or "volumes".
         seeds: of the splits.
@@ -40,12 +37,13 @@ class Wanted:
         outlined: whether fine-tuning needs masks; else it needs classes.
         joined: more labelled sets to join with `labelled`.
         share: of each of them, of `labelled` and of the pools.
+        skip_broken: leave out files that cannot be read, instead of refusing the set.
     """
 
     labelled: Source
-    crop: int
     size: int
     fractions: tuple[float, float, float]
+    cache: Path
     labels: Sequence[float]
     seeds: Sequence[int]
     pools: Mapping[str, Source] = field(default_factory=dict)
@@ -59,19 +57,20 @@ class Wanted:
     outlined: bool = True
     joined: tuple[Source, ...] = ()
     share: float = 1.0
+    skip_broken: bool = False
 
 
-class Material:
-    """What a run trains and tests on.
+class StudyData:
+    """What a study trains and tests on; the pixels stay on disk.
 
     Args:
-        wanted: the sets and how to divide them.
+        spec: the sets and how to divide them.
 
     Attributes:
-        large: the labelled set at the pretext's size.
-        small: the same at the fine-tuning's size.
-        labelled: whether they have what fine-tuning needs; else they serve pretext learning only.
-        splits: parts of `large` and `small` by seed; empty for unlabelled images.
+        data: the labelled set.
+        pools: more images for the pretext, by name.
+        labelled: whether `data` has what fine-tuning needs; else it serves pretext learning only.
+        splits: parts of `data` by seed; empty for unlabelled images.
         notes: what a reader of the results should know of the images.
         checks: what was compared to rule out leaks.
 
@@ -79,69 +78,67 @@ class Material:
         ValueError, OSError: anything in the images that would stop the run later, or make its results worthless.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
-        self.wanted = wanted
-        parts = self._parts(wanted.crop)
-        self.large = self.small = self._labelled(parts)
-        self.labelled = (self.large.masks if wanted.outlined else self.large.labels) is not None
-        if self.labelled and wanted.size != wanted.crop:
-            # Near duplicates found at another size would be others, and so would the half that is joined.
-            self.small = self._labelled(
-                [
-                    replace(small, groups=large.groups)
-                    for small, large in zip(self._parts(wanted.size), parts, strict=True)
-                ]
-            )
-        self.notes, self.checks = list(self.large.notes), list[str]()
-        pools = {name: read(s, size=wanted.crop, fit=wanted.fit) for name, s in wanted.pools.items()}
-        if wanted.share < 1:  # as of the labelled sets
-            pools = {name: part_of(pool, share=wanted.share, seed=0) for name, pool in pools.items()}
-        if tiny := self.small.tiny:
-            self.notes.append(
-                f"{len(tiny)} masks show a structure smaller than a pixel at {wanted.size} px, as {tiny[0]}: one pixel "
-                "of it is kept, so finding nothing there scores 0"
-            )
-        self.pools = pools
+    def __init__(self, spec: DataSpec) -> None:
+        self.spec = spec
+        parts = [self._read(source) for source in (spec.labelled, *spec.joined)]
+        self.data = parts[0] if len(parts) == 1 else joined(parts, share=spec.share, seed=0)
+        self.labelled = self.data.has_masks if spec.outlined else self.data.labels is not None
+        self.notes, self.checks = list(self.data.notes), list[str]()
+        self.pools = {name: self._read(source) for name, source in spec.pools.items()}
+        if spec.share < 1:  # as of the labelled sets
+            self.pools = {name: part_of(pool, share=spec.share, seed=0) for name, pool in self.pools.items()}
         for name, pool in self.pools.items():
             self.notes += [f"{name}: {note}" for note in pool.notes]
         self._check_use()
         self.splits: dict[int, splitting.Split] = {}
         self._chosen: dict[int, dict[str, list[int]]] = {}
-        for seed in wanted.seeds:
+        for seed in spec.seeds:
             self._divide(seed)
 
-    def _parts(self, size: int) -> list[ImageSet]:
-        wanted = self.wanted
-        return [read(source, size=size, fit=wanted.fit) for source in (wanted.labelled, *wanted.joined)]
+    def _read(self, source: Source) -> ImageSet:
+        spec = self.spec
+        return read(source, size=spec.size, cache=spec.cache, fit=spec.fit, skip_broken=spec.skip_broken)
 
-    def _labelled(self, parts: Sequence[ImageSet]) -> ImageSet:
-        return parts[0] if len(parts) == 1 else joined(parts, share=self.wanted.share, seed=0)
+    @property
+    def skipped(self) -> dict[str, str]:
+        """The reason for each file that was left out; those of a pool stand behind its name."""
+        pools = {f"{name}/{k}": v for name, pool in self.pools.items() for k, v in pool.skipped.items()}
+        return dict(self.data.skipped) | pools
 
-    def pretext(self, seed: int, mix: str = "") -> TensorDataset:
+    def at(self, size: int) -> ImageSet:
+        """`data` at the size of fine-tuning; notes the masks that show a structure smaller than a pixel there."""
+        small = self.data.at(size)
+        if small.tiny:
+            note = (
+                f"{len(small.tiny)} masks show a structure smaller than a pixel at {size} px, as {small.tiny[0]}: one "
+                "pixel of it is kept, so finding nothing there scores 0"
+            )
+            self.notes += [note] if note not in self.notes else []
+        return small
+
+    def pretext(self, seed: int, mix: str = "") -> Numbered:
         """Pairs (image, position) of the images that a pretext learns from."""
-        parts = []
-        for name in self.wanted.mixes[mix]:
-            source = self.large if name == TRAIN else self.pools[name]
-            parts.append(source.images[self._chosen[seed][name]])
-        images = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return TensorDataset(images, torch.arange(len(images)))
+        return Numbered(
+            (self.data if name == TRAIN else self.pools[name], self._chosen[seed][name])
+            for name in self.spec.mixes[mix]
+        )
 
     def pretext_ids(self, seed: int) -> list[str]:
         """Ids of all images that any pretext learns from; those of a pool stand behind its name."""
-        used = dict.fromkeys(name for mix in self.wanted.mixes.values() for name in mix)
+        used = dict.fromkeys(name for mix in self.spec.mixes.values() for name in mix)
         return [
-            self.large.ids[i] if name == TRAIN else f"{name}/{self.pools[name].ids[i]}"
+            self.data.ids[i] if name == TRAIN else f"{name}/{self.pools[name].ids[i]}"
             for name in used
             for i in self._chosen[seed][name]
         ]
 
     def _check_use(self) -> None:
         """Check that the images serve what they were given for."""
-        data, source = self.large, self.wanted.labelled
-        lacking = "masks" if self.wanted.outlined else "classes"
+        data, source = self.data, self.spec.labelled
+        lacking = "masks" if self.spec.outlined else "classes"
         if not self.labelled:
             # Of several domains none serves pretext learning alone: the run tells what its targets lack.
-            for pool in self.wanted.pools.values() if not self.wanted.name else ():
+            for pool in self.spec.pools.values() if not self.spec.name else ():
                 raise ValueError(
                     f"{pool.option} {pool.place} would not be used, since {source.option} {source.place} has no "
                     f"{lacking} to fine-tune on; give one of them, as {source.option}"
@@ -150,11 +147,11 @@ class Material:
                 raise ValueError(
                     f"{source.option} {source.place} holds one image; pretext learning compares two at least"
                 )
-        elif self.wanted.outlined and data.masks is not None and not data.masks.any():
+        elif self.spec.outlined and not any(data.outlined):
             raise ValueError(
                 f"{source.option} {source.place} shows no lesion in any of its {len(data)} masks"
             )
-        if self.wanted.unit == "volumes" and data.label_maps is None:
+        if self.spec.unit == "volumes" and not data.has_label_maps:
             raise ValueError(
                 f"{source.option} {source.place}, read as {data.name}, has no numbered structures; give a Decathlon "
                 "task"
@@ -162,34 +159,34 @@ class Material:
 
     def _divide(self, seed: int) -> None:
         """Split for one seed, choose the pretext images, and check that they meet no held-out case."""
-        data, wanted = self.large, self.wanted
+        data, spec = self.data, self.spec
         if not self.labelled:
             self._chosen[seed] = {TRAIN: list(range(len(data)))}
             return
         split = self.splits[seed] = splitting.split(
-            data, fractions=wanted.fractions, labels=wanted.labels, unit=wanted.unit, seed=seed,
-            everything=wanted.everything, parts_seed=wanted.parts_seed, outlined=wanted.outlined,
-            option=wanted.labelled.option,
+            data, fractions=spec.fractions, labels=spec.labels, unit=spec.unit, seed=seed,
+            everything=spec.everything, parts_seed=spec.parts_seed, outlined=spec.outlined,
+            option=spec.labelled.option,
         )  # fmt: skip
-        line = splitting.check_parts(data, split, option=wanted.labelled.option)
+        line = splitting.check_parts(data, split, option=spec.labelled.option)
         self.checks.append(f"seed {seed}: {line}")
         if lacking := splitting.absent_classes(data, split):
             self.notes.append(f"seed {seed}: {lacking}")
         held_out = split.val + split.test
         self._chosen[seed] = {TRAIN: split.train}
-        for name in dict.fromkeys(name for mix in wanted.mixes.values() for name in mix if name != TRAIN):
-            chosen = self._chosen[seed][name] = self._without_copies(name, data.images[held_out], seed)
+        for name in dict.fromkeys(name for mix in spec.mixes.values() for name in mix if name != TRAIN):
+            chosen = self._chosen[seed][name] = self._without_copies(name, held_out, seed)
             self.checks.append(
                 f"seed {seed}, {name}: the {len(chosen)} pretext images and the {len(held_out)} validation and test "
                 "images share no picture, exact or nearly"
             )
 
-    def _without_copies(self, name: str, held_out: torch.Tensor, seed: int) -> list[int]:
-        source, option = self.pools[name], self.wanted.pools[name].option
+    def _without_copies(self, name: str, held_out: list[int], seed: int) -> list[int]:
+        source, option = self.pools[name], self.spec.pools[name].option
         # Neighbouring slices, and those of two patients, are as alike as a picture and its copy.
-        threshold = 0.99 if self.wanted.unit == "volumes" else 0.95
-        chosen, copies = splitting.without_copies(source, held_out, threshold=threshold)
-        if copies and not self.wanted.leave_out_copies:
+        threshold = 0.99 if self.spec.unit == "volumes" else 0.95
+        chosen, copies = splitting.without_copies(source, self.data, held_out, threshold=threshold)
+        if copies and not self.spec.leave_out_copies:
             raise ValueError(
                 f"{option}: {len(copies)} images copy a validation or test image, as {copies[0]}; "
                 "--leave-out-copies trains without them"
@@ -207,8 +204,8 @@ class Material:
     def contents(self) -> dict[str, str]:
         """The hashes of contents.json: of every file, and of every case's class and group, by set."""
         return {
-            ", ".join(filter(None, (self.wanted.name, pool, name))): value
-            for pool, data in {"": self.large, **self.pools}.items()
+            ", ".join(filter(None, (self.spec.name, pool, name))): value
+            for pool, data in {"": self.data, **self.pools}.items()
             for name, value in data.contents.items()
         }
 
@@ -216,10 +213,10 @@ class Material:
         """The parts of these seeds, and more labels that are recorded of them; raise where the two disagree."""
         grown = {}
         for seed in self._chosen:
-            key = f"{self.wanted.name}/{seed}" if self.wanted.name else str(seed)
+            key = f"{self.spec.name}/{seed}" if self.spec.name else str(seed)
             parts: dict[str, Any] = {"pretext": self.pretext_ids(seed)}
             if seed in self.splits:
-                parts |= self.splits[seed].ids(self.large)
+                parts |= self.splits[seed].ids(self.data)
             before = recorded.get(key, {})
             labelled = before.get("labelled", {}) | parts.get("labelled", {})
             changed = [name for name in before if name != "labelled" and before[name] != parts.get(name)]
@@ -234,7 +231,7 @@ class Material:
 
     def description(self) -> dict[str, Any]:
         """The content of data.json."""
-        data = self.large
+        data = self.data
         counts = data.counts | {
             f"more for the pretext ({name})": len(pool) for name, pool in self.pools.items()
         }
@@ -246,4 +243,5 @@ class Material:
             "groups": len(set(data.groups)),
             "notes": self.notes,
             "checks": self.checks,
+            "skipped": self.skipped,
         }
