@@ -21,9 +21,7 @@ from sslmed.studies.segmentation import score
 import ultrasound_relation
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder
-from sslmed.studies.experiment import Experiment
 from sslmed.studies.image_set import read
-from sslmed.studies.segmentation import score
 from sslmed.studies.sources import Source
 from sslmed.studies.study_data import StudyData
 

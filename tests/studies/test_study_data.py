@@ -14,10 +14,10 @@ pytest.importorskip("lightning")
 
 import torch
 from PIL import Image
+from sslmed.data._sizes import resize_image
 
 from scans import write_nifti
 from sslmed.data import MammogramPhantom, MRPhantom, Phantom
-from sslmed.data._sizes import resize_image
 from sslmed.studies.image_set import Numbered, joined, read
 from sslmed.studies.sources import Source, open_set
 from sslmed.studies.study_data import TRAIN, DataSpec, StudyData

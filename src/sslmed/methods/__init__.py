@@ -21,7 +21,8 @@ Each is a plain `torch.nn.Module`. A training loop has four lines of its own:
 
 from __future__ import annotations
 
-from ._base import Method, Step
+from .._step import Step
+from ._base import Method
 from .byol import BYOL
 from .local import LocalContrast
 from .masked import MaskedPixels

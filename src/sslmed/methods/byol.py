@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks
+from .._step import Step
 from ..augment import MultiView
 from ..distributed import ddp_weight, gather
 from ..losses import byol
 from ..memory import update_ema
 from ..models import PredictionHead, ProjectionHead, feature_width, pooled_features
-from ._base import Method, Step, as_channels_last, head_width, spread
+from ._base import Method, as_channels_last, head_width, spread
 
 
 class BYOL(Method):

@@ -9,11 +9,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .. import _checks
+from .._step import Step
 from ..augment import MultiView
 from ..distributed import ddp_weight, gather
 from ..losses import local_contrastive
 from ..models import UNet
-from ._base import Method, Step, as_channels_last, channels_last, spread
+from ._base import Method, as_channels_last, channels_last, spread
 
 
 class LocalContrast(Method):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .._step import Step
 from ..augment import RandomPatchMask, RandomPixelMask
 from ..distributed import ddp_weight
 from ..losses import masked_l1
-from ._base import Method, Step, as_channels_last, channels_last
+from ._base import Method, as_channels_last, channels_last
 
 
 class MaskedPixels(Method):

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks
+from .._step import Step
 from ..augment import MultiView
 from ..distributed import gather
 from ..losses import info_nce
 from ..memory import MomentumQueue, update_ema
 from ..models import pooled_features
-from ._base import Method, Step, as_channels_last, default_head, head_width, spread
+from ._base import Method, as_channels_last, default_head, head_width, spread
 
 
 class MoCo(Method):

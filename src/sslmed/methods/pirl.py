@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import _checks
+from .._step import Step
 from ..augment import MultiView
 from ..augment.functional import split_patches
 from ..distributed import ddp_weight, gather
 from ..losses import NCE, InfoNCE, Perceptual, RelationContrastive
 from ..memory import MemoryBank
 from ..models import ImageHead, PatchHead, feature_width
-from ._base import Batches, Method, Step, as_channels_last, channels_last, spread
+from ._base import Batches, Method, as_channels_last, channels_last, spread
 
 
 class PIRL(Method):

@@ -8,11 +8,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .. import _checks
+from .._step import Step
 from ..augment import MultiView
 from ..distributed import gather
 from ..losses import nt_xent
 from ..models import pooled_features
-from ._base import Method, Step, as_channels_last, default_head, spread
+from ._base import Method, as_channels_last, default_head, spread
 
 
 class SimCLR(Method):

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .._step import Step
 from ..augment import MultiView
 from ..distributed import ddp_weight, gather
 from ..losses import negative_cosine
 from ..models import PredictionHead, ProjectionHead, feature_width, pooled_features
-from ._base import Method, Step, as_channels_last, head_width, spread
+from ._base import Method, as_channels_last, head_width, spread
 
 
 class SimSiam(Method):

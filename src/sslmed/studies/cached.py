@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..data import DiskCache, splits
-from ..data._sizes import Sizing
+from ..data.formats._sizes import Sizing
 from .runs import write_json
 
 _PART = 64  # items read at a time

@@ -8,11 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
+from ..formats._scans import scan_kind
 from ..formats.images import FORMATS
 from ..names import named_as_mask
 from ._cases import Cases, find_root, shown
 from ._pictures import pictures
-from ..formats._scans import scan_kind
 from .unlabelled import scans_below
 
 
