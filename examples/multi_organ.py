@@ -36,7 +36,7 @@ from sslmed.models import (
     UNetFeatures,
     load_encoder,
 )
-from sslmed.studies import cli, study, tables
+from sslmed.studies import cells, cli, tables
 from sslmed.studies.experiment import Experiment
 from sslmed.studies.galleries import pair_gallery
 from sslmed.studies.material import TRAIN, Wanted
@@ -254,20 +254,20 @@ class MultiOrgan(Experiment):
             )
         ]  # fmt: skip
 
-    def mix(self, cell: study.Cell) -> str:
+    def mix(self, cell: cells.Cell) -> str:
         """The second half of a method's name."""
         return cell.method.partition("/")[2] or "BUS"
 
-    def fit_of(self, cell: study.Cell) -> Fit:
+    def fit_of(self, cell: cells.Cell) -> Fit:
         """Each method has its own batch (3.2)."""
         batch = self.preset.batch[cell.method.partition("/")[0]]
         return dataclasses.replace(self.preset.pretext, batch_size=batch)
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: cells.Cell, data: TensorDataset) -> Pretext:
         """The first half of a method's name."""
         return make_method(cell.method.partition("/")[0], self.preset, len(data))
 
-    def module(self, cell: study.Cell, weights: Path | None) -> Segmentation:
+    def module(self, cell: cells.Cell, weights: Path | None) -> Segmentation:
         """A fresh decoder on the encoder, or the whole U-Net; Dice and binary cross-entropy are [ours]."""
         p = self.preset
         model: nn.Module
@@ -288,11 +288,11 @@ class MultiOrgan(Experiment):
         """Pairs of views."""
         return pair_gallery(shown_cases(self.materials[""]), make_views(self.preset))
 
-    def printed(self) -> Mapping[tuple[str, str, str], tables.Printed]:
+    def published(self) -> Mapping[tuple[str, str, str], tables.Published]:
         """Tables 1 to 4: the rows of this network and size, else those of the nearest size."""
         rows, (network, size) = read_csv(RESULTS), self._nearest()
         return {
-            (study.SEGMENTATION, f"{row['labels_percent']} %", row["method"]): tables.Printed(
+            (cells.SEGMENTATION, f"{row['labels_percent']} %", row["method"]): tables.Published(
                 f"Table {row['table']}" + (f", {row['natural_images']}" if row["natural_images"] else ""),
                 {"dice": (row["dice"], row["dice_sd"])},
             )
@@ -306,7 +306,7 @@ class MultiOrgan(Experiment):
         sizes = {int(row["size"]) for row in read_csv(RESULTS) if row["network"] == network}
         return network, min(sizes, key=lambda size: abs(size - self.preset.size))
 
-    def why(self, target: str) -> str:
+    def comparability_note(self, target: str) -> str:
         """What differs from the paper."""
         p, data = self.preset, self.materials[""].large
         reasons = ["the paper's SD is over ten repetitions: compare it with our SD over seeds"]

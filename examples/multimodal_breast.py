@@ -27,19 +27,20 @@ from sslmed.augment import MultiView, views
 from sslmed.data import MammogramPhantom, Phantom
 from sslmed.methods import BYOL, Method, MoCo, SimCLR
 from sslmed.models import PredictionHead, ProjectionHead, ResNetEncoder, ResUNet, load_encoder
-from sslmed.studies import cli, study, tables
-from sslmed.studies.classification import METRICS, Classification, Classifier
+from sslmed.studies import cells, cli, tables
+from sslmed.studies.classification import Classification, Classifier
 from sslmed.studies.experiment import Experiment
 from sslmed.studies.galleries import pair_gallery
 from sslmed.studies.material import TRAIN, Wanted
 from sslmed.studies.optimisers import Optimiser
-from sslmed.studies.plan import SEGMENTATION_METRICS, Paper, shown_cases
+from sslmed.studies.plan import Paper, shown_cases
 from sslmed.studies.pretext import Pretext
 from sslmed.studies.runs import read_csv
 from sslmed.studies.segmentation import Segmentation, dice_bce
 from sslmed.studies.sets import PHANTOM, Source
 from sslmed.studies.training import Fit
 from sslmed.studies.tuning import Tuning
+from sslmed.tasks.metrics import table_metrics
 
 METHODS = ("supervised", "simclr", "moco", "byol")
 DOMAINS = {"us": "Ultrasound", "mg": "Mammography", "usmg": "Both"}  # the thesis' US1, MG2 and USMG3
@@ -224,29 +225,28 @@ class MultimodalBreast(Experiment):
             outlined="segmentation" in args.tasks, joined=tuple(sources[1:]), share=share,
         )  # fmt: skip
 
-    def targets(self) -> Sequence[study.Target]:
+    def targets(self) -> Sequence[cells.Target]:
         """Both tasks of each domain."""
-        metrics = {"classification": METRICS, "segmentation": SEGMENTATION_METRICS}
         return [
-            study.Target(f"{domain}/{task}", f"{DOMAINS[domain]}: {task}", task, first, metrics[task])
+            cells.Target(f"{domain}/{task}", f"{DOMAINS[domain]}: {task}", task, first, table_metrics(task))
             for domain in self.args.domains
             for task, first in TASKS.items()
             if task in self.args.tasks
         ]
 
-    def domain(self, cell: study.Cell) -> str:
+    def domain(self, cell: cells.Cell) -> str:
         """The first half of a target's name."""
         return cell.target.partition("/")[0]
 
-    def pretext(self, cell: study.Cell) -> str | None:
+    def pretext(self, cell: cells.Cell) -> str | None:
         """Both tasks of a domain share a pretext."""
-        return None if cell.method == study.SUPERVISED else f"{cell.method}-{self.domain(cell)}-s{cell.seed}"
+        return None if cell.method == cells.SUPERVISED else f"{cell.method}-{self.domain(cell)}-s{cell.seed}"
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: cells.Cell, data: TensorDataset) -> Pretext:
         """SimCLR, MoCo or BYOL."""
         return make_method(cell.method, self.preset, len(data))
 
-    def module(self, cell: study.Cell, weights: Path | None) -> L.LightningModule:
+    def module(self, cell: cells.Cell, weights: Path | None) -> L.LightningModule:
         """ResNet-18 and a linear layer with cross-entropy, or a U-Net decoder with Dice and cross-entropy (5.3)."""
         p, data = self.preset, self.materials[self.domain(cell)].small
         encoder = ResNetEncoder(p.encoder, width=p.width)
@@ -261,15 +261,15 @@ class MultimodalBreast(Experiment):
         """Pairs of views of the first domain."""
         return pair_gallery(shown_cases(next(iter(self.materials.values()))), make_views(self.preset))
 
-    def printed(self) -> Mapping[tuple[str, str, str], tables.Printed]:
+    def published(self) -> Mapping[tuple[str, str, str], tables.Published]:
         """Tables 6.1 and 6.2, test columns; one run each, hence no SD."""
         found: dict[tuple[str, str, str], dict[str, tuple[str, str]]] = {}
         for row in read_csv(RESULTS):
             values = found.setdefault((row["target"], "100 %", row["method"]), {})
             values[row["metric"]] = (row["value"], "")
-        return {key: tables.Printed("thesis, " + key[0].partition("/")[0], v) for key, v in found.items()}
+        return {key: tables.Published("thesis, " + key[0].partition("/")[0], v) for key, v in found.items()}
 
-    def why(self, target: str) -> str:
+    def comparability_note(self, target: str) -> str:
         """What differs from the thesis."""
         p, data = self.preset, self.materials[target.partition("/")[0]].large
         reasons = [

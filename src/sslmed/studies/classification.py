@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 from .. import metrics
 from ..distributed import ddp_weight
 from ..models import ResNetEncoder
+from ..tasks.metrics import metrics_of, with_area
 from .inputs import ImageSet
 from .runs import write_csv
 from .tuning import Tuning
 
-METRICS = ("mcc", "balanced_accuracy", "weighted_f1", "accuracy", "roc_auc", "average_precision")
+KIND = "classification"
 
 
 class Classifier(nn.Module):
@@ -100,31 +102,23 @@ def evaluate(module: Classification, data: ImageSet, index: list[int], folder: P
     probability = chances(module, data.images[index])
     target = torch.tensor([data.classes.index(data.labels[i]) for i in index])
     pred = probability.argmax(1)
+    of_cases = {m.key: m(probability, target) for m in metrics_of(KIND, "cases")}
+    of_set = {m.key: m(probability, target).item() for m in metrics_of(KIND, "set")}
     rows = [
         {
             "id": data.ids[i],
             "group": data.groups[i],
             "label": data.labels[i],
             "predicted": data.classes[int(pred[k])],
-            "correct": int(pred[k] == target[k]),
+            **{name: f"{float(column[k]):.6g}" for name, column in of_cases.items()},
             **{f"p_{name}": f"{float(probability[k, c]):.6g}" for c, name in enumerate(data.classes)},
         }
         for k, i in enumerate(index)
     ]
     write_csv(folder / "metrics.csv", rows, columns=list(rows[0]))
-    count = len(data.classes)
-    among = [c for c in range(count) if 0 < int((target == c).sum()) < len(target)]
-    areas = [(metrics.roc_auc(probability[:, c], (target == c).long()).item(),
-              metrics.average_precision(probability[:, c], (target == c).long()).item()) for c in among]  # fmt: skip
-    means = [sum(column) / len(column) for column in zip(*areas, strict=True)]
+    among = with_area(target, len(data.classes))
     return {
-        "mean": {
-            "mcc": metrics.mcc(pred, target, classes=count).item(),
-            "balanced_accuracy": metrics.balanced_accuracy(pred, target, classes=count).item(),
-            "weighted_f1": metrics.weighted_f1(pred, target, classes=count).item(),
-            "accuracy": (pred == target).double().mean().item(),
-            **dict(zip(("roc_auc", "average_precision"), means, strict=False)),  # none where no class has one
-        },
+        "mean": {name: value for name, value in of_set.items() if not math.isnan(value)},
         "sd": {},
         "cases": len(index),
         "without_area": [name for c, name in enumerate(data.classes) if c not in among],

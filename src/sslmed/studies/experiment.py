@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from . import classification, segmentation, study, tables, volumes
+from . import classification, manifest, segmentation, study, tables, volumes
+from .cells import SUPERVISED, Cell, amount
 from .cli import unique
 from .features import write_features
 from .locks import Busy, hold
@@ -61,7 +62,7 @@ class Experiment(Plan):
             unique(f"--{name}", getattr(args, name))
         if args.merge and args.shard != (0, 1):
             raise ValueError("--merge puts all shares together, and --shard does one; give one of them")
-        unique("--labels", [study.amount(labels, self.paper.unit) for labels in args.labels])
+        unique("--labels", [amount(labels, self.paper.unit) for labels in args.labels])
         self.check()
         self.folder = RunFolder(args.out)
         try:
@@ -91,30 +92,53 @@ class Experiment(Plan):
             "baselines": list(self.paper.baselines),
             **{name: list(getattr(args, name)) for name in GROWING},
         }
+        manifest.check(self.folder.path, option="--out")
         grown = self.folder.join(config, growing=GROWING)
         contents = self._contents()  # before the splits, which follow from them
         check_sources(args.merge, grown, self._splits(), contents, growing=GROWING)
         with hold(self.folder.path, wait=True):
             # Anew, since another command may have grown the run meanwhile.
             self.config = self.folder.join(config, growing=GROWING)
+            self._record()
             write_json(self.folder.path / "config.json", self.config)
+
+    def _record(self) -> None:
+        """Add this command's cells and pretexts to the manifest."""
+        cells = study.sharded(self._cells(), self.args.shard, self.pretext)
+        entries = []
+        for cell in cells:
+            name = self.pretext(cell)
+            pretext = None if name is None else f"pretext/{name}"
+            entries.append(manifest.CellEntry(f"cells/{cell.name}", cell, self.domain(cell), pretext))
+        pretexts = [pretext for cell in cells for pretext in self.pretexts(cell)]
+        manifest.record(self.folder.path, entries if self._labelled else (), pretexts)
+
+    @property
+    def _labelled(self) -> bool:
+        return any(material.labelled for material in self.materials.values())
+
+    def _cells(self) -> list[Cell]:
+        """The cells of this command; of images without labels, one for each pretext."""
+        if self._labelled:
+            return list(self.cells())
+        return [Cell(method, 1.0, seed) for method in self.methods for seed in self.args.seeds]
 
     def run(self) -> int:
         """Do what is not done yet; returns the exit status."""
         with hold(self.folder.path, wait=True):
             self._describe()
-        if not any(material.labelled for material in self.materials.values()):
+        if not self._labelled:
             return self._pretext_only()
         cells, path = self.cells(), self.folder.path
         if self.args.merge:
-            missing = merge(self.args.merge, path, cells) if rank() == 0 else []
-            barrier()
+            with hold(path, wait=True):
+                missing = merge(self.args.merge, path, cells) if rank() == 0 else []
+                barrier()
             failures = [{"cell": name, "error": "not in the merged folders"} for name in missing]
         else:
             cells = study.sharded(cells, self.args.shard, self.pretext)
             failures = study.run_cells(
-                path, cells, unit=self.paper.unit, pretext=self.pretext, pretrain=self.pretrain,
-                finetune=self.finetune,
+                path, cells, unit=self.paper.unit, pretrain=self.pretrain, finetune=self.finetune
             )  # fmt: skip
         with hold(path, wait=True):  # of several shares, the last to come here tabulates all
             failures = study.write_failures(path, failures, cells)
@@ -126,7 +150,7 @@ class Experiment(Plan):
             print(f"failed: {failure['cell']}: {failure['error']}")
         return 1 if failures else 0
 
-    def finetune(self, cell: study.Cell, folder: Path, weights: Path | None) -> dict[str, Any]:
+    def finetune(self, cell: Cell, folder: Path, weights: Path | None) -> dict[str, Any]:
         """Train and evaluate one cell."""
         began = time.monotonic()
         target = next(t for t in self.targets() if t.name == cell.target)
@@ -164,7 +188,7 @@ class Experiment(Plan):
     def _check_targets(self) -> None:
         """Raise where a target needs what its images lack."""
         for target in self.targets():
-            data = self.materials[self.domain(study.Cell(study.SUPERVISED, 1.0, 0, target.name))].large
+            data = self.materials[self.domain(Cell(SUPERVISED, 1.0, 0, target.name))].large
             if target.kind == "classification" and (data.labels is None or len(set(data.labels)) < 2):
                 raise ValueError(
                     f"--data, read as {data.name}, has no two classes to tell apart, as {target.name} needs"
@@ -176,9 +200,9 @@ class Experiment(Plan):
 
     def _usable(self) -> list[str]:
         """The methods asked for that these images serve."""
-        if any(material.labelled for material in self.materials.values()):
+        if self._labelled:
             return list(self.args.methods)
-        methods = [m for m in self.args.methods if m != study.SUPERVISED]
+        methods = [m for m in self.args.methods if m != SUPERVISED]
         if not methods:
             raise ValueError(
                 f"--data {self.args.data} has no masks, and --methods names no pretext to learn from it"
@@ -192,9 +216,8 @@ class Experiment(Plan):
         return methods
 
     def _pretext_only(self) -> int:
-        cells = [study.Cell(method, 1.0, seed) for method in self.methods for seed in self.args.seeds]
         busy = False
-        for cell in study.sharded(cells, self.args.shard, self.pretext):
+        for cell in study.sharded(self._cells(), self.args.shard, self.pretext):
             print(f"pretext {cell.method}, seed {cell.seed}", flush=True)
             place = self.folder.path / "pretext" / str(self.pretext(cell))
             try:
@@ -251,8 +274,8 @@ class Experiment(Plan):
             methods = read_json(path / "config.json")["methods"]  # others may have been added since the start
             frame = tables.Frame(self.targets(), methods, self.paper.unit, self.paper.baselines)
             tables.collect_cases(path)
-            why = {target.name: self.why(target.name) for target in self.targets()}
-            rows = tables.write_table(path, frame, self.printed(), why=why)
+            notes = {target.name: self.comparability_note(target.name) for target in self.targets()}
+            rows = tables.write_table(path, frame, self.published(), comparability_notes=notes)
             print(tables.show(rows, tables.write_tests(path, frame), frame))
         barrier()
 

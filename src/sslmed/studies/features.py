@@ -10,11 +10,15 @@ import torch
 from torch import Tensor
 
 from ..models import ResNetEncoder, load_encoder, pooled_features
+from . import manifest
+from .cells import SUPERVISED, Cell
 from .runs import write_npz
-from .study import SUPERVISED, Cell
 
 if TYPE_CHECKING:
     from .experiment import Experiment
+
+
+UNTRAINED = "untrained"  # in place of a method, in the manifest
 
 
 def write_features(experiment: Experiment, cells: Sequence[Cell]) -> None:
@@ -25,13 +29,17 @@ def write_features(experiment: Experiment, cells: Sequence[Cell]) -> None:
     nothing.
     """
     done: set[str] = set()
-    for cell in cells:
-        name = experiment.pretext(cell) or f"untrained-{experiment.domain(cell)}-s{cell.seed}"
-        file = experiment.folder.path / "pretext" / name / "features.npz"
+    path = experiment.folder.path
+    known = manifest.read(path)
+    titles = {entry.folder: entry.title for entry in known.pretexts}
+    for entry in known.of(cells):
+        cell, domain = entry.cell, entry.domain
+        name = entry.pretext or f"pretext/untrained-{domain}-s{cell.seed}"
+        file = path / name / "features.npz"
         weights = file.with_name("encoder.pt")
-        material = experiment.materials[experiment.domain(cell)]
-        known = cell.method == SUPERVISED or weights.exists()
-        if name in done or file.exists() or cell.seed != experiment.config["seeds"][0] or not known:
+        material = experiment.materials[domain]
+        trained = cell.method == SUPERVISED or weights.exists()
+        if name in done or file.exists() or cell.seed != experiment.config["seeds"][0] or not trained:
             continue
         done.add(name)
         torch.manual_seed(0)
@@ -40,16 +48,18 @@ def write_features(experiment: Experiment, cells: Sequence[Cell]) -> None:
             load_encoder(encoder, weights)
         test = material.splits[cell.seed].test
         labels = material.small.labels or ["all"] * len(material.small)
-        method = experiment.paper.display.get(cell.method, cell.method)
-        title = "untrained network" if cell.method == SUPERVISED else method
-        domain = experiment.paper.display.get(experiment.domain(cell), experiment.domain(cell))
+        if entry.pretext is None:
+            title = "untrained network" + (f", {experiment.paper.display.get(domain, domain)}" if domain else "")
+            manifest.record(path, pretexts=[manifest.PretextEntry(name, UNTRAINED, cell.seed, title)])
+        else:
+            title = titles[name]
         for part in file.parent.glob(f".{file.name}.*.part"):  # a kill's; no training comes here again
             part.unlink(missing_ok=True)
         write_npz(
             file,
             xy=tsne(features(encoder, material.small.images[test])),
             label=np.array([labels[i] for i in test], dtype=str),
-            title=np.array(title + (f", {domain}" if domain else ""), dtype=str),
+            title=np.array(title, dtype=str),
         )
 
 

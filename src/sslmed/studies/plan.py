@@ -13,15 +13,14 @@ import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
-from . import study, tables
+from . import cells, tables
+from .manifest import PretextEntry
 from .material import Material, Wanted
+from ..tasks.metrics import table_metrics
+from .segmentation import KIND
 from .pretext import Pretext, pretrain
 from .seeding import derived_seed
 from .training import Fit
-
-SEGMENTATION_METRICS = (
-    "dice", "hausdorff", "jaccard", "precision", "recall", "pooled_dice", "pooled_jaccard", "pixel_accuracy",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Paper:
     display: Mapping[str, str]
     words: Mapping[str, tuple[str, str]]
     proposed: str | None = None
-    baselines: tuple[str, ...] = (study.SUPERVISED,)
+    baselines: tuple[str, ...] = (cells.SUPERVISED,)
     unit: str = "%"
     shows_features: bool = False
 
@@ -76,17 +75,17 @@ class Plan:
         """The sets to read."""
         raise NotImplementedError
 
-    def targets(self) -> Sequence[study.Target]:
+    def targets(self) -> Sequence[cells.Target]:
         """What is tuned to and tested on."""
         return [
-            study.Target(study.SEGMENTATION, "Segmentation", "segmentation", "dice", SEGMENTATION_METRICS)
+            cells.Target(cells.SEGMENTATION, "Segmentation", KIND, "dice", table_metrics(KIND))
         ]
 
-    def method(self, cell: study.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: cells.Cell, data: TensorDataset) -> Pretext:
         """The pretext of a cell."""
         raise NotImplementedError
 
-    def module(self, cell: study.Cell, weights: Path | None) -> L.LightningModule:
+    def module(self, cell: cells.Cell, weights: Path | None) -> L.LightningModule:
         """The fine-tuning module of a cell, started from what the pretext left."""
         raise NotImplementedError
 
@@ -94,43 +93,50 @@ class Plan:
         """Arrays of galleries.npz."""
         raise NotImplementedError
 
-    def printed(self) -> Mapping[tuple[str, str, str], tables.Printed]:
-        """(target, labels, method) -> what the paper prints of it."""
+    def published(self) -> Mapping[tuple[str, str, str], tables.Published]:
+        """(target, labels, method) -> what the paper publishes of it."""
         return {}
 
-    def why(self, target: str) -> str:
+    def comparability_note(self, target: str) -> str:
         """Why ours and the paper's numbers are not comparable."""
         raise NotImplementedError
 
     # What it may say otherwise.
 
-    def cells(self) -> list[study.Cell]:
+    def cells(self) -> list[cells.Cell]:
         """The cells of the study, in the order of their runs."""
         return [
-            study.Cell(method, labels, seed, target.name)
+            cells.Cell(method, labels, seed, target.name)
             for seed in self.args.seeds
             for target in self.targets()
             for method in self.methods
             for labels in self.args.labels
         ]
 
-    def domain(self, cell: study.Cell) -> str:
+    def domain(self, cell: cells.Cell) -> str:
         """The name of the material that a cell uses."""
         return ""
 
-    def mix(self, cell: study.Cell) -> str:
+    def mix(self, cell: cells.Cell) -> str:
         """The name of the mix of images that a cell's pretext learns from."""
         return ""
 
-    def pretext(self, cell: study.Cell) -> str | None:
+    def pretext(self, cell: cells.Cell) -> str | None:
         """The folder of a cell's pretext; cells with the same share it. None for a baseline."""
-        return None if cell.method == study.SUPERVISED else f"{study.slug(cell.method)}-s{cell.seed}"
+        return None if cell.method == cells.SUPERVISED else f"{cells.slug(cell.method)}-s{cell.seed}"
 
-    def fit_of(self, cell: study.Cell) -> Fit:
+    def pretexts(self, cell: cells.Cell) -> list[PretextEntry]:
+        """The trainings that make up a cell's pretext; one, unless the method has several stages."""
+        name = self.pretext(cell)
+        display, domain = self.paper.display, self.domain(cell)
+        title = display.get(cell.method, cell.method) + (f", {display.get(domain, domain)}" if domain else "")
+        return [] if name is None else [PretextEntry(f"pretext/{name}", cell.method, cell.seed, title)]
+
+    def fit_of(self, cell: cells.Cell) -> Fit:
         """Settings of a cell's pretext."""
         return self.preset.pretext
 
-    def pretrain(self, cell: study.Cell, folder: Path) -> Path:
+    def pretrain(self, cell: cells.Cell, folder: Path) -> Path:
         """Train a cell's pretext and return the file of its weights."""
         data = self.materials[self.domain(cell)].pretext(cell.seed, self.mix(cell))
         torch.manual_seed(derived_seed(cell.seed, "pretext model"))

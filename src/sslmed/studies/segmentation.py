@@ -14,12 +14,12 @@ from torch import Tensor
 
 from .. import metrics
 from ..distributed import ddp_weight, gather
+from ..tasks.metrics import metrics_of
 from .inputs import ImageSet
 from .runs import write_csv, write_npz
 from .tuning import Tuning
 
-METRICS = ("dice", "jaccard", "precision", "recall", "hausdorff")
-COLUMNS = ("id", "group", "label", "target_empty", "pred_empty", *METRICS)
+KIND = "segmentation"
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -117,22 +117,15 @@ def predict(module: Segmentation, images: Tensor, *, batch_size: int = 32) -> Te
 
 
 def score(pred: Tensor, target: Tensor) -> dict[str, np.ndarray]:
-    """Per-case metrics of masks (N, H, W); Hausdorff in pixels, empty masks by the library's policy."""
-    values = {
-        "dice": metrics.dice(pred, target),
-        "jaccard": metrics.jaccard(pred, target),
-        "precision": metrics.precision(pred, target),
-        "recall": metrics.recall(pred, target),
-        "hausdorff": metrics.hausdorff(pred, target),
-    }
-    return {name: value.double().numpy() for name, value in values.items()}
+    """Metrics of single cases of masks (N, H, W), by the library's policy for empty masks."""
+    return {m.key: m(pred, target).double().numpy() for m in metrics_of(KIND, "cases")}
 
 
 def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Path) -> dict[str, Any]:
     """Score the test cases; write metrics.csv and cases.npz into `folder`.
 
     Returns:
-        Mean and SD over cases, the overlap pooled over the set, and the counts of empty masks.
+        Mean and SD over cases, the metrics of the whole set, and the counts of empty masks.
     """
     if data.masks is None:
         raise ValueError(f"{data.name} has no masks to evaluate against")
@@ -147,19 +140,17 @@ def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Pat
             "label": "" if data.labels is None else data.labels[i],
             "target_empty": int(target_empty[k]),
             "pred_empty": int(pred_empty[k]),
-            **{name: f"{values[name][k]:.6g}" for name in METRICS},
+            **{name: f"{column[k]:.6g}" for name, column in values.items()},
         }
         for k, i in enumerate(index)
     ]
-    write_csv(folder / "metrics.csv", rows, columns=COLUMNS)
+    write_csv(folder / "metrics.csv", rows, columns=list(rows[0]))
     keep_cases(folder / "cases.npz", images, target, pred, values["dice"], [data.ids[i] for i in index])
     counts = metrics.pixel_counts(pred, target)
     summary = metrics.summarize(values, counts=counts)
-    accuracy = metrics.pixel_accuracy(pred, target).double().mean().item()
     return {
         "mean": {row.metric: row.mean for row in summary.rows}
-        | {f"pooled_{name}": summary[name].pooled for name in ("dice", "jaccard")}
-        | {"pixel_accuracy": accuracy},
+        | {m.key: m(pred, target).item() for m in metrics_of(KIND, "set")},
         "sd": {row.metric: row.sd for row in summary.rows},  # None for one case
         "cases": len(index),
         "empty": summary.empty,

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ..data import splits
+from .cells import amount
 from .inputs import ImageSet
-from .study import amount
 
 
 @dataclass(frozen=True)

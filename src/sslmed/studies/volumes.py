@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import metrics
+from ..tasks.metrics import metrics_of
 from .inputs import ImageSet
 from .runs import write_csv
 from .segmentation import Segmentation, keep_cases, predict
@@ -34,12 +34,15 @@ def evaluate(module: Segmentation, data: ImageSet, index: list[int], folder: Pat
         target = data.label_maps[slices, 0].long()
         found = torch.stack([pred[i] for i in slices])
         row: dict[str, float] = {}
-        distances = []
-        for k, structure in enumerate(data.structures, 1):
-            pair = (found == k)[None, None], (target == k)[None, None]  # the channel says: a volume
-            row[f"dice_{structure}"] = metrics.dice(*pair).item()
-            distances.append(metrics.hausdorff(*pair).item())
-        row = {"dice": float(np.mean(list(row.values()))), **row, "hausdorff": float(np.mean(distances))}
+        for m in metrics_of("volumes"):
+            each = {
+                # The channel says that it is a volume.
+                structure: m((found == k)[None, None], (target == k)[None, None]).item()
+                for k, structure in enumerate(data.structures, 1)
+            }
+            row[m.key] = float(np.mean(list(each.values())))
+            if m.key == "dice":
+                row |= {f"dice_{structure}": value for structure, value in each.items()}
         for key, value in row.items():
             values.setdefault(key, []).append(value)
         empty = {"target_empty": int(not (target > 0).any()), "pred_empty": int(not (found > 0).any())}
