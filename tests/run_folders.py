@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from sslmed.studies import manifest
+from sslmed.studies.cells import Cell
+
 EVIL = '<b>bad</b> & "id" $x_'
 OVERLAP = ["dice", "jaccard", "hausdorff", "precision", "recall", "pooled_dice"]
 WHOLE = {
@@ -48,7 +51,9 @@ def write_cell(
     cases: int = 9,
 ) -> None:
     """One finished cell; methods later in the alphabet are a little better."""
-    place = folder / "cells" / f"{method.replace('/', '_')}-{target}-l{labels:g}-s{seed}"
+    cell = Cell(method, labels, seed, target)
+    place = folder / "cells" / cell.name
+    manifest.record(folder, [manifest.CellEntry(f"cells/{cell.name}", cell)])
     rng = np.random.default_rng([seed, len(method), cases])
     rows = {"segmentation": _segmented, "classification": _classified, "volumes": _volumes}[kind](rng, cases)
     write_csv(place / "metrics.csv", rows)
@@ -216,16 +221,20 @@ def write_facts(folder: Path, config: dict, splits: dict, *, data: dict | None =
     write_json(folder / "failures.json", [])
 
 
-def write_pretext(folder: Path, name: str, columns: list[str], *, features: str | None = None) -> None:
+def write_pretext(
+    folder: Path, name: str, columns: list[str], *, method: str = "", seed: int = 0, title: str = "",
+    features: bool = False,
+) -> None:  # fmt: skip
+    manifest.record(folder, pretexts=[manifest.PretextEntry(f"pretext/{name}", method, seed, title or name)])
     fall = np.exp(-np.arange(30) / (4 + len(name) % 7))
     rows = [{"epoch": e} | {c: f * (k + 1) + 0.1 for k, c in enumerate(columns)} for e, f in enumerate(fall)]
     write_csv(folder / "pretext" / name / "curves.csv", rows)
-    if features is not None:
+    if features:
         rng = np.random.default_rng(len(name))
         label = rng.choice(CLASSES, 60)
         xy = rng.normal(size=(60, 2)) + 2 * (label == "normal")[:, None]
         np.savez_compressed(
-            folder / "pretext" / name / "features.npz", xy=xy, label=label, title=np.array(features)
+            folder / "pretext" / name / "features.npz", xy=xy, label=label, title=np.array(title)
         )
 
 
@@ -274,7 +283,9 @@ def segmentation_run(
                     *(["perceptual"] if "percep" in method else []),
                     "feature_std",
                 ]
-                write_pretext(folder, f"{method.replace('/', '_')}-s{seed}", columns)
+                title = config["display"].get(method, method)
+                name = f"{method.replace('/', '_')}-s{seed}"
+                write_pretext(folder, name, columns, method=method, seed=seed, title=title)
     rng = np.random.default_rng(0)
     images = np.stack(
         [0.3 + 0.5 * disc(24, (12, 10), 6) + 0.1 * rng.random((24, 24)) for _ in range(2)]
@@ -331,7 +342,10 @@ def targets_run(
                 write_cell(folder, target["kind"], method, 1.0, seed, target=target["name"], cases=cases)
             for domain in domains if method != "supervised" else ():
                 title = f"{config['display'][method]}, {names[domain].lower()}"
-                write_pretext(folder, f"{method}_{domain}-s{seed}", ["loss", "feature_std"], features=title)
+                write_pretext(
+                    folder, f"{method}-{domain}-s{seed}", ["loss", "feature_std"], method=method, seed=seed, title=title,
+                    features=True,
+                )  # fmt: skip
     rng = np.random.default_rng(0)
     images = np.stack([0.3 + 0.5 * disc(32, (14, 16), 7) + 0.1 * rng.random((32, 32)) for _ in range(3)])
     np.savez_compressed(
@@ -370,5 +384,8 @@ def volumes_run(
             for amount in labels:
                 write_cell(folder, "volumes", method, amount, seed, target="volumes")
             if method != "supervised":
-                write_pretext(folder, f"{method}-s{seed}", ["loss", "feature_std"])
+                title = config["display"][method]
+                write_pretext(
+                    folder, f"{method}-s{seed}", ["loss", "feature_std"], method=method, seed=seed, title=title
+                )
     return folder

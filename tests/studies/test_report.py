@@ -14,9 +14,11 @@ import pytest
 import run_folders
 from run_folders import EVIL, METHODS, write_json
 from sslmed import plots
-from sslmed.studies.report import drawing, write_report
-from sslmed.studies.report.cell import amount
+from sslmed.studies import manifest
+from sslmed.studies.cells import Cell, amount_as_number
+from sslmed.studies.report import write_report
 from sslmed.studies.report.run import Run
+from sslmed.tasks import _report
 
 NAME = "CP-Jig+Freq · RCL+percep"
 GRID = ["supervised", *(f"{jigsaw}/{loss}" for loss in ("pirl", "pirl+percep", "rcl", "rcl+percep")
@@ -76,9 +78,9 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
         if callable(getattr(plots, name)):
             monkeypatch.setattr(plots, name, Mock())
     monkeypatch.setattr(
-        drawing,
-        "picture",
-        lambda _, alt, **words: drawing.Picture("data:image/png;base64,", alt, words.get("caption", "")),
+        _report,
+        "figure",
+        lambda _, alt, **words: _report.Figure("data:image/png;base64,", alt, words.get("caption", "")),
     )
 
 
@@ -156,7 +158,7 @@ def test_summary_says_who_did_what_on_which_data(whole):
         "Supervised only reached a mean Dice of 0.511 (SD 0.301 between test cases, 0.012 between 2 seeds).",
         f"Pretext learning with {NAME} reached a mean Dice of 0.571 (SD 0.301 between test cases",
         "That is higher by more than the means vary between seeds.",
-        "no outline at all in 2 of 14 images with a reference outline, an outline wholly beside it in 2, "
+        "no outline at all in 2 of 14 images with a reference outline, an outline without overlap with it in 2, "
         "and an outline in 2 of 4 images without one",
         "other <images>.",
     ):
@@ -203,7 +205,7 @@ def test_methods_are_explained_in_the_words_of_the_configuration(whole):
 def test_classification_is_counted_case_by_case(tmp_path, plain):
     folder = run_folders.targets_run(tmp_path, seeds=(0, 1))
     cases = [row for seed in (0, 1)
-             for row in rows(folder / "cells" / f"simclr-classification-us-l1-s{seed}" / "metrics.csv")]  # fmt: skip
+             for row in rows(folder / "cells" / f"simclr-classification-us-l100-s{seed}" / "metrics.csv")]  # fmt: skip
     wrong = [row for row in cases if row["label"] != row["predicted"]]
     _, page = render(folder)
     own = [
@@ -281,7 +283,9 @@ def test_counts_and_leakage_checks_come_from_the_ids(folder):
 
 def test_failures_and_unfinished_cells_are_named(folder):
     write_json(folder / "failures.json", [{"cell": "jig_rcl-l20-s0", "error": "ValueError: a < b"}])
-    (folder / "cells" / "jig_pirl-l20-s0").mkdir()
+    cell = Cell("jig/pirl", 0.2, 0)
+    manifest.record(folder, [manifest.CellEntry(f"cells/{cell.name}", cell)])
+    (folder / "cells" / cell.name).mkdir()
     _, page = render(folder)
     assert "The run is not complete." in page.text
     assert "jig_rcl-l20-s0: ValueError: a < b" in page.text
@@ -384,17 +388,40 @@ def test_a_papers_other_baselines_are_compared_too(folder):
     assert f"Pretext learning with {NAME} reached a mean Dice of 0.571" in render(folder)[1].text
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("simclr-s3", ("SimCLR", 3)), ("simclr-us-s0", ("SimCLR, Ultrasound", 0)), ("byol_global-s1", ("BYOL, global", 1)),
-     ("untrained-us-s0", ("untrained-us", 0)), ("odd", ("odd", 0))],
-)  # fmt: skip
-def test_pretext_folders_are_named_by_method_and_what_else_they_say(tmp_path, name, expected):
+def test_pretexts_have_the_titles_of_the_manifest_in_the_order_of_the_methods(tmp_path):
     folder = run_folders.targets_run(tmp_path)
     shutil.rmtree(folder / "pretext")
-    run_folders.write_pretext(folder, name, ["loss"])
-    (curve,) = Run.read(folder).pretext_curves()
-    assert (curve.method, curve.seed) == expected
+    (folder / "manifest.json").unlink()
+    for name, method, seed, title in (
+        ("a", "untrained", 0, "untrained network"),
+        ("b", "byol", 1, "BYOL, global"),
+        ("c", "simclr", 3, "SimCLR"),
+        ("d", "byol", 1, "BYOL, local"),
+    ):
+        run_folders.write_pretext(folder, name, ["loss"], method=method, seed=seed, title=title)
+    found = [(curve.title, curve.seed) for curve in Run.read(folder).pretext_curves()]
+    assert found == [("SimCLR", 3), ("BYOL, global", 1), ("BYOL, local", 1), ("untrained network", 0)]
+
+
+def test_a_run_of_an_older_version_is_refused(folder):
+    (folder / "manifest.json").unlink()
+    message = "was written by an older version of sslmed; run the study again in a new folder"
+    with pytest.raises(ValueError, match=message):
+        write_report(folder)
+
+
+def test_an_unknown_kind_of_target_is_named(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["targets"][0]["kind"] = "counting"
+    write_json(folder / "config.json", config)
+    with pytest.raises(ValueError, match="kind of a target must be one of 'segmentation'.*got 'counting'"):
+        write_report(folder)
+
+
+def test_a_cell_that_was_recorded_and_never_begun_is_named(folder):
+    cell = Cell("jig/pirl", 0.2, 0)
+    manifest.record(folder, [manifest.CellEntry(f"cells/{cell.name}", cell)])
+    assert "jig_pirl-l20-s0: no result" in render(folder)[1].text
 
 
 def test_no_run_folder_is_named(tmp_path):
@@ -409,7 +436,7 @@ def test_many_methods_are_shown_by_baseline_proposal_and_best(tmp_path, plain):
         if row["metric"] == "dice":
             row["mean"] = {"jig/rcl": "0.9", "cp-jig/rcl": "0.8", METHODS[1]: "0.2"}.get(row["method"], "0.5")
     # One method has no result at the fewest labels.
-    shutil.rmtree(folder / "cells" / "jig_pirl-segmentation-l0.2-s0")
+    shutil.rmtree(folder / "cells" / "jig_pirl-l20-s0")
     run_folders.write_csv(
         folder / "table.csv", [r for r in table if (r["method"], r["labels"]) != ("jig/pirl", "20 %")]
     )
@@ -454,4 +481,4 @@ def test_a_smaller_distance_is_the_better_one(folder):
      (4, "volumes", 4), ("4 volumes", "volumes", 4), ("1 volume", "volumes", 1)],
 )  # fmt: skip
 def test_amounts_of_labels_are_read_as_numbers_and_as_texts(labels, unit, expected):
-    assert amount(labels, unit) == expected
+    assert amount_as_number(labels, unit) == expected

@@ -10,10 +10,12 @@ import pytest
 
 pytest.importorskip("lightning")
 
+from sslmed.studies import manifest
+from sslmed.studies.cells import Cell, amount
 from sslmed.studies.locks import hold
 from sslmed.studies.merge import check_sources, merge
 from sslmed.studies.runs import write_csv, write_json
-from sslmed.studies.study import Cell, amount, run_cells, sharded, write_failures
+from sslmed.studies.study import run_cells, sharded, write_failures
 
 CELLS = [
     Cell(method, labels, seed, target)
@@ -56,6 +58,16 @@ def test_shares_are_all_cells_once_and_keep_a_pretext_together(count: int) -> No
         assert max(map(len, shares)) - min(map(len, shares)) <= 2
 
 
+def record(folder: Path, cells: list[Cell]) -> None:
+    """Enter cells and their pretexts in the manifest."""
+    named = [(cell, name and f"pretext/{name}") for cell in cells for name in (pretext(cell),)]
+    manifest.record(
+        folder,
+        [manifest.CellEntry(f"cells/{cell.name}", cell, pretext=name) for cell, name in named],
+        [manifest.PretextEntry(name, cell.method, cell.seed, cell.method) for cell, name in named if name],
+    )
+
+
 class Work:
     """Counts what is trained; a method or cell named in `broken` fails."""
 
@@ -78,9 +90,8 @@ class Work:
         return {"mean": {"dice": 0.5}, "sd": {"dice": 0.1}}
 
     def run(self, folder: Path, cells: list[Cell]) -> list[dict[str, str]]:
-        return run_cells(
-            folder, cells, unit="%", pretext=pretext, pretrain=self.pretrain, finetune=self.finetune
-        )
+        record(folder, cells)
+        return run_cells(folder, cells, unit="%", pretrain=self.pretrain, finetune=self.finetune)
 
 
 def test_every_cell_runs_once_and_never_again(tmp_path: Path) -> None:
@@ -118,6 +129,7 @@ def test_a_cell_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> N
 
 def test_failures_of_other_shares_stay_until_they_succeed(tmp_path: Path) -> None:
     a, b, c = CELLS[:3]
+    record(tmp_path, [a, b, c])
     write_failures(tmp_path, [{"cell": a.name, "error": "x"}], [a])
     write_failures(tmp_path, [{"cell": b.name, "error": "y"}], [b, c])
     assert [f["cell"] for f in json.loads((tmp_path / "failures.json").read_text())] == [a.name, b.name]
@@ -128,6 +140,7 @@ def test_failures_of_other_shares_stay_until_they_succeed(tmp_path: Path) -> Non
 
 def test_a_cell_that_another_run_has_done_by_the_end_is_no_failure(tmp_path: Path) -> None:
     a, b = CELLS[:2]
+    record(tmp_path, [a, b])
     failures = [{"cell": cell.name, "error": "Busy: in use by another process"} for cell in (a, b)]
     write_json(tmp_path / "cells" / a.name / "result.json", {})
     assert write_failures(tmp_path, failures, [a, b]) == failures[1:]
@@ -144,6 +157,7 @@ def run_folder(
         write_json(path / "contents.json", {"file images/1.png": "7f", "file masks/1.png": mask})
     write_json(path / "config.json", CONFIG | {"preset": {"size": size}})
     write_json(path / "splits.json", {"0": {"train": ["case 0"], "test": [test]}})
+    record(path, cells)
     for cell in cells:
         place = path / "cells" / cell.name
         write_csv(place / "metrics.csv", [{"id": "case 1"}], columns=["id"])
@@ -155,6 +169,7 @@ def test_merged_folders_hold_all_cells_and_name_those_that_none_has(tmp_path: Pa
     a, b = run_folder(tmp_path / "a", CELLS[:2]), run_folder(tmp_path / "b", CELLS[1:3])
     (b / "cells" / CELLS[3].name).mkdir()  # begun, not finished
     into = run_folder(tmp_path / "all", [])
+    record(into, CELLS[:4])
     assert merge([a, b], into, CELLS[:4]) == [CELLS[3].name]
     assert sorted(p.parent.name for p in into.glob("cells/*/result.json")) == sorted(
         c.name for c in CELLS[:3]
@@ -166,6 +181,8 @@ def test_a_merge_fills_what_a_killed_run_began_and_brings_nothing_else(tmp_path:
     begun, other = CELLS[0], CELLS[1]
     source = run_folder(tmp_path / "a", [begun, other])
     into = run_folder(tmp_path / "all", [])
+    record(into, [begun])
+    record(source, [cell for cell in CELLS if pretext(cell) in ("simclr-s0", "byol-s0")])
     for place, name in (("pretext/simclr-s0", "encoder.pt"), ("pretext/byol-s0", "last.ckpt")):
         write_json(source / place / name, "learnt")
     for left in ("cells/" + begun.name, "pretext/simclr-s0"):

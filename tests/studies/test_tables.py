@@ -11,9 +11,10 @@ pytest.importorskip("lightning")
 
 from scipy.stats import wilcoxon
 
+from sslmed.studies import manifest
+from sslmed.studies.cells import Cell, Target
 from sslmed.studies.runs import read_csv, read_json, write_csv, write_json
-from sslmed.studies.study import Cell, Target
-from sslmed.studies.tables import Frame, Printed, collect_cases, show, write_table, write_tests
+from sslmed.studies.tables import Frame, Published, collect_cases, show, write_table, write_tests
 
 TARGET = Target("segmentation", "Segmentation", "segmentation", "dice", ("dice", "hausdorff", "pooled_dice"))
 FRAME = Frame([TARGET], ["supervised", "jig/pirl", "rcl"], "%", ("supervised", "jig/pirl"))
@@ -23,7 +24,9 @@ RNG = np.random.default_rng(0)
 def cell(
     folder: Path, method: str, seed: int, dice: np.ndarray, ids: list[str], *, labels: float = 0.2
 ) -> None:
-    place = folder / "cells" / Cell(method, labels, seed).name
+    own = Cell(method, labels, seed)
+    place = folder / "cells" / own.name
+    manifest.record(folder, [manifest.CellEntry(f"cells/{own.name}", own)])
     rows = [
         {"id": name, "group": name.partition("#")[0], "dice": value, "hausdorff": 10 * value}
         for name, value in zip(ids, dice, strict=True)
@@ -40,8 +43,8 @@ def cell(
 def test_the_two_spreads_and_the_papers_number_stand_beside_the_mean(tmp_path: Path) -> None:
     cell(tmp_path, "supervised", 0, np.array([0.2, 0.4, 0.6]), ["a", "b", "c"])
     cell(tmp_path, "supervised", 1, np.array([0.6, 0.8, 1.0]), ["a", "d", "e"])
-    printed = {("segmentation", "20 %", "supervised"): Printed("BUSI", {"dice": ("0.847", "0.1")})}
-    write_table(tmp_path, FRAME, printed, why={"segmentation": "other images"})
+    published = {("segmentation", "20 %", "supervised"): Published("BUSI", {"dice": ("0.847", "0.1")})}
+    write_table(tmp_path, FRAME, published, comparability_notes={"segmentation": "other images"})
     rows = {row["metric"]: row for row in read_csv(tmp_path / "table.csv")}
     dice = rows["dice"]
     assert (dice["mean"], dice["sd_cases"], dice["sd_seeds"]) == ("0.600", "0.200", "0.283")
@@ -54,7 +57,7 @@ def test_the_two_spreads_and_the_papers_number_stand_beside_the_mean(tmp_path: P
 
 def test_one_seed_has_no_spread_over_seeds(tmp_path: Path) -> None:
     cell(tmp_path, "supervised", 0, np.array([0.2, 0.4]), ["a", "b"])
-    assert write_table(tmp_path, FRAME, {}, why={"segmentation": ""})[0]["sd_seeds"] == ""
+    assert write_table(tmp_path, FRAME, {}, comparability_notes={"segmentation": ""})[0]["sd_seeds"] == ""
 
 
 def test_seeds_are_counted_where_a_metric_was_measured(tmp_path: Path) -> None:
@@ -64,7 +67,7 @@ def test_seeds_are_counted_where_a_metric_was_measured(tmp_path: Path) -> None:
     result = read_json(file)
     del result["mean"]["pooled_dice"]
     write_json(file, result)
-    rows = {row["metric"]: row for row in write_table(tmp_path, FRAME, {}, why={"segmentation": ""})}
+    rows = {row["metric"]: row for row in write_table(tmp_path, FRAME, {}, comparability_notes={"segmentation": ""})}
     assert (rows["dice"]["seeds"], rows["pooled_dice"]["seeds"]) == (2, 1)
 
 
@@ -123,7 +126,7 @@ def test_all_cases_of_all_cells_in_one_file(tmp_path: Path) -> None:
 def test_the_terminal_shows_what_the_files_hold(tmp_path: Path) -> None:
     cell(tmp_path, "supervised", 0, np.array([0.1, 0.2]), ["a", "b"])
     cell(tmp_path, "rcl", 0, np.array([0.3, 0.5]), ["a", "b"])
-    rows = write_table(tmp_path, FRAME, {}, why={"segmentation": ""})
+    rows = write_table(tmp_path, FRAME, {}, comparability_notes={"segmentation": ""})
     text = show(rows, write_tests(tmp_path, FRAME), FRAME)
     assert "0.400 ± 0.141" in text
     assert "20 %: rcl against supervised: dice +0.250" in text

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import cli
+from . import cli, manifest
 from .pretraining import Pretraining
 from .pretraining_settings import METHODS, PRESETS, Settings
 from .report import write_report
@@ -76,6 +76,7 @@ def report(arguments: Sequence[str]) -> None:
         folder: Path = args.run
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} is no run folder: it holds no config.json")
+        manifest.check(folder)
         return lambda: print(f"report: {write_report(folder)}") or 0
 
     cli.run_as_program(prepare, prog=parser.prog)

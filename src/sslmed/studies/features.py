@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..models import pooled_features
+from . import manifest
 from .cells import Cell
 from .image_set import ImageSet
 from .runs import write_npz
@@ -17,6 +18,7 @@ from .runs import write_npz
 if TYPE_CHECKING:
     from .run import Run
 
+UNTRAINED = "untrained"  # in place of a method, in the manifest
 
 def write_features(run: Run, cells: Sequence[Cell]) -> None:
     """Write features.npz into each pretext's folder of the first seed, and of an untrained network beside them.
@@ -25,13 +27,15 @@ def write_features(run: Run, cells: Sequence[Cell]) -> None:
     fine-tuned. t-SNE (van der Maaten and Hinton, 2008) shows neighbourhoods only: sizes and distances of clusters mean
     nothing.
     """
-    study, done = run.study, set[str]()
+    study, path, done = run.study, run.folder.path, set[str]()
     assert study.embedding is not None
-    for cell in cells:
-        domain, pretext = run.tasks[cell.target].domain, run.pretext(cell)
-        name = pretext or f"untrained-{domain}-s{cell.seed}"
-        file = run.folder.path / "pretext" / name / "features.npz"
-        weights = None if pretext is None else file.with_name("encoder.pt")
+    recorded = manifest.read(path)
+    titles = {entry.folder: entry.title for entry in recorded.pretexts}
+    for entry in recorded.of(cells):
+        cell, domain = entry.cell, entry.domain
+        name = entry.pretext or f"pretext/{UNTRAINED}-{domain}-s{cell.seed}"
+        file = path / name / "features.npz"
+        weights = None if entry.pretext is None else file.with_name("encoder.pt")
         missing = weights is not None and not weights.exists()
         if name in done or file.exists() or cell.seed != run.config["seeds"][0] or missing:
             continue
@@ -39,8 +43,10 @@ def write_features(run: Run, cells: Sequence[Cell]) -> None:
         torch.manual_seed(0)
         encoder = study.embedding(weights)
         images, test = run.images[domain], run.data[domain].splits[cell.seed].test
-        method = "untrained network" if pretext is None else study.display.get(cell.method, cell.method)
-        title = ", ".join(filter(None, (method, study.display.get(domain, domain))))
+        title = titles.get(name, "")
+        if entry.pretext is None:
+            title = ", ".join(filter(None, ("untrained network", study.display.get(domain, domain))))
+            manifest.record(path, pretexts=[manifest.PretextEntry(name, UNTRAINED, cell.seed, title)])
         for part in file.parent.glob(f".{file.name}.*.part"):  # left by a kill; no training comes here again
             part.unlink(missing_ok=True)
         write_npz(

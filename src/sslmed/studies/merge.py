@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import manifest
+from .cells import Cell
 from .runs import CONTENTS, RunFolder, first_changed, read_json
-from .study import Cell
 
 
 def check_sources(
@@ -34,6 +35,7 @@ def check_sources(
     for source in sources:
         if not (source / "config.json").is_file():
             raise ValueError(f"--merge {source} is no run folder: it holds no config.json")
+        manifest.check(source, option="--merge")
         folder = RunFolder(source, writes=False)
         folder.check()
         try:
@@ -65,15 +67,17 @@ def merge(sources: Sequence[Path], into: Path, cells: Sequence[Cell]) -> list[st
 
     Args:
         sources: run folders that `check_sources` let pass, with shares of the cells.
-        into: the run folder to fill.
+        into: the run folder to fill, whose manifest lists the cells.
         cells: all cells of the study.
 
     Returns:
         Names of the cells that no folder has.
     """
     for source in sources:
-        done = [source / "cells" / cell.name / "result.json" for cell in cells]
-        for file in (*filter(Path.exists, done), *sorted(source.glob("pretext/*/*.pt"))):
+        theirs = manifest.read(source)
+        done = [source / e.folder / "result.json" for e in theirs.cells if e.cell in cells]
+        weights = [file for e in theirs.pretexts for file in sorted((source / e.folder).glob("*.pt"))]
+        for file in (*filter(Path.exists, done), *weights):
             target = into / file.parent.relative_to(source)
             if not (target / file.name).exists():
                 partial = target.with_name(f".{target.name}.part")
@@ -81,4 +85,5 @@ def merge(sources: Sequence[Path], into: Path, cells: Sequence[Cell]) -> list[st
                 shutil.copytree(file.parent, partial, ignore=shutil.ignore_patterns(".lock", ".*.part"))
                 shutil.rmtree(target, ignore_errors=True)
                 partial.rename(target)
-    return [cell.name for cell in cells if not (into / "cells" / cell.name / "result.json").exists()]
+        manifest.record(into, pretexts=theirs.pretexts)
+    return [e.cell.name for e in manifest.read(into).of(cells) if not (into / e.folder / "result.json").exists()]

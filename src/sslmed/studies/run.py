@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from . import manifest, schedule, tables
-from .cells import Cell, amount, slug
+from .cells import SUPERVISED, Cell, Target, amount, slug
 from .cli import unique
 from .engine import fit, weights_of
 from .features import write_features
@@ -36,7 +36,7 @@ from .runs import (
     write_tensors,
 )
 from .seeding import derived_seed
-from .study import SUPERVISED, Study
+from .study import Stage, Study
 from .study_data import StudyData
 
 GROWING = ("methods", "labels", "seeds")  # lists that a later command may add to
@@ -97,12 +97,14 @@ class Run:
             "baselines": list(study.baselines),
             **{name: list(getattr(args, name)) for name in GROWING},
         }
+        manifest.check(self.folder.path, option="--out")
         grown = self.folder.join(config, growing=GROWING)
         contents = self._contents()  # before the splits, which follow from them
         check_sources(args.merge, grown, self._splits(), contents, growing=GROWING)
         with folder_lock(self.folder.path, wait=True):
             # Again, since another command may have added to the run meanwhile.
             self.config = self.folder.join(config, growing=GROWING)
+            self._record()
             write_json(self.folder.path / "config.json", self.config)
 
     def _usable(self) -> list[str]:
@@ -134,17 +136,16 @@ class Run:
         if not self.trains:
             return self._pretext_only()
         cells, path = self.cells(), self.folder.path
-        self._record(cells)
         if self.args.merge:
-            missing = merge(self.args.merge, path, cells) if rank() == 0 else []
-            barrier()
+            with folder_lock(path, wait=True):
+                missing = merge(self.args.merge, path, cells) if rank() == 0 else []
+                barrier()
             failures = [{"cell": name, "error": "not in the merged folders"} for name in missing]
         else:
             cells = schedule.sharded(cells, self.args.shard, self.pretext)
             failures = schedule.run_cells(
-                path, cells, unit=self.study.unit, pretext=self.pretext, pretrain=self.pretrain,
-                finetune=self.finetune,
-            )  # fmt: skip
+                path, cells, unit=self.study.unit, pretrain=self.pretrain, finetune=self.finetune
+            )
         with folder_lock(path, wait=True):  # of several shares, the last to come here tabulates all
             failures = schedule.write_failures(path, failures, cells)
             if self.study.embedding is not None and rank() == 0:
@@ -156,8 +157,10 @@ class Run:
         return 1 if failures else 0
 
     def cells(self) -> list[Cell]:
-        """The cells of this command, in the order of their runs."""
+        """The cells of this command, in the order of their runs; of images without labels, one for each pretext."""
         args, tasks = self.args, list(self.tasks)
+        if not self.trains:
+            return [Cell(method, 1.0, seed, tasks[0]) for method in self.methods for seed in args.seeds]
         found = [
             Cell(method, labels, seed, task)
             for seed in args.seeds for task in tasks for method in self.methods for labels in args.labels
@@ -170,22 +173,36 @@ class Run:
         return list(dict.fromkeys(found))
 
     def pretext(self, cell: Cell) -> str | None:
-        """Folder name of a cell's pretext; cells with the same share it. None for a method without one."""
-        return None if self.study.methods[cell.method] is None else self._place(cell)
+        """Folder of a cell's pretext; cells with the same share it. None for a method without one."""
+        recipe = self.study.methods[cell.method]
+        return None if recipe is None else self._place(cell, recipe.stages[-1])
 
-    def _place(self, cell: Cell, stage: str = "") -> str:
-        """Folder name of a stage of a cell's pretext."""
-        domain = self.tasks[cell.target].domain
-        return "-".join(filter(None, (slug(cell.method) + stage, domain, f"s{self._pretext_seed(cell)}")))
+    def _place(self, cell: Cell, stage: Stage) -> str:
+        """Folder of a stage of a cell's pretext."""
+        recipe = self.study.methods[cell.method]
+        assert recipe is not None
+        name = slug(cell.method) + ("" if stage is recipe.stages[-1] else f"_{stage.name}")
+        parts = (name, self.tasks[cell.target].domain, f"s{self._pretext_seed(cell)}")
+        return "pretext/" + "-".join(filter(None, parts))
 
     def _pretext_seed(self, cell: Cell) -> int:
         """The seed of a cell's pretext: one for all cells where all seeds share the training images."""
         shared = self.data[self.tasks[cell.target].domain].spec.parts_seed
         return cell.seed if shared is None else shared
 
-    def _record(self, cells: list[Cell]) -> None:
-        """Bring manifest.json up to date."""
-        manifest.record(self.folder.path, self, cells)
+    def _record(self) -> None:
+        """Add this command's cells and pretexts to manifest.json."""
+        cells, display = schedule.sharded(self.cells(), self.args.shard, self.pretext), self.study.display
+        entries, pretexts = [], []
+        for cell in cells:
+            domain, recipe = self.tasks[cell.target].domain, self.study.methods[cell.method]
+            entries.append(manifest.CellEntry(f"cells/{cell.name}", cell, domain, self.pretext(cell)))
+            for stage in recipe.stages if recipe else ():
+                words = (display.get(cell.method, cell.method), display.get(stage.name, stage.name))
+                title = ", ".join(filter(None, (*words, display.get(domain, domain))))
+                place = self._place(cell, stage)
+                pretexts.append(manifest.PretextEntry(place, cell.method, self._pretext_seed(cell), title))
+        manifest.record(self.folder.path, entries if self.trains else (), pretexts)
 
     def pretrain(self, cell: Cell, folder: Path) -> Path:
         """Train a cell's pretext, stage by stage, and return the file of its weights."""
@@ -194,13 +211,12 @@ class Run:
         images = self.data[self.tasks[cell.target].domain].pretext(cell.seed, recipe.mix)
         weights: Path | None = None
         for number, stage in enumerate(recipe.stages, 1):
-            last = number == len(recipe.stages)
             # Each stage starts from a seed of its own, since one that was trained before draws nothing.
             words = "pretext model" if number == 1 else f"{stage.name} pretext model"
             torch.manual_seed(derived_seed(seed, words))
             weights = pretrain(
                 stage.build(len(images), weights), images, stage.fit, optimiser=stage.optimiser,
-                folder=folder if last else folder.with_name(self._place(cell, f"_{stage.name}")), seed=seed,
+                folder=self.folder.path / self._place(cell, stage), seed=seed,
                 title=f"pretext {cell.method}" + (f", {stage.name}" if stage.name else ""),
                 workers=self.args.workers,
             )  # fmt: skip
@@ -238,14 +254,10 @@ class Run:
         }
 
     def _pretext_only(self) -> int:
-        task = next(iter(self.tasks))
-        cells = [Cell(method, 1.0, seed, task) for method in self.methods for seed in self.args.seeds]
-        cells = schedule.sharded(cells, self.args.shard, self.pretext)
-        self._record(cells)
         busy = False
-        for cell in cells:
+        for cell in schedule.sharded(self.cells(), self.args.shard, self.pretext):
             print(f"pretext {cell.method}, seed {cell.seed}", flush=True)
-            place = self.folder.path / "pretext" / str(self.pretext(cell))
+            place = self.folder.path / str(self.pretext(cell))
             try:
                 with folder_lock(place):
                     print(f"    encoder: {self.pretrain(cell, place)}")
@@ -299,8 +311,13 @@ class Run:
         path = self.folder.path
         if rank() == 0:
             methods = read_json(path / "config.json")["methods"]  # others may have been added since the start
-            notes = {n: self.study.comparability_note(t, self.data[t.domain].data) for n, t in self.tasks.items()}
-            print(tables.write(path, self.study.published, notes, methods=methods))
+            cases = {name: self.data[task.domain].data for name, task in self.tasks.items()}
+            targets = [Target(**task.entry(cases[name])) for name, task in self.tasks.items()]
+            frame = tables.Frame(targets, methods, self.study.unit, self.study.baselines)
+            notes = {name: self.study.comparability_note(task, cases[name]) for name, task in self.tasks.items()}
+            tables.collect_cases(path)
+            rows = tables.write_table(path, frame, self.study.published, comparability_notes=notes)
+            print(tables.show(rows, tables.write_tests(path, frame), frame))
         barrier()
 
     def _finish(self) -> None:

@@ -1,75 +1,19 @@
-"""A study: targets x methods x amounts of labels x seeds. Each pretext is trained once, each cell is run once."""
+"""Running the cells of a study: each pretext is trained once, each cell is run once, and a failure stops no other."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import manifest
+from .cells import SEGMENTATION, Cell, amount
 from .locks import Busy, folder_lock
 from .processes import barrier, broadcast_rank0, world_size
-from .runs import write_json, write_text
-
-SUPERVISED = "supervised"
-SEGMENTATION = "segmentation"  # the target of a study that has no other
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One fine-tuning: a method, what it is tuned to, how many labels it may use, and a seed."""
-
-    method: str
-    labels: float
-    seed: int
-    target: str = SEGMENTATION
-
-    @property
-    def name(self) -> str:
-        """Folder name, as "cp-jig+freq_rcl+percep-l20-s0", with the target where it is not segmentation."""
-        target = "" if self.target == SEGMENTATION else f"-{slug(self.target)}"
-        # A share is a float, a number of volumes an int: 1.0 is all labels, 1 is one volume.
-        labels = f"v{self.labels}" if isinstance(self.labels, int) else f"l{percent(self.labels)}"
-        return f"{slug(self.method)}{target}-{labels}-s{self.seed}"
-
-
-@dataclass(frozen=True)
-class Target:
-    """What cells are tuned to and tested on.
-
-    Attributes:
-        name: as in the cells.
-        title: as in the report.
-        kind: "segmentation", "classification" or "volumes".
-        metric: the one that methods are compared by.
-        metrics: those of the table.
-    """
-
-    name: str
-    title: str
-    kind: str
-    metric: str
-    metrics: tuple[str, ...]
-
-
-def slug(name: str) -> str:
-    """A name as part of a file name."""
-    return name.replace("/", "_").replace(" ", "_")
-
-
-def percent(fraction: float) -> str:
-    """A fraction as a percentage without trailing zeros: 0.2 -> "20", 0.125 -> "12.5"."""
-    return f"{fraction * 100:.6g}"
-
-
-def amount(labels: float, unit: str) -> str:
-    """An amount of labels as the tables print it: "20 %", "4 volumes"."""
-    if unit == "volumes":
-        return f"{labels:g} volume" + "s" * (labels != 1)
-    return f"{percent(labels)} %"
+from .results import results
+from .runs import read_json, write_json, write_text
 
 
 def sharded(
@@ -97,7 +41,6 @@ def run_cells(
     cells: Sequence[Cell],
     *,
     unit: str,
-    pretext: Callable[[Cell], str | None],
     pretrain: Callable[[Cell, Path], Path],
     finetune: Callable[[Cell, Path, Path | None], Mapping[str, Any]],
 ) -> list[dict[str, str]]:
@@ -105,10 +48,9 @@ def run_cells(
 
     Args:
         folder: the run folder.
-        cells: what to run.
+        cells: what to run; the manifest of the folder names their folders and pretexts.
         unit: of the labels, "%" or "volumes".
-        pretext: name of the pretext that a cell starts from, None for a baseline without one.
-        pretrain: (cell, folder of the pretext) -> the file of weights; called once for each name.
+        pretrain: (cell, folder of the pretext) -> the file of weights.
         finetune: (cell, its folder, file of weights or None) -> its result.
 
     Returns:
@@ -119,8 +61,8 @@ def run_cells(
     """
     failures: list[dict[str, str]] = []
     broken: dict[str, str] = {}
-    for number, cell in enumerate(cells, 1):
-        place = folder / "cells" / cell.name
+    for number, entry in enumerate(manifest.read(folder).of(cells), 1):
+        cell, place = entry.cell, folder / entry.folder
         target = "" if cell.target == SEGMENTATION else f", {cell.target}"
         labels = amount(cell.labels, unit) + (" of the labels" if unit == "%" else " labelled")
         print(f"[{number}/{len(cells)}] {cell.method}{target}, {labels}, seed {cell.seed}", flush=True)
@@ -128,10 +70,11 @@ def run_cells(
             print("    done before", flush=True)
             continue
         try:
-            name = pretext(cell)
-            if name in broken:
-                raise RuntimeError(f"its pretext failed: {broken[name]}")
-            weights = None if name is None else _pretrained(pretrain, cell, folder / "pretext" / name, broken)
+            weights = None
+            if entry.pretext in broken:
+                raise RuntimeError(f"its pretext failed: {broken[entry.pretext]}")
+            if entry.pretext is not None:
+                weights = _pretrained(pretrain, cell, folder, entry.pretext, broken)
             with folder_lock(place):
                 if broadcast_rank0((place / "result.json").exists()):
                     print("    done by another run meanwhile", flush=True)
@@ -141,7 +84,7 @@ def run_cells(
                 barrier()
                 for left in (*place.glob("*.ckpt"), place / "error.txt"):
                     left.unlink(missing_ok=True)
-            print("    test " + said(result), flush=True)
+            print("    test " + in_words(result), flush=True)
         except Exception as error:
             failures.append({"cell": cell.name, "error": f"{type(error).__name__}: {error}"})
             if not isinstance(error, Busy):  # that folder is another run's
@@ -154,27 +97,21 @@ def run_cells(
 
 
 def _pretrained(
-    pretrain: Callable[[Cell, Path], Path], cell: Cell, place: Path, broken: dict[str, str]
+    pretrain: Callable[[Cell, Path], Path], cell: Cell, run: Path, pretext: str, broken: dict[str, str]
 ) -> Path:
     try:
-        with folder_lock(place):
-            return pretrain(cell, place)
+        with folder_lock(run / pretext):
+            return pretrain(cell, run / pretext)
     except Exception as error:
-        broken[place.name] = str(error)
+        broken[pretext] = str(error)
         raise
 
 
-def said(result: Mapping[str, Any]) -> str:
+def in_words(result: Mapping[str, Any]) -> str:
     """A cell's first metric in words."""
     name, value = next(iter(result["mean"].items()))
     spread = f" (SD {result['sd'][name]:.3f})" if result["sd"].get(name) is not None else ""
     return f"{name.replace('_', ' ')} {value:.3f}{spread}"
-
-
-def results(folder: Path) -> list[dict[str, Any]]:
-    """All finished cells of a run folder."""
-    files = sorted((folder / "cells").glob("*/result.json"))
-    return [json.loads(file.read_text()) | {"folder": file.parent.name} for file in files]
 
 
 def write_failures(
@@ -186,12 +123,11 @@ def write_failures(
         The failures of this command, but for cells that another run has done meanwhile.
     """
 
-    def lacking(failure: dict[str, str]) -> bool:
-        return not (folder / "cells" / failure["cell"] / "result.json").exists()
-
+    done = {result.cell.name for result in results(folder)}
     file = folder / "failures.json"
     own = {cell.name for cell in cells}
-    before = json.loads(file.read_text()) if file.exists() else []
-    failures = list(filter(lacking, failures))
-    write_json(file, [f for f in before if f["cell"] not in own and lacking(f)] + failures)
+    before = read_json(file) if file.exists() else []
+    failures = [failure for failure in failures if failure["cell"] not in done]
+    others = [failure for failure in before if failure["cell"] not in own | done]
+    write_json(file, others + failures)
     return failures

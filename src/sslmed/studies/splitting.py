@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..data import splits
+from .cells import amount
 from .image_set import ImageSet, Pictures
-from .study import amount
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from ..methods import Method
 from ..tasks import Task
+from .cells import SUPERVISED
 from .engine import Fit
 from .image_set import ImageSet
 from .optimisers import Optimiser
 from .study_data import DataSpec
 from .tables import Published
 
-SUPERVISED = "supervised"  # the method without a pretext
+__all__ = ["SUPERVISED", "Recipe", "Stage", "Study"]
 
 
 @dataclass(frozen=True)

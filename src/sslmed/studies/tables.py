@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import statistics
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ..metrics import compare
-from .runs import read_csv, write_csv
-from .study import SUPERVISED, Target, amount, results
+from ..tasks.metrics import metric, tested_metric
+from .cells import SUPERVISED, Target, amount
+from .results import Result, results
+from .runs import write_csv, write_text
 
 TABLE = (
     "target", "labels", "method", "metric", "mean", "sd_cases", "sd_seeds", "seeds", "cases",
@@ -25,8 +29,8 @@ NO_ROW = "the paper prints no such number"
 
 
 @dataclass(frozen=True)
-class Printed:
-    """A row that a paper prints: the set it is of, and value and SD of each metric, as printed."""
+class Published:
+    """A row that a paper publishes: the set it is of, and value and SD of each metric, as printed."""
 
     of: str
     values: Mapping[str, tuple[str, str]]
@@ -42,18 +46,22 @@ class Frame:
     baselines: Sequence[str] = (SUPERVISED,)
 
 
-def grouped(folder: Path, frame: Frame) -> dict[tuple[str, float, str], list[dict[str, Any]]]:
-    """The finished cells by target, labels and method, most labels first."""
+def grouped(folder: Path, frame: Frame) -> dict[tuple[str, float, str], list[Result]]:
+    """The finished cells by target, labels and method, most labels first; a cell for each seed."""
     order = {target.name: k for k, target in enumerate(frame.targets)}
     rank = {method: k for k, method in enumerate(frame.methods)}
-    found: dict[tuple[str, float, str], list[dict[str, Any]]] = defaultdict(list)
-    for cell in sorted(results(folder), key=lambda c: c["seed"]):
-        found[cell["target"], cell["labels"], cell["method"]].append(cell)
-    return {key: found[key] for key in sorted(found, key=lambda k: (order[k[0]], -k[1], rank[k[2]]))}
+    found: dict[tuple[str, float, str], list[Result]] = {}
+    for cell in sorted(results(folder), key=lambda c: (order[c.target], -c.labels, rank[c.method], c.seed)):
+        found.setdefault((cell.target, cell.labels, cell.method), []).append(cell)
+    return found
 
 
 def write_table(
-    folder: Path, frame: Frame, printed: Mapping[tuple[str, str, str], Printed], *, why: Mapping[str, str]
+    folder: Path,
+    frame: Frame,
+    published: Mapping[tuple[str, str, str], Published],
+    *,
+    comparability_notes: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """Ours beside the paper's, a row for each target, amount of labels, method and metric; also as table.csv.
 
@@ -64,43 +72,38 @@ def write_table(
     Args:
         folder: the run folder.
         frame: the order.
-        printed: (target, labels as `amount` says them, method) -> what the paper prints of it.
-        why: target -> the reason why ours and the paper's are not comparable.
+        published: (target, labels as `amount` words them, method) -> what the paper publishes of it.
+        comparability_notes: target -> the reason why ours and the paper's numbers are not comparable.
     """
     rows = []
     for (target, labels, method), cells in grouped(folder, frame).items():
-        metrics = next(t.metrics for t in frame.targets if t.name == target)
-        theirs = printed.get((target, amount(labels, frame.unit), method), Printed("", {}))
-        for metric in metrics:
-            means = [c["mean"][metric] for c in cells if metric in c["mean"]]
+        theirs = published.get((target, amount(labels, frame.unit), method), Published("", {}))
+        for key in next(t.metrics for t in frame.targets if t.name == target):
+            means = [c.mean[key] for c in cells if key in c.mean]
             if not means:
                 continue
-            spreads = [c["sd"][metric] for c in cells if c["sd"].get(metric) is not None]
-            value, sd = theirs.values.get(metric, ("", ""))
+            spreads = [sd for c in cells if (sd := c.sd.get(key)) is not None]
+            value, sd = theirs.values.get(key, ("", ""))
+            shown = metric(key).shown
             rows.append(
                 {
                     "target": target,
                     "labels": amount(labels, frame.unit),
                     "method": method,
-                    "metric": metric,
-                    "mean": shown(statistics.fmean(means), metric),
-                    "sd_cases": shown(statistics.fmean(spreads), metric) if spreads else "",
-                    "sd_seeds": shown(statistics.stdev(means), metric) if len(means) > 1 else "",
+                    "metric": key,
+                    "mean": shown(statistics.fmean(means)),
+                    "sd_cases": shown(statistics.fmean(spreads)) if spreads else "",
+                    "sd_seeds": shown(statistics.stdev(means)) if len(means) > 1 else "",
                     "seeds": len(means),
-                    "cases": cells[0]["cases"],
+                    "cases": cells[0].cases,
                     "paper": value,
                     "paper_sd": sd,
                     "paper_set": theirs.of if value else "",
-                    "why_not_comparable": why[target] if value else NO_ROW,
+                    "why_not_comparable": comparability_notes[target] if value else NO_ROW,
                 }
             )
     write_csv(folder / "table.csv", rows, columns=TABLE)
     return rows
-
-
-def shown(value: float, metric: str) -> str:
-    """A number as the tables print it: distances with two decimals, the rest with three."""
-    return f"{value:.2f}" if "hausdorff" in metric else f"{value:.3f}"
 
 
 def write_tests(folder: Path, frame: Frame) -> list[dict[str, Any]]:
@@ -111,18 +114,18 @@ def write_tests(folder: Path, frame: Frame) -> list[dict[str, Any]]:
     """
     cells, rows = grouped(folder, frame), []
     for target in frame.targets:
-        own, metric = [], _of_cases(target)
+        own, tested, main = [], tested_metric(target.metric, target.kind).key, metric(target.metric)
         for labels in dict.fromkeys(k[1] for k in cells if k[0] == target.name):
             there = {m: cells[key] for key in cells if key[:2] == (target.name, labels) for m in (key[2],)}
             rivals = [b for b in frame.baselines if b in there and b != SUPERVISED]
-            best = max(rivals, key=lambda m: _mean(there[m], target.metric), default=None)
+            best = main.best_first(rivals, {m: _mean(there[m], main.key) for m in rivals})[:1]
             for method in there:
-                for against in dict.fromkeys(b for b in (SUPERVISED, best) if b in there and b is not None):
+                for against in dict.fromkeys(b for b in (SUPERVISED, *best) if b in there):
                     if method != against and method != SUPERVISED:
                         own.append(
                             {"target": target.name, "labels": amount(labels, frame.unit), "method": method,
-                             "against": against, "metric": metric}
-                            | _compared(folder, there[method], there[against], metric)
+                             "against": against, "metric": tested}
+                            | _compared(there[method], there[against], tested)
                         )  # fmt: skip
         own = [row for row in own if row["cases"] > 1]
         adjusted = compare.holm([row["p"] for row in own]).tolist() if own else []
@@ -133,37 +136,20 @@ def write_tests(folder: Path, frame: Frame) -> list[dict[str, Any]]:
     return rows
 
 
-def _of_cases(target: Target) -> str:
-    """The metric of single cases that is tested, where the target's own may be one of the whole set."""
-    if target.kind == "classification":
-        return "correct"
-    return target.metric if target.metric in ("dice", "jaccard", "hausdorff") else "dice"
+def _mean(cells: Iterable[Result], key: str) -> float:
+    values = [c.mean[key] for c in cells if key in c.mean]
+    return statistics.fmean(values) if values else float("nan")
 
 
-def _mean(cells: Iterable[Mapping[str, Any]], metric: str) -> float:
-    return statistics.fmean(c["mean"][metric] for c in cells)
-
-
-def _compared(
-    folder: Path, a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]], metric: str
-) -> dict[str, Any]:
+def _compared(a: Sequence[Result], b: Sequence[Result], key: str) -> dict[str, Any]:
     """Paired comparison of two methods on the cases that both were tested on with the same seed."""
-    theirs = {cell["seed"]: cell for cell in b}
-    shared = [(cell, theirs[cell["seed"]]) for cell in a if cell["seed"] in theirs]
-    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for first, second in shared:
-        values = [
-            {row["id"]: row for row in read_csv(folder / "cells" / cell["folder"] / "metrics.csv")}
-            for cell in (first, second)
-        ]
-        for name in values[0].keys() & values[1].keys():
-            group = values[0][name]["group"]
-            pairs[group].append((float(values[0][name][metric]), float(values[1][name][metric])))
-    counts = {"cases": len(pairs), "seeds": len(shared)}
+    mine, theirs = (pd.concat([_values(cell, key) for cell in cells]) for cells in (a, b))
+    both = mine.merge(theirs, on=["seed", "id"], suffixes=("", "_other"))
+    pairs = both.groupby("group")[["value", "value_other"]].agg(statistics.fmean)
+    counts = {"cases": len(pairs), "seeds": len({cell.seed for cell in a} & {cell.seed for cell in b})}
     if len(pairs) < 2:
         return counts
-    means = [[statistics.fmean(p[k] for p in pairs[g]) for g in sorted(pairs)] for k in (0, 1)]
-    result = compare.paired(*means)
+    result = compare.paired(pairs["value"].to_list(), pairs["value_other"].to_list())
     return counts | {
         "difference": result.difference,
         "ci_low": result.ci_low,
@@ -172,23 +158,23 @@ def _compared(
     }
 
 
+def _values(cell: Result, key: str) -> pd.DataFrame:
+    """One metric of a cell's test cases, with their ids and groups."""
+    found = pd.DataFrame(cell.rows, columns=["id", "group", key]).rename(columns={key: "value"})
+    return found.assign(value=found["value"].astype(float), seed=cell.seed)
+
+
 def collect_cases(folder: Path) -> None:
-    """Write metrics.csv: every test case of every finished cell, with the columns of all kinds of target."""
-    rows = [
-        {
-            "target": cell["target"],
-            "method": cell["method"],
-            "labels": cell["labels"],
-            "seed": cell["seed"],
-            **row,
-        }
+    """Write metrics.csv: every test case of every finished cell, with the columns of all kinds of task."""
+    identity = ["target", "method", "labels", "seed"]
+    parts = [
+        pd.DataFrame(cell.rows).assign(**{name: getattr(cell, name) for name in identity})
         for cell in results(folder)
-        for row in read_csv(folder / "cells" / cell["folder"] / "metrics.csv")
     ]
-    columns = dict.fromkeys(key for row in rows for key in row)
-    write_csv(
-        folder / "metrics.csv", rows, columns=list(columns) or ["target", "method", "labels", "seed", "id"]
-    )
+    cases = pd.concat(parts) if parts else pd.DataFrame(columns=[*identity, "id"])
+    text = io.StringIO()
+    cases[[*identity, *cases.columns.drop(identity)]].to_csv(text, index=False, lineterminator="\n")
+    write_text(folder / "metrics.csv", text.getvalue())
 
 
 def show(rows: list[dict[str, Any]], tests: list[dict[str, Any]], frame: Frame) -> str:

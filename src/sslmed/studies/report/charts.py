@@ -1,4 +1,4 @@
-"""Pictures of numbers: every test case, what labels buy, and the curves of both trainings."""
+"""Figures of numbers: the effect of more labels, and the curves of both trainings."""
 
 from __future__ import annotations
 
@@ -7,48 +7,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ... import plots
-from . import drawing
-from .cell import Curve
-from .drawing import Picture
-from .metrics import metric
-from .run import Run, Target
+from ...tasks import _report
+from ...tasks._report import Figure
+from ...tasks.metrics import METRICS, metric
+from ..cells import Target
+from ..results import Curve
+from .run import Run
 
 MANY = 5  # lines beyond which a picture of curves becomes a panel for each method
 COLUMNS = {
     "train_loss": "training loss",
     "val_loss": "validation loss",
-    "val_dice": "validation Dice",
-    "val_balanced_accuracy": "validation balanced accuracy",
     "loss": "total loss",
     "feature_std": "spread of the features",
 }
 
 
-def strips(run: Run, target: Target, labels: float) -> list[Picture]:
-    """Every test case of every method at one amount of labels, a picture for each metric of cases."""
-    groups = run.groups(target)[labels]
-    held = [
-        name for cells in groups.values() for cell in cells for name in (cell.cases[0] if cell.cases else ())
-    ]
-    keys = ["dice", "hausdorff", "precision", "recall"]
-    if target.kind == "volumes":
-        parts = [name for name in dict.fromkeys(held) if name.startswith("dice_")]
-        keys = [*(parts if len(parts) > 1 else ["dice"]), "hausdorff"]
-    found = []
-    for key in keys if target.kind != "classification" else ():
-        values = {
-            run.display(method): np.array([value for cell in cells for value in cell.values(key)])
-            for method, cells in groups.items()
-        }
-        values = {name: numbers for name, numbers in values.items() if len(numbers)}
-        if values:
-            m = metric(key)
-            figure = plots.metric_strip(values, xlabel=m.name, xlim=m.limits)
-            found.append(drawing.picture(figure, f"{m.name} of every test case with {run.share(labels)}"))
-    return found
-
-
-def gain(run: Run, target: Target) -> Picture | None:
+def gain(run: Run, target: Target) -> Figure | None:
     """The target's metric against the amount of labels, where there is more than one amount."""
     rows = run.rows(target)
     methods = list(dict.fromkeys(method for by in rows.values() for method in by))
@@ -66,17 +41,17 @@ def gain(run: Run, target: Target) -> Picture | None:
     if len({x for line in lines.values() for x in line[0]}) < 2:
         return None
     xlabel = "labels of the training set (%)" if run.unit == "%" else f"labelled {run.unit}"
-    figure = plots.label_curves(lines, xlabel=xlabel, ylabel=target.main.name, log2=run.unit != "%")
-    alt = f"{target.main.name} against the amount of labels: " + ", ".join(lines)
+    figure = plots.label_curves(lines, xlabel=xlabel, ylabel=metric(target.metric).name, log2=run.unit != "%")
+    alt = f"{metric(target.metric).name} against the amount of labels: " + ", ".join(lines)
     caption = "Bars: SD over the seeds." if any(bars is not None for *_, bars in lines.values()) else ""
     if len(shown) < len(methods):
         caption = (
             f"Of {len(methods)} methods, the baseline, the paper's proposal and the best. {caption}".strip()
         )
-    return drawing.picture(figure, alt, caption=caption)
+    return _report.figure(figure, alt, caption=caption)
 
 
-def tuning(run: Run, target: Target, labels: float) -> list[Picture]:
+def tuning(run: Run, target: Target, labels: float) -> list[Figure]:
     """Fine-tuning curves of one target at one amount of labels."""
     cells = [cell for cells in run.groups(target)[labels].values() for cell in cells]
     curves = [curve for curve in (cell.curve() for cell in cells) if curve.columns]
@@ -85,7 +60,7 @@ def tuning(run: Run, target: Target, labels: float) -> list[Picture]:
     return [p for name in names for p in _together(curves, name, where, run.display)]
 
 
-def pretext(run: Run) -> tuple[list[Picture], list[Picture]]:
+def pretext(run: Run) -> tuple[list[Figure], list[Figure]]:
     """Pretext curves: total loss and spread of the features; and the parts of the losses."""
     curves = [curve for curve in run.pretext_curves() if curve.columns]
     names = _names(curves)
@@ -103,29 +78,30 @@ def pretext(run: Run) -> tuple[list[Picture], list[Picture]]:
 
 def _together(
     found: Sequence[Curve], column: str, where: str, display: Callable[[str], str]
-) -> list[Picture]:
+) -> list[Figure]:
     """All methods in one picture; too many go into a panel each, on one scale."""
     held = _held(found, column)
-    if len({curve.method for curve in held}) > MANY:
+    if len({curve.title for curve in held}) > MANY:
         return _apart(held, column, where, display, sharey=True)
     if not held:
         return []
-    runs = {f"{c.method}, seed {c.seed}": _points(c, column) for c in held}
-    groups = {f"{c.method}, seed {c.seed}": display(c.method) for c in held}
-    limits = (0, 1) if column in {"val_dice", "val_balanced_accuracy"} else None
+    runs = {f"{c.title}, seed {c.seed}": _points(c, column) for c in held}
+    groups = {f"{c.title}, seed {c.seed}": display(c.title) for c in held}
+    measured = METRICS.get(column.removeprefix("val_"))
+    limits = measured.limits if measured else None
     figure = plots.curves(runs, ylabel=_name(column), groups=groups, ylim=limits)
-    return [drawing.picture(figure, f"{_name(column)} {where}: " + ", ".join(dict.fromkeys(groups.values())))]
+    return [_report.figure(figure, f"{_name(column)} {where}: " + ", ".join(dict.fromkeys(groups.values())))]
 
 
 def _apart(
     found: Sequence[Curve], column: str, where: str, display: Callable[[str], str], *, sharey: bool
-) -> list[Picture]:
+) -> list[Figure]:
     held = _held(found, column)
     if not held:
         return []
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for curve in held:
-        panels.setdefault(display(curve.method), {})[f"seed {curve.seed}"] = _points(curve, column)
+        panels.setdefault(display(curve.title), {})[f"seed {curve.seed}"] = _points(curve, column)
     # The spread is judged by its distance from 0, which a range of its own would hide.
     limits = (
         (0.0, 1.1 * max(float(np.nanmax(c.columns[column])) for c in held) or 1.0)
@@ -133,7 +109,7 @@ def _apart(
         else None
     )
     figure = plots.curve_panels(panels, ylabel=_name(column), sharey=sharey, ylim=limits)
-    return [drawing.picture(figure, f"{_name(column)} {where}: " + ", ".join(panels))]
+    return [_report.figure(figure, f"{_name(column)} {where}: " + ", ".join(panels))]
 
 
 def _names(found: Sequence[Curve]) -> list[str]:
@@ -153,4 +129,5 @@ def _points(curve: Curve, column: str) -> tuple[list[float], list[float]]:
 
 
 def _name(column: str) -> str:
-    return COLUMNS.get(column, column.replace("_", " "))
+    measured = METRICS.get(column.removeprefix("val_"))
+    return f"validation {measured.name}" if measured else COLUMNS.get(column, column.replace("_", " "))

@@ -1,12 +1,69 @@
-"""What the images were and how they were used, in sentences."""
+"""What the images were and how they were used, and whether parts of a split share any: all counted from the ids."""
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
+
+from ..cells import amount_as_number
 from .run import Run
-from .splits import Split
+
+PARTS = ("pretext", "train", "val", "test")
+ALLOWED = "pretext and val"  # no leak into the test, though the choice of the epoch has seen these images
 
 
-def glance(run: Run, found: list[Split]) -> list[tuple[str, str]]:
+@dataclass(frozen=True)
+class SplitCounts:
+    """What is counted in one split: of a seed, and of a domain where the run has several."""
+
+    domain: str
+    seed: str
+    sizes: dict[str, int]
+    labelled: dict[float, int]
+    shared: dict[str, int]
+    test: frozenset[str]
+
+    @property
+    def leaks(self) -> dict[str, int]:
+        """What should not be shared and is."""
+        return {name: count for name, count in self.shared.items() if count and name != ALLOWED}
+
+
+def splits(run: Run) -> list[SplitCounts]:
+    """Every split of splits.json."""
+    found = []
+    for key, parts in run.splits.items():
+        domain, _, seed = key.rpartition("/")
+        ids = {name: frozenset(parts.get(name) or ()) for name in PARTS}
+        labelled = {
+            amount_as_number(text, run.unit): set(items) for text, items in (parts.get("labelled") or {}).items()
+        }
+        shared = {f"{a} and {b}": len(ids[a] & ids[b]) for a, b in itertools.combinations(PARTS, 2)}
+        del shared["pretext and train"]  # learning without labels from the training images is the method
+        outside = len(set().union(*labelled.values()) - ids["train"]) if labelled else 0
+        found.append(
+            SplitCounts(
+                domain=domain,
+                seed=seed,
+                sizes={name: len(items) for name, items in ids.items()},
+                labelled={labels: len(labelled[labels]) for labels in sorted(labelled, reverse=True)},
+                shared=shared | {"labelled, outside train": outside},
+                test=ids["test"],
+            )
+        )
+    return found
+
+
+def leaking(run: Run, found: list[SplitCounts]) -> list[str]:
+    """The warnings of the page's head."""
+    return [
+        (f"{run.display(split.domain)}, " if split.domain else "") + f"seed {split.seed}: {count} in {name}"
+        for split in found
+        for name, count in split.leaks.items()
+    ]
+
+
+def glance(run: Run, found: list[SplitCounts]) -> list[tuple[str, str]]:
     """Heads and sentences of the summary's first lines; what the folder cannot tell is left out or said."""
     lines = (
         ("Images", data(run)),
@@ -33,11 +90,11 @@ def data(run: Run) -> str:
     return " ".join(texts) or "The run folder does not say what the data were."
 
 
-def labelled(run: Run, found: list[Split]) -> str | None:
+def labelled(run: Run, found: list[SplitCounts]) -> str | None:
     """How many cases had a label that the networks could learn from; None where nothing could be tested."""
     if found and not any(split.sizes["test"] for split in found):
         return None
-    kinds = {"Classes" if target.kind == "classification" else "Outlines" for target in run.targets}
+    kinds = {run.task(target).labels for target in run.targets}
     what = kinds.pop() if len(kinds) == 1 else "Labels"
     texts = []
     for domain, splits in _domains(found).items():
@@ -57,7 +114,7 @@ def labelled(run: Run, found: list[Split]) -> str | None:
     return f"{what} of {texts[0]} were used for fine-tuning."
 
 
-def unlabelled(run: Run, found: list[Split]) -> str | None:
+def unlabelled(run: Run, found: list[SplitCounts]) -> str | None:
     """How many images the pretext stage saw."""
     texts = [
         _counted(run, domain, [split.sizes["pretext"] for split in splits])
@@ -67,7 +124,7 @@ def unlabelled(run: Run, found: list[Split]) -> str | None:
     return f"{'; '.join(texts)}, used without their labels." if texts else None
 
 
-def tested(run: Run, found: list[Split]) -> str | None:
+def tested(run: Run, found: list[SplitCounts]) -> str | None:
     """How many cases the numbers come from; None where there is nothing to test on."""
     if not found:
         return "The run folder does not say what was held out."
@@ -78,10 +135,12 @@ def tested(run: Run, found: list[Split]) -> str | None:
         texts.append(_counted(run, domain, [s.sizes["test"] for s in splits]))
         kept = kept and len({split.test for split in splits}) == 1
         most = max(most, len(splits))
-    volumes = {t.name for t in run.targets if t.kind == "volumes"}
-    tested = [cell.result["cases"] for cell in run.cells if cell.target in volumes and "cases" in cell.result]
-    if tested and len(texts) == 1:
-        texts[0] += f" of {_span(tested)} volumes"
+    for target in run.targets:
+        task = run.task(target)
+        counts = [c.cases for c in run.cells if c.target == target.name and "cases" in c.summary]
+        if task.listed != f"{task.case}s" and counts and len(texts) == 1:  # the ids are those of slices
+            texts[0] += f" of {_span(counts)} {task.case}s"
+            break
     clash = any(split.shared["train and test"] or split.shared["pretext and test"] for split in found)
     seen = (
         "some of which were also used for training (see the warning above)"
@@ -103,13 +162,12 @@ def duration(seconds: float) -> str:
 
 
 def _counted(run: Run, domain: str, sizes: list[int]) -> str:
-    # Splits of volumes list their slices.
-    what = "slices" if any(target.kind == "volumes" for target in run.targets) else "images"
+    what = next((run.task(t).listed for t in run.targets if run.task(t).listed != "images"), "images")
     return (f"{run.display(domain)}: " if domain else "") + f"{_span(sizes)} {what}"
 
 
-def _domains(found: list[Split]) -> dict[str, list[Split]]:
-    groups: dict[str, list[Split]] = {}
+def _domains(found: list[SplitCounts]) -> dict[str, list[SplitCounts]]:
+    groups: dict[str, list[SplitCounts]] = {}
     for split in found:
         groups.setdefault(split.domain, []).append(split)
     return groups

@@ -5,12 +5,13 @@ from __future__ import annotations
 import string
 from typing import Any
 
-from . import cases, charts, classification, facts, views
-from .comparisons import comparisons, sentences
-from .findings import findings
-from .metrics import METRICS, metric
-from .run import Run, Target
-from .splits import ALLOWED, leaking, splits
+from ...tasks._report import Finished, Heading
+from ...tasks.metrics import METRICS, metric
+from ..cells import Target
+from . import charts, facts, views
+from .facts import ALLOWED, leaking, splits
+from .findings import comparisons, findings, sentences
+from .run import TASKS, Run
 
 
 def context(run: Run) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def context(run: Run) -> dict[str, Any]:
         "pairs": views.pairs(run),
         "words": _words(run),
         "metrics": _metrics(run),
+        "metric_notes": dict.fromkeys(note for t in targets if (note := t["metrics_note"]) and (t["rows"] or t["amounts"])),
         "arguments": _flat(run.config.get("arguments") or {}),
         "preset": _flat(run.config.get("preset") or {}),
         "duration": facts.duration,
@@ -47,7 +49,7 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
     """What the section of one target shows."""
     groups, rows = run.groups(target), run.rows(target)
     fewest = min(groups, default=None)
-    main = run.main_methods(target)
+    main, task = run.main_methods(target), run.task(target)
     own = [row for row in run.table if row.get("target") == target.name]
     printed = [key for key in target.metrics if any(row["paper"] and row["metric"] == key for row in own)]
     reasons = list(
@@ -56,39 +58,30 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
         )
     )
     sets = list(dict.fromkeys(r["paper_set"] for r in own if r["metric"] in printed and r["paper_set"]))
-    shown: dict[str, Any] = {
-        "id": name, "target": target, "title": target.title, "kind": target.kind, "metric": target.main,
-        "amounts": list(groups), "fewest": fewest, "main": main,
-        "some": sum(method in main for method in groups[fewest]) < len(groups[fewest]) if fewest is not None else False,
+    remark = ""
+    if fewest is not None and sum(method in main for method in groups[fewest]) < len(groups[fewest]):
+        many = len(rows[fewest]) if fewest in rows else "several"
+        remark = (
+            f" Of {many} methods, these are the first baseline, the paper's proposal and the best by "
+            f"{metric(target.metric).name}."
+        )
+    finished = Finished(
+        groups, main, remark, run.display, run.share, len(run.config.get("seeds") or ()) > 1, len(run.targets) == 1
+    )
+    blocks = task.blocks(finished) if groups else []
+    return {
+        "id": name, "target": target, "title": target.title, "case": task.case, "metric": metric(target.metric),
+        "amounts": list(groups), "fewest": fewest, "some": bool(remark), "blocks": blocks,
+        "links": [block for block in blocks if isinstance(block, Heading) and block.anchor],
+        "metrics_note": task.metrics_note, "headline": task.headline, "told": task.summary(finished) if groups else [],
         "rows": rows, "sets": sets,
         "printed": [metric(key) for key in printed], "metrics": [metric(key) for key in target.metrics],
         "reasons": dict(zip(reasons, string.ascii_lowercase + string.ascii_uppercase, strict=False)),
         "best": {labels: _best(by, target) for labels, by in rows.items()},
         "findings": findings(run, target), "gain": charts.gain(run, target),
         "tests": comparisons(run, target), "sentences": sentences(run, target),
-        "strips": {labels: found for labels in groups if (found := charts.strips(run, target, labels))},
         "tuning": {labels: charts.tuning(run, target, labels) for labels in groups},
     }  # fmt: skip
-    if fewest is None:
-        return shown
-    if target.kind == "classification":
-        return shown | {
-            "told": classification.told(run, target, fewest),
-            "names": classification.classes(run, target),
-            "mistakes": classification.mistakes(run, target),
-            "matrices": classification.matrices(run, target, fewest),
-            "ranking": classification.ranking(run, target, fewest),
-        }
-    outlines = cases.counts(run, target)
-    missed = any(
-        row["silent"] or row["elsewhere"] or row["free"] for rows in outlines.values() for row in rows
-    )
-    return shown | {
-        "told": cases.misses(run, target, fewest) if target.kind == "segmentation" else [],
-        "counts": outlines if missed or target.kind == "segmentation" else {},
-        "classes": cases.by_class(run, target, fewest) if target.kind == "segmentation" else None,
-        "overlays": cases.overlays(run, target, fewest),
-    }
 
 
 def _best(methods: dict[str, dict[str, dict[str, str]]], target: Target) -> str | None:
@@ -98,18 +91,14 @@ def _best(methods: dict[str, dict[str, dict[str, str]]], target: Target) -> str 
         for m, by in methods.items()
         if (row := by.get(target.metric)) and row["mean"] not in {"", "nan"}
     }
-    ranked = target.main.best_first(means, {m: float(text) for m, text in means.items()})
+    ranked = metric(target.metric).best_first(means, {m: float(text) for m, text in means.items()})
     return means[ranked[0]] if len(ranked) > 1 else None
 
 
 def _task(run: Run) -> str:
     """What the networks learned to do."""
-    tasks = {
-        "segmentation": "outline structures in images",
-        "classification": "tell classes of images apart",
-        "volumes": "outline structures in volumes",
-    }
-    return " and to ".join(tasks[kind] for kind in tasks if any(t.kind == kind for t in run.targets))
+    purposes = {run.task(target).purpose for target in run.targets}
+    return " and to ".join(task.purpose for task in TASKS.values() if task.purpose in purposes)
 
 
 def _words(run: Run) -> list[tuple[str, str]]:

@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .cell import Cell, Curve, amount, arrays, columns, csv_rows
-from .metrics import Metric, metric
+from ...tasks._classification_report import CLASSES
+from ...tasks._report import TaskReport
+from ...tasks._segmentation_report import IMAGES, VOLUMES
+from ...tasks.metrics import metric
+from .. import manifest
+from ..cells import Target, amount_as_number
+from ..results import Curve, Result, arrays, columns, csv_rows, results
 
 _ENVIRONMENT = dict.fromkeys(("python", "platform", "device", "packages", "started", "finished", "seconds"))
 _SET = dict.fromkeys(("name", "source", "counts", "published", "groups", "notes", "checks"))
+TASKS = {"segmentation": IMAGES, "volumes": VOLUMES, "classification": CLASSES}
 Rows = dict[float, dict[str, dict[str, dict[str, str]]]]
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the networks were tuned to and tested on."""
-
-    name: str
-    title: str
-    kind: str
-    metric: str
-    metrics: tuple[str, ...]
-
-    @property
-    def main(self) -> Metric:
-        """The metric that methods are compared by."""
-        return metric(self.metric)
-
-    @property
-    def unit(self) -> str:
-        """What a test case is."""
-        return "volumes" if self.kind == "volumes" else "images"
 
 
 @dataclass(frozen=True)
@@ -49,7 +33,8 @@ class Run:
     splits: dict[str, dict[str, Any]]
     table: list[dict[str, str]]
     tests: list[dict[str, str]]
-    cells: list[Cell]
+    manifest: manifest.Manifest
+    cells: list[Result]
     unfinished: list[str]
     failures: list[dict[str, str]]
 
@@ -59,14 +44,15 @@ class Run:
 
         Raises:
             FileNotFoundError: it holds no config.json.
+            ValueError: an older version wrote it.
         """
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} is no run folder: it holds no config.json")
         config = _json(folder / "config.json", {})
-        places = [place for place in sorted(folder.glob("cells/*")) if place.is_dir()]
-        done = [place for place in places if (place / "result.json").is_file()]
-        unit = config.get("labels_unit") or "%"
-        cells = [Cell(place, _json(place / "result.json", {}), unit) for place in done]
+        pretraining = config.get("kind") == "pretraining"
+        known = manifest.Manifest() if pretraining else manifest.read(folder)
+        cells = [] if pretraining else results(folder)
+        done = {cell.cell for cell in cells}
         order = {name: k for k, name in enumerate(config.get("methods") or ())}
         cells.sort(key=lambda c: (-c.amount, order.get(c.method, len(order)), c.method, c.seed))
         return cls(
@@ -77,8 +63,9 @@ class Run:
             splits=_json(folder / "splits.json", {}),
             table=csv_rows(folder / "table.csv"),
             tests=csv_rows(folder / "tests.csv"),
+            manifest=known,
             cells=cells,
-            unfinished=[place.name for place in places if place not in done],
+            unfinished=sorted(entry.cell.name for entry in known.cells if entry.cell not in done),
             failures=_json(folder / "failures.json", []),
         )
 
@@ -89,6 +76,13 @@ class Run:
             Target(t["name"], t.get("title") or t["name"], t["kind"], t["metric"], tuple(t["metrics"]))
             for t in self.config.get("targets") or ()
         ]
+
+    def task(self, target: Target) -> TaskReport:
+        """What the report says of a target's kind of task."""
+        if target.kind not in TASKS:
+            known = ", ".join(map(repr, TASKS))
+            raise ValueError(f"{self.folder / 'config.json'}: kind of a target must be one of {known}, got {target.kind!r}")
+        return TASKS[target.kind]
 
     @property
     def unit(self) -> str:
@@ -115,9 +109,9 @@ class Run:
             return f"{labels:.6g} % of the labels"
         return f"{labels:.6g} labelled {self.unit if labels != 1 else self.unit.removesuffix('s')}"
 
-    def groups(self, target: Target) -> dict[float, dict[str, list[Cell]]]:
+    def groups(self, target: Target) -> dict[float, dict[str, list[Result]]]:
         """Amount of labels -> method -> cells (one for each seed), most labels first."""
-        found: dict[float, dict[str, list[Cell]]] = {}
+        found: dict[float, dict[str, list[Result]]] = {}
         for cell in self.cells:
             if cell.target == target.name:
                 found.setdefault(cell.amount, {}).setdefault(cell.method, []).append(cell)
@@ -128,7 +122,7 @@ class Run:
         found: Rows = {}
         for row in self.table:
             if row.get("target") == target.name:
-                methods = found.setdefault(amount(row["labels"], self.unit), {})
+                methods = found.setdefault(amount_as_number(row["labels"], self.unit), {})
                 methods.setdefault(row["method"], {})[row["metric"]] = row
         return {labels: found[labels] for labels in sorted(found, reverse=True)}
 
@@ -146,41 +140,25 @@ class Run:
             m: float(by[target.metric]["mean"] or "nan") for m, by in there.items() if target.metric in by
         }
         ranked = [*self.baselines()[:1], self.config.get("proposed"),
-                  *target.main.best_first(methods, score), *methods]  # fmt: skip
+                  *metric(target.metric).best_first(methods, score), *methods]  # fmt: skip
         chosen = list(dict.fromkeys(method for method in ranked if method in methods))[:4]
         return [method for method in methods if method in chosen]
 
-    def pretexts(self, file: str) -> list[tuple[str, int, Path]]:
-        """Name, seed and place of this file of every pretext training, in the order of the configuration."""
-        slugs = [name.replace("/", "_").replace(" ", "_") for name in self.config.get("methods") or ()]
-        found = []
-        for path in self.folder.glob(f"pretext/*/{file}"):
-            name, seed = _seed(path.parent.name)
-            # A method's own, "simclr-s0", or one of several that it needs, "simclr-us-s0" or "simclr_global-s0".
-            fits = [k for k, slug in enumerate(slugs) if re.match(re.escape(slug) + r"([-_]|$)", name)]
-            rank = max(fits, key=lambda k: len(slugs[k]), default=len(slugs))
-            label = self.display(name)
-            if fits:
-                rest = name[len(slugs[rank]) + 1 :]
-                label = self.display(self.config["methods"][rank]) + (
-                    f", {self.display(rest)}" if rest else ""
-                )
-            found.append((rank, label, seed, path))
-        return [(label, seed, path) for _, label, seed, path in sorted(found)]
+    def pretexts(self) -> list[tuple[str, int, Path]]:
+        """Title, seed and folder of every pretext training, in the order of the configuration."""
+        order = {name: k for k, name in enumerate(self.config.get("methods") or ())}
+        entries = sorted(
+            self.manifest.pretexts, key=lambda e: (order.get(e.method, len(order)), e.title, e.seed)
+        )
+        return [(entry.title, entry.seed, self.folder / entry.folder) for entry in entries]
 
     def pretext_curves(self) -> list[Curve]:
         """Of every pretext training."""
-        return [Curve(name, seed, columns(path)) for name, seed, path in self.pretexts("curves.csv")]
+        return [Curve(title, seed, columns(place / "curves.csv")) for title, seed, place in self.pretexts()]
 
     def galleries(self) -> dict[str, Any]:
         """Arrays of galleries.npz; empty where the run made none."""
         return arrays(self.folder / "galleries.npz")
-
-
-def _seed(name: str) -> tuple[str, int]:
-    """A folder's name without its seed, and the seed."""
-    head, _, tail = name.rpartition("-s")
-    return (head, int(tail)) if tail.isdigit() else (name, 0)
 
 
 def _json(file: Path, absent: Any) -> Any:

@@ -1,0 +1,107 @@
+"""manifest.json: which folders of a run hold which cells and pretexts, so that no folder name has to be parsed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .cells import Cell
+from .runs import read_json, write_json
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CellEntry:
+    """A cell with its folder, its domain, and the folder of the pretext it starts from, relative to the run's folder."""
+
+    folder: str
+    cell: Cell
+    domain: str = ""
+    pretext: str | None = None
+
+
+@dataclass(frozen=True)
+class PretextEntry:
+    """A pretext training, or one stage of it: its folder, relative to the run's, and its title in the report."""
+
+    folder: str
+    method: str
+    seed: int
+    title: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The cells and pretexts of a run, in the order in which they were recorded."""
+
+    cells: list[CellEntry] = field(default_factory=list)
+    pretexts: list[PretextEntry] = field(default_factory=list)
+
+    def of(self, cells: Iterable[Cell]) -> list[CellEntry]:
+        """The entries of these cells, in their order."""
+        known = {entry.cell: entry for entry in self.cells}
+        return [known[cell] for cell in cells]
+
+
+def record(folder: Path, cells: Iterable[CellEntry] = (), pretexts: Iterable[PretextEntry] = ()) -> None:
+    """Add entries to the manifest of a run, atomically; an entry with a recorded folder replaces the old one.
+
+    Call it with the run's folder locked: between reading and writing, another process could add entries.
+    """
+    known = read(folder) if (folder / MANIFEST).exists() else Manifest()
+    content = {
+        "format": FORMAT,
+        "cells": [
+            {"folder": e.folder, **dataclasses.asdict(e.cell), "domain": e.domain, "pretext": e.pretext}
+            for e in {e.folder: e for e in (*known.cells, *cells)}.values()
+        ],
+        "pretexts": [
+            dataclasses.asdict(e) for e in {e.folder: e for e in (*known.pretexts, *pretexts)}.values()
+        ],
+    }
+    write_json(folder / MANIFEST, content)
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a run.
+
+    Raises:
+        ValueError: the folder has none, or it is damaged or of another format.
+    """
+    file = folder / MANIFEST
+    if not file.exists():
+        raise ValueError(f"{folder} was written by an older version of sslmed; run the study again in a new folder")
+    content = read_json(file)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else content
+        raise ValueError(f"{file} must be a manifest of format {FORMAT}, got {found!r}; use the version that wrote it")
+    return Manifest(
+        [
+            CellEntry(
+                e["folder"], Cell(e["method"], e["labels"], e["seed"], e["target"]), e["domain"], e["pretext"]
+            )
+            for e in content["cells"]
+        ],
+        [PretextEntry(**e) for e in content["pretexts"]],
+    )
+
+
+def check(folder: Path, *, option: str = "") -> None:
+    """Raise ValueError where a folder holds a study but no manifest that this version reads.
+
+    Args:
+        folder: a run folder, perhaps empty or of a pretraining, which needs no manifest.
+        option: what the user gave the folder to, for the message.
+    """
+    file = folder / "config.json"
+    config: Any = read_json(file) if file.exists() else None
+    if isinstance(config, dict) and "methods" in config:
+        try:
+            read(folder)
+        except ValueError as error:
+            raise ValueError(f"{option} {error}".lstrip()) from error
