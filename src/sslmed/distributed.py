@@ -13,6 +13,8 @@ import torch
 from torch import distributed as dist
 from torch.autograd import Function
 
+from ._tensor import widest
+
 _MOST_DIMENSIONS = 8
 _DTYPES = (
     torch.float32,
@@ -157,7 +159,7 @@ class _SumOwnRows(Function):
     def forward(ctx: Any, rows: torch.Tensor, counts: list[int]) -> torch.Tensor:
         ctx.counts = counts
         # Half precision is summed in float32. The copy leaves the caller's tensor unchanged.
-        total = rows.to(torch.promote_types(rows.dtype, torch.float32), copy=True).contiguous()
+        total = rows.to(widest(rows), copy=True).contiguous()
         dist.all_reduce(total)
         own = slice(sum(counts[: rank()]), sum(counts[: rank() + 1]))
         return total[own].to(rows.dtype, copy=True)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sslmed._tensor import unit_rows
 from sslmed.losses import _blocked, _paired, info_nce, nt_xent
 from sslmed.losses._paired import paired_logsumexp
-from sslmed.losses._rows import unit_rows
 
 
 def rows(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:

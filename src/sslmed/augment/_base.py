@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from .._checks import floating, number, shaped
 from .._compat import moved, without_autocast
+from .._tensor import widest
 from ._source import Seeded, cpu_generator
 
 Params = dict[str, Tensor]
@@ -196,7 +197,7 @@ class _OneDraw(Seeded):
         transform: Tensor | None = None,
     ) -> Tensor:
         """Transform every row in at least float32 and give the dtype back (kornia's hook)."""
-        work = torch.promote_types(input.dtype, torch.float32)
+        work = widest(input)
         return self.transform(input.to(work), params).to(input.dtype)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._checks import floating, shaped
 from .._compat import without_autocast
+from .._tensor import widest
 from ._base import Params, not_empty
 from ._patches import Grid, checked_grid, join_patches, split_patches
 from ._source import Seeded, cpu_generator, drawing_from
@@ -137,7 +138,7 @@ def working(x: Tensor) -> Tensor:
     floating("x", x)
     shaped("x", x, "(B, C, H, W)", ndim=4)
     not_empty("x", x.shape)
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(widest(x))
 
 
 class PatchWise(Seeded, nn.Module):

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .._checks import choice, floating, integer, number, same_device, same_shape, shaped
 from .._compat import moved
+from .._tensor import widest
 from ._base import Intensity, Params
 from ._sizes import image_size
 from ._spectrum import bits, corner2, limits
@@ -125,7 +126,7 @@ def _filtered(x: Tensor, stays: Tensor) -> Tensor:
     if x.numel() == 0:
         return x.clone()
     # Contiguous: the FFT of torch 2.5 fails on expanded images.
-    work = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
+    work = x.to(widest(x)).contiguous()
     if work.dtype == torch.float32 and work.device.type == "cpu" and not tracked(work):
         return _filtered_in_blocks(work, stays).to(x.dtype)
     spectrum = torch.fft.rfft2(work).masked_fill(stays == 0, 0)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .._checks import floating, number, same_shape, shaped
 from .._compat import moved
+from .._tensor import widest
 from ._base import Intensity, Params
 
 _LUMA = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
@@ -51,7 +52,7 @@ def gray_jitter(x: Tensor, brightness: Tensor, contrast: Tensor, gamma: Tensor |
     for name, factor in (("contrast", contrast), ("gamma", brightness if gamma is None else gamma)):
         shaped(name, factor, "(B,)", ndim=1)
         same_shape("brightness", brightness, name, factor)
-    y = x.to(torch.promote_types(x.dtype, torch.float32))
+    y = x.to(widest(x))
     if y.numel() == 0:
         return x.clone()
     if gamma is not None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .._checks import floating, same_device, shaped
 from .._compat import moved, without_autocast
+from .._tensor import widest
 from ._base import Params, Rearrangement
 from ._multiview import MultiView, View, working
 from ._sizes import image_size
@@ -78,7 +79,7 @@ def correspond(
         if name != "points0" and value.shape != (batch, 3, 3):
             raise ValueError(f"{name} must have shape ({batch}, 3, 3), got {tuple(value.shape)}")
     same_device(points0=points0, matrix0=matrix0, matrix1=matrix1)
-    work = torch.promote_types(torch.promote_types(points0.dtype, matrix0.dtype), torch.float32)
+    work = widest(points0, matrix0)
     # inv_ex: inv would wait for the device to tell whether a matrix is singular
     source = _moved(points0.to(work), torch.linalg.inv_ex(matrix0.to(work)).inverse)
     points1 = _moved(source, matrix1.to(work))

@@ -1,11 +1,10 @@
-"""What the losses on rows of embeddings share: their checks, their working precision, and unit rows."""
+"""The checks of the losses on rows of embeddings."""
 
 from __future__ import annotations
 
 import torch
 
 from .. import _checks
-from .._compat import plain
 
 
 def check_pair(**pair: torch.Tensor) -> None:
@@ -66,27 +65,3 @@ def check_ids(
                 f"{name} must have shape {tuple(rows.shape[:-1])} to label {owner}, got {tuple(labels.shape)}"
             )
         _checks.same_device(**{owner: rows, name: labels})
-
-
-def widest(*tensors: torch.Tensor) -> torch.dtype:
-    """The dtype a loss of these tensors works in: the widest of theirs, at least float32."""
-    dtype = torch.float32
-    for x in tensors:
-        dtype = torch.promote_types(dtype, x.dtype)
-    return dtype
-
-
-def unit_rows(x: torch.Tensor) -> torch.Tensor:
-    """Scale the last dimension to length 1; a row of zeros is treated as if its length were 1.
-
-    `F.normalize` divides a row of zeros by 1e-12, and so multiplies its gradient by 1e12, and it squares
-    entries that may underflow. Here rows are first scaled by their largest entry. The result does not depend
-    on that scale, so no gradient needs to pass through it. The square of the length, unlike the length itself,
-    has finite derivatives of all orders at a row of zeros.
-    """
-    x = plain(x)
-    largest = x.detach().abs().amax(dim=-1, keepdim=True)
-    zero = largest == 0
-    x = x / largest.masked_fill(zero, 1)
-    squared = x.square().sum(dim=-1, keepdim=True).masked_fill(zero, 1)
-    return x * squared.rsqrt()  # its backward takes half the passes of a quotient's

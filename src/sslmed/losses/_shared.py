@@ -14,8 +14,8 @@ import torch
 from torch.autograd import Function
 
 from .._compat import without_autocast
+from .._tensor import unit_rows
 from ._blocked import LOG2_E, LOG_2, bounded, never, plain_is_better, transformed
-from ._rows import unit_rows
 
 BLOCK_ON_CPU = 1024
 BLOCK_ELSEWHERE = 8192

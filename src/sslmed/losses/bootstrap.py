@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ._rows import check_pair, unit_rows, widest
+from .._tensor import unit_rows, widest
+from ._rows import check_pair
 
 
 def byol(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

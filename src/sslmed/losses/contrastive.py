@@ -20,9 +20,10 @@ from torch import nn
 
 from .. import _checks
 from .._compat import plain, without_autocast
+from .._tensor import unit_rows, widest
 from ._blocked import never
 from ._paired import paired_logsumexp
-from ._rows import check_ids, check_negatives, check_pair, unit_rows, widest
+from ._rows import check_ids, check_negatives, check_pair
 from ._shared import shared_logsumexp
 
 

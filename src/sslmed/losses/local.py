@@ -19,7 +19,7 @@ from torch import nn
 
 from .. import _checks
 from .._compat import moved, without_autocast
-from ._rows import unit_rows, widest
+from .._tensor import unit_rows, widest
 
 
 def local_contrastive(

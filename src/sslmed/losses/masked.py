@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from .. import _checks
+from .._tensor import widest
 from ._blocked import transformed
-from ._rows import widest
 
 _REDUCTIONS = ("masked", "sum", "mean_all")
 

@@ -17,7 +17,8 @@ from torch import nn
 
 from .. import _checks
 from .._compat import without_autocast
-from ._rows import check_negatives, check_pair, unit_rows, widest
+from .._tensor import unit_rows, widest
+from ._rows import check_negatives, check_pair
 
 
 def nce(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import _checks
-from ._rows import widest
+from .._tensor import widest
 
 _MATCHES = ("pool", "adaptive")
 

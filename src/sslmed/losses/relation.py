@@ -15,7 +15,8 @@ from torch import nn
 
 from .. import _checks
 from .._compat import without_autocast
-from ._rows import check_negatives, check_pair, widest
+from .._tensor import widest
+from ._rows import check_negatives, check_pair
 
 
 def relation_contrastive(positive_scores: torch.Tensor, negative_scores: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from torch import nn
 
 from .. import _checks
 from .._compat import moved, without_autocast
+from .._tensor import widest
 
 _DRAWN = 2**24  # numbers drawn at a time for negatives
 
@@ -169,7 +170,7 @@ class MemoryBank(nn.Module):
             return
         old = self.vectors.index_select(0, index)
         with without_autocast(v.device):
-            wide = torch.promote_types(torch.promote_types(v.dtype, old.dtype), torch.float32)
+            wide = widest(v, old)
             fresh, usable = _unit_rows(v.detach().to(wide))
             if momentum:
                 moved = old.to(wide).mul(momentum).add(fresh, alpha=1 - momentum)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._compat import without_autocast
+from .._tensor import unit_rows, widest
 
 _ROWS = 256  # of similarities held at a time
 
@@ -42,7 +43,7 @@ def feature_std(z: Tensor) -> Tensor:
         >>> feature_std(torch.eye(4)), feature_std(torch.ones(4, 4))
         (tensor(0.5000), tensor(0.))
     """
-    return _unit(_wide("z", z, rows=2)).std(dim=0).mean()
+    return unit_rows(_wide("z", z, rows=2)).std(dim=0).mean()
 
 
 @torch.no_grad()
@@ -71,7 +72,7 @@ def alignment(z0: Tensor, z1: Tensor, *, alpha: float = 2.0) -> Tensor:
     z0, z1 = _wide("z0", z0), _wide("z1", z1)
     _checks.same_shape("z0", z0, "z1", z1)
     _checks.same_device(z0=z0, z1=z1)
-    distances: Tensor = torch.linalg.vector_norm(_unit(z0) - _unit(z1), dim=1)
+    distances: Tensor = torch.linalg.vector_norm(unit_rows(z0) - unit_rows(z1), dim=1)
     return distances.pow(alpha).mean()
 
 
@@ -98,7 +99,7 @@ def uniformity(z: Tensor, *, t: float = 2.0) -> Tensor:
         (tensor(-4.), tensor(0.))
     """
     t = _checks.number("t", t, low=0, low_open=True)
-    z = _unit(_wide("z", z, rows=2))
+    z = unit_rows(_wide("z", z, rows=2))
     parts = []
     with without_autocast(z.device):
         for start in range(0, len(z) - 1, _ROWS):
@@ -152,13 +153,7 @@ def _wide(name: str, z: Tensor, *, rows: int = 1) -> Tensor:
         raise ValueError(
             f"{name} must have at least {rows} row{'s' * (rows > 1)} and one feature, got shape {tuple(z.shape)}"
         )
-    return z.to(torch.promote_types(z.dtype, torch.float32))
-
-
-def _unit(z: Tensor) -> Tensor:
-    """Rows of length 1, without overflow or underflow on the way; rows of zeros stay."""
-    z = _scaled(z, z.abs().amax(dim=1, keepdim=True))
-    return _scaled(z, torch.linalg.vector_norm(z, dim=1, keepdim=True))
+    return z.to(widest(z))
 
 
 def _scaled(x: Tensor, by: Tensor) -> Tensor:

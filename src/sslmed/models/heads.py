@@ -8,11 +8,11 @@ Maaten, "PIRL", CVPR 2020.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .. import _checks
 from .._compat import without_autocast
+from .._tensor import unit_rows, widest
 
 
 class ProjectionHead(nn.Module):
@@ -189,7 +189,7 @@ class PatchHead(nn.Module):
 def _unit_rows(x: torch.Tensor) -> torch.Tensor:
     """Scale each row to length 1 in at least float32; a row of zeros stays zero."""
     with without_autocast(x.device):
-        return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
+        return unit_rows(x.to(widest(x)))
 
 
 def _check_rows(features: torch.Tensor, dim: int, *, name: str = "features") -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from .. import _checks, _compat
+from .._tensor import widest
 
 _DEPTHS = {
     "resnet18": ("BasicBlock", (2, 2, 2, 2)),
@@ -134,7 +135,7 @@ class _StridedConv(nn.Conv2d):
                 return F.conv2d(input[..., ::down, ::right], self.weight, self.bias)
         # The input is padded by half a kernel, so the output has one column.
         elif input.device.type == "cpu" and input.shape[-1] <= right:
-            wide = torch.promote_types(input.dtype, torch.float32)
+            wide = widest(input)
             bias = None if self.bias is None else self.bias.to(wide)
             with torch.autocast("cpu", enabled=False):
                 result: torch.Tensor = self._conv_forward(input.to(wide), self.weight.to(wide), bias)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from .. import _checks
+from .._tensor import widest
 
 _WRAPPERS = ("state_dict", "model")
 _COUNTER = (
@@ -215,7 +216,7 @@ def _match(
         elif theirs.shape == mine.shape:
             values[name] = theirs
         elif name == stem and theirs.ndim == 4 and _only_input_channels_differ(theirs, mine):
-            wide = torch.promote_types(theirs.dtype, torch.float32)
+            wide = widest(theirs)
             values[name] = theirs.sum(dim=1, keepdim=True, dtype=wide)
             adapted.append(name)
         else:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import floating, same_device, shaped
+from ..._tensor import widest
 from .._sizes import image_size
 
 
@@ -93,7 +94,7 @@ def apply_bias_field(x: Tensor, field: Tensor) -> Tensor:
     same_device(x=x, field=field)
     if x.numel() == 0:
         return x.clone()
-    work = x.to(torch.promote_types(x.dtype, torch.float32))
+    work = x.to(widest(x))
     least = work.detach().amin(dim=(2, 3), keepdim=True)
     return torch.addcmul(least, work - least, field.to(work)).to(x.dtype)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import floating, same_device, shaped
+from ..._tensor import widest
 from .._sizes import image_size
 
 
@@ -89,7 +90,7 @@ def add_spikes(x: Tensor, bins: Tensor, amplitude: Tensor, phase: Tensor) -> Ten
         if value.shape != bins.shape[:2]:
             raise ValueError(f"{name} must have shape {tuple(bins.shape[:2])}, got {tuple(value.shape)}")
     same_device(x=x, bins=bins, amplitude=amplitude, phase=phase)
-    y = x.to(torch.promote_types(x.dtype, torch.float32))
+    y = x.to(widest(x))
     if y.numel() == 0 or bins.shape[1] == 0:
         return x.clone()
     down, right = (_turns(bins[..., i].long(), x.shape[2 + i]).to(y) for i in (0, 1))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import floating, number, same_device, shaped
+from ..._tensor import widest
 
 NEPER = math.log(10) / 10  # of power, per decibel
 _SURROUND = 0.01  # of the range: darker pixels may lie outside the field of view
@@ -60,7 +61,7 @@ def apply_gain(x: Tensor, gain_db: Tensor, *, dynamic_range_db: float = 60.0) ->
     _fits("gain_db", gain_db, x, channels=(1,))
     if x.numel() == 0:
         return x.clone()
-    work = x.to(torch.promote_types(x.dtype, torch.float32))
+    work = x.to(widest(x))
     black, extent = black_and_extent(work)
     moved = torch.addcmul(work, gain_db.to(work), extent / dynamic_range_db)
     highest = work - black
@@ -90,7 +91,7 @@ def echo_power(x: Tensor, *, dynamic_range_db: float = 60.0) -> Tensor:
     floating("x", x)
     shaped("x", x, "(B, C, H, W)", ndim=4)
     dynamic_range(dynamic_range_db)
-    work = x.to(torch.promote_types(x.dtype, torch.float32))
+    work = x.to(widest(x))
     if x.numel() == 0:
         return work.clone()
     black, extent = black_and_extent(work)
@@ -130,7 +131,7 @@ def add_power(x: Tensor, power: Tensor, *, dynamic_range_db: float = 60.0) -> Te
     _fits("power", power, x, channels=(1, x.shape[1]))
     if x.numel() == 0:
         return x.clone()
-    work = x.to(torch.promote_types(x.dtype, torch.float32))
+    work = x.to(widest(x))
     black, extent = black_and_extent(work)
     height = work - black
     visible = _field_of_view(height.detach() > _SURROUND * extent)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ..._checks import floating, same_device, shaped
 from ..._compat import moved
+from ..._tensor import widest
 from .._fields import uniform_field
 from .._sizes import image_size
 from ._levels import NEPER, black_and_extent
@@ -136,7 +137,7 @@ def reduce_speckle(x: Tensor, strength: Tensor) -> Tensor:
     same_device(x=x, strength=strength)
     if x.numel() == 0:
         return x.clone()
-    work = x.to(torch.promote_types(x.dtype, torch.float32))
+    work = x.to(widest(x))
     black, extent = black_and_extent(work)
     height = work - black
     unit = height / extent.clamp(min=torch.finfo(work.dtype).tiny)  # squares of any image's values are finite
