@@ -75,6 +75,7 @@ class Run:
         """Read and check all input; write config.json, and nothing before."""
         study, args = self.study, self.args
         self.folder.check()
+        manifest.check(self.folder.path, option="--out")
         self.data = {spec.name: StudyData(spec) for spec in study.data}
         self.notes: list[str] = []
         self.trains = any(data.labelled for data in self.data.values())
@@ -97,7 +98,6 @@ class Run:
             "baselines": list(study.baselines),
             **{name: list(getattr(args, name)) for name in GROWING},
         }
-        manifest.check(self.folder.path, option="--out")
         grown = self.folder.join(config, growing=GROWING)
         contents = self._contents()  # before the splits, which follow from them
         check_sources(args.merge, grown, self._splits(), contents, growing=GROWING)
