@@ -36,7 +36,7 @@ def image_set(labels: list[str], logits: list[list[float]]) -> ImageSet:
 def test_every_case_and_the_metrics_of_the_set(tmp_path: Path) -> None:
     labels = ["benign", "benign", "malignant", "malignant", "normal", "normal"]
     logits = [[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0.5, 0], [0, 0, 1], [0, 0, 1]]
-    result = evaluate(Table(), image_set(labels, logits), [*range(6)], tmp_path)  # type: ignore[arg-type]
+    result = evaluate(Table(), image_set(labels, logits), [*range(6)], tmp_path)
     rows = read_csv(tmp_path / "metrics.csv")
     assert [row["predicted"] for row in rows] == [
         "benign",
@@ -60,10 +60,10 @@ def test_every_case_and_the_metrics_of_the_set(tmp_path: Path) -> None:
 
 def test_a_class_without_a_test_case_has_no_area(tmp_path: Path) -> None:
     data = image_set(["benign", "malignant", "benign"], [[1, 0, 0], [0, 1, 0], [0, 1, 0]])
-    result = evaluate(Table(), data, [0, 1, 2], tmp_path)  # type: ignore[arg-type]
+    result = evaluate(Table(), data, [0, 1, 2], tmp_path)
     assert result["without_area"] == ["normal"]
     assert result["mean"]["roc_auc"] == pytest.approx(0.75)
-    alone = evaluate(Table(), data, [0, 2], tmp_path)  # type: ignore[arg-type]
+    alone = evaluate(Table(), data, [0, 2], tmp_path)
     assert "roc_auc" not in alone["mean"]
     json.dumps([result, alone], allow_nan=False)
 

@@ -16,8 +16,8 @@ pytest.importorskip("lightning")
 import torch
 
 from fits import finished, killed, trained
+from sslmed.studies.engine import Fit
 from sslmed.studies.runs import read_csv
-from sslmed.studies.training import Fit
 
 SETTINGS = Fit(epochs=5, batch_size=8)
 MOMENTS = [  # an epoch of this fit takes three steps and writes two or three files: best.ckpt, curves.csv, last.ckpt
