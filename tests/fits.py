@@ -189,5 +189,5 @@ def validated(logits: torch.Tensor, target: torch.Tensor) -> float:
 def spoken(folder: Path, counts: list[int]) -> tuple[float, str, list[bool]]:
     """What the functions of processes.py say here; each process writes its number, and the first one's stays."""
     write_json(folder / "rank.json", rank())
-    flags = [any_rank(torch.tensor(rank() in who)) for who in ((), (1,), (0, 1))]
+    flags = [bool(any_rank(torch.tensor(rank() in who))) for who in ((), (1,), (0, 1))]
     return float(ddp_weight(counts[rank()])), broadcast_rank0(f"of {rank()}"), flags

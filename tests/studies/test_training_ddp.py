@@ -16,7 +16,7 @@ from torch import nn
 
 from fits import held, met, spoken, trained, validated
 from ranks import Ranks
-from sslmed.studies import engine
+from sslmed.studies import fabric
 from sslmed.studies.engine import Fit
 from sslmed.studies.locks import folder_lock
 from sslmed.studies.runs import read_csv, read_json
@@ -105,17 +105,17 @@ def test_two_machines_of_one_process_learn_what_one_does(tmp_path: Path, ranks: 
 def test_fabric_is_told_machines_and_gpus(
     monkeypatch: pytest.MonkeyPatch, cuda: bool, local: int, nodes: int
 ) -> None:
-    monkeypatch.setattr(engine, "world_size", lambda: 6)
+    monkeypatch.setattr(fabric, "world_size", lambda: 6)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
-    told = engine._machines()
+    told = fabric.machines()
     assert (told["devices"], told["num_nodes"], told["accelerator"]) == (
         local,
         nodes,
         "cuda" if cuda else "cpu",
     )
     module = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
-    engine._prepare_for_processes(module)
+    fabric.prepare_for_processes(module)
     assert isinstance(module[1], nn.SyncBatchNorm) == cuda
 
 
