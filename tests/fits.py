@@ -1,25 +1,26 @@
-"""Modules that the tests of `sslmed.studies.training.fit` train, in this process or on the ranks of tests/ranks.py."""
+"""Modules that the tests of `sslmed.studies.engine.fit` train, in this process or on the ranks of tests/ranks.py."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
-from sslmed.studies.segmentation import Segmentation, soft_dice
-from sslmed.studies.training import Fit, fit
-from sslmed.studies.tuning import Tuning
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from sslmed.distributed import ddp_weight, rank, world_size
 from sslmed.memory import MomentumQueue
-from sslmed.studies.locks import Busy, hold
-from sslmed.studies.processes import agree, anywhere
+from sslmed.methods import Step
+from sslmed.studies.engine import Fit, fit
+from sslmed.studies.locks import Busy, folder_lock
+from sslmed.studies.optimisers import Optimiser
+from sslmed.studies.processes import any_rank, broadcast_rank0
 from sslmed.studies.runs import write_json
+from sslmed.tasks import Segmenter, soft_dice
 
 
 def cases(count: int, seed: int = 1) -> TensorDataset:
@@ -29,8 +30,14 @@ def cases(count: int, seed: int = 1) -> TensorDataset:
     )
 
 
-class Regression(L.LightningModule):
+BATCHES = 3  # of an epoch of 21 cases in batches of at most 8
+PLATEAU = Optimiser("adam", lr=0.01, schedule="plateau", patience=0)
+
+
+class Regression(nn.Module):
     """A convolution, a norm and a linear layer with a mean loss, weighed as processes demand."""
+
+    seen: Tensor
 
     def __init__(
         self, norm: str = "group", *, die_at: int | None = None, kill_at: int | None = None, spoil: str = ""
@@ -39,42 +46,43 @@ class Regression(L.LightningModule):
         torch.manual_seed(0)
         layer = nn.GroupNorm(2, 4) if norm == "group" else nn.BatchNorm2d(4)
         self.net = nn.Sequential(nn.Conv2d(1, 4, 3), layer, nn.ReLU(), nn.Flatten(), nn.Linear(64, 1))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))  # batches, also of earlier runs
         self.die_at, self.kill_at, self.spoil = die_at, kill_at, spoil
         self.drawn: list[float] = []
         self.sizes: list[int] = []
+        self.val_loss = 0.0
 
-    def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
-        x, y = batch
+    def forward(self, x: Tensor, y: Tensor) -> Step:
+        seen = int(self.seen)
+        if self.die_at is not None and seen == self.die_at * BATCHES:
+            raise RuntimeError("killed")
         self.drawn.append(float(torch.rand(())))
         self.sizes.append(len(x))
-        if self.kill_at == self.global_step:
+        if self.kill_at == seen:
             die()
         loss = ((self.net(x)[:, 0] - y) ** 2).mean()
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(x), sync_dist=True)
-        if self.spoil == "loss" and (self.current_epoch, index, rank()) == (2, 1, world_size() - 1):
+        terms = {"train_loss": loss.detach()}
+        if self.spoil == "loss" and (seen, rank()) == (2 * BATCHES + 1, world_size() - 1):
             loss = loss * float("nan")
-        return loss * ddp_weight(len(x))
+        self.seen += 1
+        return Step(loss * ddp_weight(len(x)), terms)
 
-    def validation_step(self, batch: list[torch.Tensor], index: int) -> None:
-        x, y = batch
-        loss = ((self.net(x)[:, 0] - y) ** 2).mean()
-        if self.spoil == "val_loss" and self.current_epoch == 2:
-            loss = loss * float("inf")
-        self.log("val_loss", loss, batch_size=len(x), sync_dist=True)
+    def validate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        errors = torch.cat([(self.net(x)[:, 0] - y) ** 2 for x, y in batches])
+        self.val_loss = float(errors.mean())
+        spoiled = self.spoil == "val_loss" and int(self.seen) == 3 * BATCHES
+        return {"val_loss": float("inf") if spoiled else self.val_loss}
 
-    def on_train_epoch_start(self) -> None:
-        if self.current_epoch == self.die_at:
-            raise RuntimeError("killed")
+    def start(self, batches: Iterable[Any]) -> None:
+        pass
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.spoil == "weight" and (self.current_epoch, batch_idx) == (2, 1):
+    def after_step(self) -> None:
+        if self.spoil == "weight" and int(self.seen) == 2 * BATCHES + 2:
             with torch.no_grad():
-                self.net[-1].bias.fill_(float("inf"))
+                self.net[-1].bias.fill_(float("inf"))  # type: ignore[operator]
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = torch.optim.Adam(self.parameters(), 0.01)
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.parameters())}]
 
 
 def torchrun(nodes: int) -> None:
@@ -96,12 +104,12 @@ def trained(
     module, file, error = Regression(**options), "", ""
     try:
         file = fit(
-            module, cases(count), settings, folder=folder, seed=3, title="toy", val=cases(7, seed=2)
-        ).name
+            module, cases(count), settings, optimiser=PLATEAU, folder=folder, seed=3, title="toy",
+            val=cases(7, seed=2),
+        ).name  # fmt: skip
     except (FloatingPointError, ValueError) as caught:
         error = f"{type(caught).__name__}: {caught}"
-    losses = module.trainer.callback_metrics if module._trainer is not None else {}
-    return file, float(losses.get("val_loss", 0.0)), module.drawn, module.sizes, error
+    return file, module.val_loss, module.drawn, module.sizes, error
 
 
 class Marked(Regression):
@@ -112,26 +120,29 @@ class Marked(Regression):
         self.queue = MomentumQueue(4, 2, with_ids=True)
         self.met: dict[str, float] = {}
 
-    def on_train_start(self) -> None:
+    def start(self, batches: Iterable[Any]) -> None:
         for buffer in self.buffers():
             buffer.fill_(rank())
 
-    def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
+    def forward(self, x: Tensor, y: Tensor) -> Step:
         self.met = {name: float(buffer.flatten()[0]) for name, buffer in self.named_buffers()}
-        return super().training_step(batch, index)
+        return super().forward(x, y)
 
 
 def met(folder: Path) -> dict[str, float]:
     """The first values of the buffers in the only step of a fit."""
     torchrun(1)
     module = Marked()
-    fit(module, cases(8), Fit(epochs=1, batch_size=8), folder=folder, seed=3, title="toy", val=cases(7))
+    fit(
+        module, cases(8), Fit(epochs=1, batch_size=8), optimiser=PLATEAU, folder=folder, seed=3, title="toy",
+        val=cases(7),
+    )  # fmt: skip
     return module.met
 
 
 def held(folder: Path) -> str:
     try:
-        with hold(folder):
+        with folder_lock(folder):
             return "held"
     except Busy as error:
         return str(error)
@@ -158,28 +169,25 @@ def killed(folder: Path, settings: Fit, moment: str, count: int) -> None:
 
     if moment != "step":
         os.replace = replace
-    with hold(folder):
+    with folder_lock(folder):
         trained(folder, settings, 21, {"kill_at": count} if moment == "step" else {})
 
 
 def finished(folder: Path, settings: Fit) -> None:
     """The fit's end, after whatever was left in the folder."""
-    with hold(folder):
+    with folder_lock(folder):
         trained(folder, settings, 21, {})
 
 
 def validated(logits: torch.Tensor, target: torch.Tensor) -> float:
     """The validation loss of a network that gives these logits, with the multi-label Dice loss."""
-    module = Segmentation(nn.Identity(), loss=soft_dice, tuning=Tuning(lr=1.0), epochs=1)
-    logged: dict[str, float] = {}
-    module.log = lambda name, value, **_: logged.update({name: float(value)})  # type: ignore[method-assign]
+    module = Segmenter(nn.Identity(), loss=soft_dice)
     with torch.no_grad():
-        module.validation_step([logits, target[:, None]], 0)
-    return logged["val_loss"]
+        return module.validate([(logits, target[:, None])])["val_loss"]
 
 
 def spoken(folder: Path, counts: list[int]) -> tuple[float, str, list[bool]]:
     """What the functions of processes.py say here; each process writes its number, and the first one's stays."""
     write_json(folder / "rank.json", rank())
-    flags = [anywhere(torch.tensor(rank() in who)) for who in ((), (1,), (0, 1))]
-    return float(ddp_weight(counts[rank()])), agree(f"of {rank()}"), flags
+    flags = [bool(any_rank(torch.tensor(rank() in who))) for who in ((), (1,), (0, 1))]
+    return float(ddp_weight(counts[rank()])), broadcast_rank0(f"of {rank()}"), flags

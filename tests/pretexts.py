@@ -159,10 +159,9 @@ def fixed_views(name: str) -> MultiView:
 
 def steps(name: str, folder: Path, count: int) -> None:
     """Six steps of batches of 7 (uneven for two) or 8, with views and masks that draw nothing, by SGD."""
-    from sslmed.studies.training import Fit
-
+    from sslmed.studies.engine import Fit
     from sslmed.studies.optimisers import Optimiser
-    from sslmed.studies.pretext import Pretext, pretrain
+    from sslmed.studies.pretext import pretrain
 
     if (world := world_size()) > 1:
         own = {
@@ -174,5 +173,7 @@ def steps(name: str, folder: Path, count: int) -> None:
         }
         os.environ |= {key: str(value) for key, value in own.items()} | {"MASTER_ADDR": "127.0.0.1"}
     chosen = method(name, views=fixed_views(name), mask=KnownMask(count // 3), plain=True, count=count)
-    module = Pretext(chosen, Optimiser("sgd", lr=0.05))
-    pretrain(module, images(count), Fit(epochs=2, batch_size=8), folder=folder, seed=3, title=name)
+    pretrain(
+        chosen, images(count), Fit(epochs=2, batch_size=8), optimiser=Optimiser("sgd", lr=0.05),
+        folder=folder, seed=3, title=name,
+    )  # fmt: skip

@@ -21,6 +21,7 @@ ARROWS = {
     "_command": {"__version__", "data", "studies"},
 }
 HEAVY = ("torchvision", "matplotlib", "lightning", "pydicom", "nibabel", "openpyxl", "sklearn", "scipy.stats")
+EXTRA = {"lightning", "filelock", "rich", "jinja2", "jsonargparse", "pandas"}  # of the studies
 MODULES = sorted(SRC.rglob("*.py"))
 
 
@@ -76,6 +77,18 @@ def test_the_library_never_imports_examples_or_tests() -> None:
             if isinstance(n, ast.ImportFrom) and not n.level
         }
         assert not tops & {"examples", "pipeline", "tests", "reference"}, path
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
+def test_only_studies_import_what_their_extra_installs(path: Path) -> None:
+    names = {
+        name.split(".")[0]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
+    }
+    allowed = EXTRA if room_of(path) == "studies" else set()
+    assert names & EXTRA <= allowed
 
 
 def loaded_after(code: str) -> set[str]:

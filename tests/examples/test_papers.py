@@ -322,7 +322,7 @@ def test_help_names_every_option(program: ModuleType, monkeypatch: pytest.Monkey
 def test_every_method_learns_with_every_network(name: str, network: str) -> None:
     torch.manual_seed(0)
     preset = dataclasses.replace(multi_organ.PRESETS["smoke"], network=network)
-    module = multi_organ.make_method(name, preset, 100).method
+    module = multi_organ.make_method(name, preset, 100)[0]
     loss, _ = module(torch.rand(4, 1, 32, 32), torch.arange(4))
     loss.backward()
     assert torch.isfinite(loss)
@@ -387,12 +387,11 @@ def test_the_constants_are_what_is_built() -> None:
 
     organs = built(multi_organ, adam={}, rate=dict.fromkeys(multi_organ.SSL, 25.6), weight_decay=0.5)
     for name in multi_organ.SSL:
-        optimiser = multi_organ.make_method(name, organs, 20).optimiser
+        _, optimiser = multi_organ.make_method(name, organs, 20)
         assert (optimiser.name, optimiser.lr, optimiser.weight_decay) == ("sgd", pytest.approx(0.8), 0.5)
     for name in multimodal_breast.METHODS[1:]:
-        optimiser = multimodal_breast.make_method(
-            name, built(multimodal_breast, weight_decay=0.5), 20
-        ).optimiser
+        preset = built(multimodal_breast, weight_decay=0.5)
+        _, optimiser = multimodal_breast.make_method(name, preset, 20)
         assert (optimiser.name, optimiser.weight_decay) == ("adam", 0.5)
-    deep = multi_organ.make_method("simsiam", built(multi_organ, layers={"simsiam": 4}), 20).method
+    deep = multi_organ.make_method("simsiam", built(multi_organ, layers={"simsiam": 4}), 20)[0]
     assert sum(isinstance(m, torch.nn.Linear) for m in deep.head.modules()) == 4

@@ -147,7 +147,7 @@ def test_more_methods_join_a_finished_run_and_other_constants_do_not(
 @pytest.mark.parametrize("method", [m for m in ultrasound_relation.METHODS if m != "supervised"])
 def test_every_cell_of_the_grid_learns_from_a_batch(method: str) -> None:
     torch.manual_seed(0)
-    module = ultrasound_relation.make_method(method, SMOKE, 6).method
+    module = ultrasound_relation.make_method(method, SMOKE, 6)[0]
     bank = module.bank[torch.arange(6)]
     loss, logged = module(torch.rand(4, 1, SMOKE.crop, SMOKE.crop), torch.arange(4))
     loss.backward()

@@ -17,6 +17,7 @@ import torch
 from sslmed.studies.training import Fit
 
 from fits import finished, killed, trained
+from sslmed.studies.engine import Fit
 from sslmed.studies.runs import read_csv
 
 SETTINGS = Fit(epochs=5, batch_size=8)

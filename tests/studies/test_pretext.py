@@ -11,18 +11,20 @@ import pytest
 pytest.importorskip("lightning")
 
 import torch
-from sslmed.studies.training import Fit, fit
-from torch import Tensor, nn
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from pretexts import METHODS, images, method, steps
 from ranks import Ranks
 from sslmed.models import ResNetEncoder, UNet, load_encoder
+from sslmed.studies.engine import Fit, fit, weights_of
 from sslmed.studies.optimisers import Optimiser
-from sslmed.studies.pretext import Pretext, pretrain
+from sslmed.studies.pretext import pretrain
 from sslmed.studies.runs import read_csv
 
 FOLLOWED = ("moco", "byol")
 ADAM = Optimiser("adam", lr=3e-3)
+EXTRA = {"plateau": {"patience": 1}, "poly": {"end": 0.03, "power": 1.0}}
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +32,6 @@ def ranks() -> Iterator[Ranks]:
     pool = Ranks(2)
     yield pool
     pool.close()
-
-
-def state(path: Path) -> dict[str, Tensor]:
-    return torch.load(path, weights_only=True)["state_dict"]
 
 
 def changed(before: nn.Module, after: nn.Module) -> set[str]:
@@ -47,26 +45,26 @@ def test_copies_follow_the_optimisers_steps_and_not_the_batches(name: str, tmp_p
     chosen, calls = method(name), []
     chosen.after_step = lambda: calls.append(1)  # type: ignore[method-assign]
     settings = Fit(epochs=2, batch_size=4, accumulate=2)  # 12 images: three batches, two steps an epoch
-    fit(Pretext(chosen, ADAM), images(12), settings, folder=tmp_path, seed=1, title=name)
+    fit(chosen, images(12), settings, optimiser=ADAM, folder=tmp_path, seed=1, title=name)
     assert len(calls) == 4
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_killed_pretext_ends_like_an_unbroken_one(name: str, tmp_path: Path) -> None:
     settings = Fit(epochs=4, batch_size=4, precision="bf16-mixed", accumulate=2)
-    optimiser = Optimiser("adam", lr=3e-3, schedule="cosine", epochs=4)
+    optimiser = Optimiser("adam", lr=3e-3, schedule="cosine")
     data = images(9)  # three batches of 3, two steps an epoch; the queue is in the middle of a wrap
 
     def begun(folder: str, *, die: bool = False) -> Path:
-        module = Pretext(method(name, count=9), optimiser)
+        chosen, calls = method(name, count=9), []
 
-        def kill() -> None:
-            if module.current_epoch == 2:
+        def kill(*_: object) -> None:
+            calls.append(1)
+            if die and len(calls) == 7:  # the first of the third epoch
                 raise RuntimeError("killed")
 
-        if die:
-            module.on_train_epoch_start = kill  # type: ignore[method-assign]
-        pretrain(module, data, settings, folder=tmp_path / folder, seed=5, title=name)
+        chosen.register_forward_pre_hook(kill)
+        pretrain(chosen, data, settings, optimiser=optimiser, folder=tmp_path / folder, seed=5, title=name)
         return tmp_path / folder / "last.ckpt"
 
     whole = begun("whole")
@@ -74,7 +72,7 @@ def test_a_killed_pretext_ends_like_an_unbroken_one(name: str, tmp_path: Path) -
         begun("broken", die=True)
     torch.manual_seed(7)  # another process begins with another global state
     resumed = begun("broken")
-    a, b = state(whole), state(resumed)
+    a, b = weights_of(whole), weights_of(resumed)
     assert a.keys() == b.keys()
     for key, value in a.items():
         assert torch.equal(value, b[key]), key
@@ -86,7 +84,7 @@ def test_a_killed_pretext_ends_like_an_unbroken_one(name: str, tmp_path: Path) -
 def test_pretrain_saves_the_network_alone(name: str, tmp_path: Path) -> None:
     chosen = method(name)
     path = pretrain(
-        Pretext(chosen, ADAM), images(8), Fit(epochs=1, batch_size=4), folder=tmp_path, seed=1, title=name
+        chosen, images(8), Fit(epochs=1, batch_size=4), optimiser=ADAM, folder=tmp_path, seed=1, title=name
     )
     saved = torch.load(path, weights_only=True)
     if name == "byol":
@@ -103,25 +101,27 @@ def test_pretrain_saves_the_network_alone(name: str, tmp_path: Path) -> None:
 
 def test_simsiams_predictor_keeps_its_rate(tmp_path: Path) -> None:
     chosen = method("simsiam")
-    module = Pretext(chosen, Optimiser("sgd", lr=0.1, schedule="cosine", epochs=4))
-    fit(module, images(8), Fit(epochs=2, batch_size=8), folder=tmp_path, seed=1, title="simsiam")
-    encoder, predictor = module.optimizers().param_groups  # type: ignore[union-attr]
-    assert (encoder["lr"], predictor["lr"]) == (pytest.approx(0.05), 0.1)
-    assert {id(p) for p in predictor["params"]} == {id(p) for p in chosen.predictor.parameters()}
+    sgd, settings = Optimiser("sgd", lr=0.1, schedule="cosine"), Fit(epochs=2, batch_size=8)
+    fit(chosen, images(8), settings, optimiser=sgd, folder=tmp_path, seed=1, title="simsiam")
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["optimizer"]["param_groups"]
+    assert [group["lr"] for group in saved] == [pytest.approx(0.0), 0.1]
+    optimizer, _ = sgd.build(chosen.parameter_groups(), epochs=2)
+    predictor = optimizer.param_groups[1]["params"]
+    assert {id(p) for p in predictor} == {id(p) for p in chosen.predictor.parameters()}
 
 
 @pytest.mark.parametrize(
     ("schedule", "rates"),
-    [("constant", [1.0] * 5), ("cosine", [1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0.0]),
+    [("constant", [1.0] * 5), ("poly", [1.0, 0.775, 0.55, 0.325, 0.1]),
+     ("cosine", [1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0.0]),
      ("plateau", [1.0, 1.0, 1.0, 0.5, 0.5])],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
 def test_schedules_move_one_group_and_not_the_other(kind: str, schedule: str, rates: list[float]) -> None:
     a, b, idle = (nn.Parameter(torch.ones(2)) for _ in range(3))
     idle.requires_grad_(False)
-    settings = Optimiser(kind, lr=0.3, weight_decay=0.01, schedule=schedule, epochs=4, patience=1)
-    built = settings.build([{"params": [a, idle]}, {"params": [b], "fix_lr": True}])
-    optimizer = built["optimizer"]
+    settings = Optimiser(kind, lr=0.3, weight_decay=0.01, schedule=schedule, **EXTRA.get(schedule, {}))
+    optimizer, stepper = settings.build([{"params": [a, idle]}, {"params": [b], "fix_lr": True}], epochs=4)
     assert [group["params"] for group in optimizer.param_groups] == [[a], [b]]
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.01}
     found = []
@@ -129,31 +129,32 @@ def test_schedules_move_one_group_and_not_the_other(kind: str, schedule: str, ra
         found.append(optimizer.param_groups[0]["lr"] / 0.3)
         assert optimizer.param_groups[1]["lr"] == 0.3
         optimizer.step()
-        if schedule == "cosine":
-            built["lr_scheduler"].step()
-        elif schedule == "plateau":
-            built["lr_scheduler"]["scheduler"].step(1.0)
+        if isinstance(stepper, ReduceLROnPlateau):
+            stepper.step(1.0)
+        elif stepper is not None:
+            stepper.step()
     assert found == pytest.approx(rates)
 
 
 def test_a_schedule_without_a_fixed_group_or_with_nothing_else() -> None:
     p = nn.Parameter(torch.ones(2))
     for parameters, fixed, last in (([p], [], 0.0), ([], [p], 0.3)):
-        built = Optimiser("sgd", lr=0.3, schedule="cosine", epochs=1).build(
-            [{"params": parameters}, {"params": fixed, "fix_lr": True}]
+        optimizer, schedule = Optimiser("sgd", lr=0.3, schedule="cosine").build(
+            [{"params": parameters}, {"params": fixed, "fix_lr": True}], epochs=1
         )
-        built["optimizer"].step()
-        built["lr_scheduler"].step()
-        assert built["optimizer"].param_groups[0]["lr"] == pytest.approx(last)
+        assert isinstance(schedule, LambdaLR)
+        optimizer.step()
+        schedule.step()
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(last)
 
 
 def test_optimisers_refuse_what_they_do_not_know() -> None:
     with pytest.raises(ValueError, match="name must be one of adam, adamw, sgd, got 'lars'"):
         Optimiser("lars", lr=1.0)
-    with pytest.raises(ValueError, match="schedule must be one of constant, cosine, plateau, got 'step'"):
+    with pytest.raises(
+        ValueError, match="schedule must be one of constant, cosine, poly, plateau, got 'step'"
+    ):
         Optimiser("sgd", lr=1.0, schedule="step")
-    with pytest.raises(ValueError, match="epochs must be given for a cosine, got None"):
-        Optimiser("sgd", lr=1.0, schedule="cosine")
 
 
 @pytest.mark.ddp
@@ -169,9 +170,9 @@ def test_two_processes_learn_what_one_does(name: str, count: int, tmp_path: Path
         assert row.keys() == other.keys()
         for key in row:
             assert float(row[key]) == pytest.approx(float(other[key]), abs=1e-5), key
-    one, two = (state(tmp_path / folder / "last.ckpt") for folder in ("one", "two"))
+    one, two = (weights_of(tmp_path / folder / "last.ckpt") for folder in ("one", "two"))
     assert one.keys() == two.keys()
     begin = method(name, plain=True, count=count).state_dict()
-    assert any(not torch.allclose(one[f"method.{key}"], begin[key], atol=1e-3) for key in begin)
+    assert any(not torch.allclose(one[key], begin[key], atol=1e-3) for key in begin)
     for key, value in one.items():
         torch.testing.assert_close(value, two[key], rtol=0, atol=1e-5, msg=key)

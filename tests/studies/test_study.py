@@ -12,10 +12,10 @@ pytest.importorskip("lightning")
 
 from sslmed.studies import manifest
 from sslmed.studies.cells import Cell, amount
-from sslmed.studies.locks import hold
+from sslmed.studies.locks import folder_lock
 from sslmed.studies.merge import check_sources, merge
 from sslmed.studies.runs import write_csv, write_json
-from sslmed.studies.study import run_cells, sharded, write_failures
+from sslmed.studies.schedule import run_cells, sharded, write_failures
 
 CELLS = [
     Cell(method, labels, seed, target)
@@ -121,7 +121,7 @@ def test_one_failure_stops_nothing_else_and_runs_again(tmp_path: Path) -> None:
 
 
 def test_a_cell_that_another_process_works_on_is_left_to_it(tmp_path: Path) -> None:
-    with hold(tmp_path / "cells" / CELLS[0].name):
+    with folder_lock(tmp_path / "cells" / CELLS[0].name):
         failures = Work().run(tmp_path, CELLS[:2])
     assert [f["cell"] for f in failures] == [CELLS[0].name]
     assert "is in use by another process" in failures[0]["error"]

@@ -12,14 +12,15 @@ import pytest
 pytest.importorskip("lightning")
 
 import torch
-from sslmed.studies.training import Fit
+from torch import nn
 
 from fits import held, met, spoken, trained, validated
 from ranks import Ranks
-from sslmed.studies import training
-from sslmed.studies.locks import hold
+from sslmed.studies import fabric
+from sslmed.studies.engine import Fit
+from sslmed.studies.locks import folder_lock
 from sslmed.studies.runs import read_csv, read_json
-from sslmed.studies.seeding import EvenBatches, OrderByEpoch
+from sslmed.studies.seeding import EvenBatches
 
 SETTINGS = Fit(epochs=5, batch_size=8)
 
@@ -48,8 +49,8 @@ def same(one: Path, two: Path, file: str) -> None:
 
 @pytest.mark.parametrize(("count", "batch_size", "world"), [(21, 4, 2), (17, 16, 3), (16, 16, 4), (33, 5, 3)])
 def test_slices_make_up_the_batches_of_one_process(count: int, batch_size: int, world: int) -> None:
-    whole = list(EvenBatches(OrderByEpoch(count, 0), batch_size))
-    parts = [list(EvenBatches(OrderByEpoch(count, 0), batch_size, rank=r, world=world)) for r in range(world)]
+    whole = list(EvenBatches(count, batch_size, seed=0))
+    parts = [list(EvenBatches(count, batch_size, seed=0, rank=r, world=world)) for r in range(world)]
     for batch, *slices in zip(whole, *parts, strict=True):
         assert [i for piece in slices for i in piece] == batch
         sizes = [len(piece) for piece in slices]
@@ -61,7 +62,7 @@ def test_a_batch_of_fewer_cases_than_processes_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"5 cases in batches of at most 2 leave 1 for a batch, too few for 2 proc"
     ):
-        EvenBatches(OrderByEpoch(5, 0), 2, rank=0, world=2)
+        EvenBatches(5, 2, seed=0, rank=0, world=2)
 
 
 @pytest.mark.ddp
@@ -101,15 +102,21 @@ def test_two_machines_of_one_process_learn_what_one_does(tmp_path: Path, ranks: 
 
 
 @pytest.mark.parametrize(("cuda", "local", "nodes"), [(True, 2, 3), (False, 6, 1)])
-def test_the_trainer_is_told_machines_and_gpus(
+def test_fabric_is_told_machines_and_gpus(
     monkeypatch: pytest.MonkeyPatch, cuda: bool, local: int, nodes: int
 ) -> None:
-    monkeypatch.setattr(training, "world_size", lambda: 6)
+    monkeypatch.setattr(fabric, "world_size", lambda: 6)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
-    told = training._machines()
-    assert (told["devices"], told["num_nodes"], told["sync_batchnorm"]) == (local, nodes, cuda)
-    assert not told["use_distributed_sampler"]
+    told = fabric.machines()
+    assert (told["devices"], told["num_nodes"], told["accelerator"]) == (
+        local,
+        nodes,
+        "cuda" if cuda else "cpu",
+    )
+    module = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
+    fabric.prepare_for_processes(module)
+    assert isinstance(module[1], nn.SyncBatchNorm) == cuda
 
 
 @pytest.mark.ddp
@@ -158,7 +165,7 @@ def test_too_many_processes_are_told_before_training(tmp_path: Path, ranks: Rank
 
 @pytest.mark.ddp
 def test_a_folder_in_use_is_told_to_all_processes(tmp_path: Path, ranks: Ranks) -> None:
-    with hold(tmp_path / "cell"):
+    with folder_lock(tmp_path / "cell"):
         assert (
             ranks.run(2, held, tmp_path / "cell") == [f"{tmp_path / 'cell'} is in use by another process"] * 2
         )

@@ -7,26 +7,20 @@ augmentations draw from. So a run that was killed resumes from its last checkpoi
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.plugins import MixedPrecision, Precision
-from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from lightning.fabric.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch import distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
 
 from .._step import Step
-from ..memory import MomentumQueue
 from .curves import Curves, Means
+from .fabric import make_fabric, prepare_for_processes, sync_buffers
 from .optimisers import Optimiser
 from .processes import any_rank, barrier, broadcast_rank0, rank, world_size
 from .progress import FitProgress
@@ -122,16 +116,18 @@ def fit(
     if settings.patience is not None and val is None:
         raise ValueError(f"patience={settings.patience} needs validation data")
     batches = EvenBatches(len(train), settings.batch_size, seed=seed, rank=rank(), world=world_size())  # type: ignore[arg-type]
-    fabric = Fabric(**_machines(), plugins=_plugins(settings.precision))
-    fabric.launch()
     assert isinstance(module, nn.Module)
-    _prepare_for_processes(module)
+    fabric = make_fabric(settings.precision)
+    prepare_for_processes(module)
     optimizer, schedule = optimiser.build(module.parameter_groups(), epochs=settings.epochs)
     network, stepper = fabric.setup(module, optimizer)
-    loading: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
-    loader = _on_device(fabric, DataLoader(train, batch_sampler=batches, **loading))
-    val_loader = None if val is None else _on_device(fabric, DataLoader(val, settings.batch_size, **loading))
 
+    def loader(data: Dataset[Any], **how: Any) -> Any:
+        loading = DataLoader(data, num_workers=workers, persistent_workers=workers > 0, **how)
+        return fabric.setup_dataloaders(loading, use_distributed_sampler=False)
+
+    train_loader = loader(train, batch_sampler=batches)
+    val_loader = None if val is None else loader(val, batch_size=settings.batch_size)
     curves = Curves(folder)
     stopping = LateEarlyStopping(settings.patience, settings.patience_from)
     best, first, last = math.inf, 0, folder / LAST
@@ -153,10 +149,9 @@ def fit(
         for epoch in range(first, settings.epochs):
             if stopping.due:  # the run was killed after its last epoch
                 break
-            check = FiniteCheck(title, epoch, settings.epochs)
             batches.epoch = epoch
-            means = Means(fabric.device)
-            for step, batch in enumerate(loader):
+            means, losses = Means(fabric.device), dict[tuple[str, int], Tensor]()
+            for step, batch in enumerate(train_loader):
                 torch.manual_seed(derived_seed(seed, "step", epoch, step, *((rank(),) if rank() else ())))
                 begin = step - step % settings.accumulate
                 together = min(settings.accumulate, len(batches) - begin)  # the last sum may have fewer
@@ -169,17 +164,25 @@ def fit(
                     stepper.step()
                     stepper.zero_grad()
                     module.after_step()
-                check.loss(loss, now=(step + 1) % CHECKED_EVERY == 0 or step + 1 == len(batches))
+                losses["the loss", step + 1] = loss.detach()
+                if (step + 1) % CHECKED_EVERY == 0 or step + 1 == len(batches):
+                    _check_finite(losses, title, epoch, settings.epochs)
+                    losses.clear()
                 progress.step()
+            weights = {(name, len(batches)): value for name, value in module.state_dict().items()}
+            _check_finite(weights, title, epoch, settings.epochs)
             row = {"epoch": epoch, **means.of_all_processes()}
-            check.weights(module)
             if val_loader is not None:
                 validated = _validate(fabric, module, val_loader)
-                check.val_loss(validated["val_loss"], fabric.device)
+                val_loss = validated["val_loss"]
+                watched = {
+                    ("the validation loss", len(batches)): torch.tensor(val_loss, device=fabric.device)
+                }
+                _check_finite(watched, title, epoch, settings.epochs)
                 row = {"epoch": epoch} | validated | row | {"lr": optimizer.param_groups[0]["lr"]}
-                stopping.update(epoch, validated["val_loss"])
-                if validated["val_loss"] < best:
-                    best = validated["val_loss"]
+                stopping.update(epoch, val_loss)
+                if val_loss < best:
+                    best = val_loss
                     write_tensors(folder / BEST, {"epoch": epoch, "state_dict": module.state_dict()})
             if isinstance(schedule, ReduceLROnPlateau):
                 schedule.step(row["loss" if val is None else "val_loss"])
@@ -227,54 +230,25 @@ class LateEarlyStopping:
             self.best = min(self.best, val_loss)
 
 
-class FiniteCheck:
-    """Stop every process at the first loss, validation loss or weight of an epoch that is NaN or infinite.
+def _check_finite(values: Mapping[tuple[str, int], Tensor], title: str, epoch: int, epochs: int) -> None:
+    """Stop every process at the first of (name, step): value that is NaN or infinite on any of them.
 
-    Every check comes before the checkpoint that it would spoil.
+    What a checkpoint would hold is looked at before it is written.
     """
-
-    def __init__(self, title: str, epoch: int, epochs: int) -> None:
-        self.where, self.title, self.step = f"epoch {epoch + 1} of {epochs}", title, 0
-        self._losses: list[Tensor] = []
-
-    def loss(self, loss: Tensor, *, now: bool) -> None:
-        """Note the loss of the next step; look at all that were noted if `now`."""
-        self._losses.append(loss.detach())
-        self.step += 1
-        if now:
-            wrong = ~torch.stack(self._losses).isfinite()
-            if any_rank(wrong.any()):
-                self.step -= len(wrong) - 1 - next(k for k in range(len(wrong)) if any_rank(wrong[k]))
-                self._stop("the loss is NaN or infinite")
-            self._losses.clear()
-
-    def val_loss(self, value: float, device: torch.device) -> None:
-        """Look at a validation loss."""
-        if any_rank(torch.tensor(not math.isfinite(value), device=device)):
-            self._stop("the validation loss is NaN or infinite")
-
-    def weights(self, module: nn.Module) -> None:
-        """Look at all that a checkpoint would hold of the module."""
-        state = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
-        wrong = ~torch.stack([value.isfinite().all() for value in state.values()])
-        if any_rank(wrong.any()):
-            names = [name for name, is_wrong in zip(state, wrong.tolist(), strict=True) if is_wrong]
-            self._stop(f"{names[0] if names else 'a weight of another process'} is NaN or infinite")
-
-    def _stop(self, what: str) -> None:
+    floats = {key: value for key, value in values.items() if value.is_floating_point()}
+    wrong = any_rank(~torch.stack([value.isfinite().all() for value in floats.values()])).tolist()
+    if any(wrong):
+        name, step = list(floats)[wrong.index(True)]
         raise FloatingPointError(
-            f"{self.title}: {what} in {self.where}, step {self.step}; {LAST}, if there is one, is from before and is "
-            "kept. The same command would end the same way: try a lower learning rate, or float32 where this was not"
+            f"{title}: {name} is NaN or infinite in epoch {epoch + 1} of {epochs}, step {step}; {LAST}, if there is "
+            "one, is from before and is kept. The same command would come to the same end: try a lower learning rate, "
+            "or float32 where this was not"
         )
 
 
 def _validate(fabric: Fabric, module: nn.Module, loader: Iterable[Any]) -> dict[str, float]:
     """The module's own values of the whole validation set, in evaluation mode."""
-    if world_size() > 1:  # the first process's batch statistics are those that are saved
-        for buffer in module.buffers():
-            value = buffer.contiguous()
-            dist.broadcast(value, 0)
-            buffer.copy_(value)
+    sync_buffers(module)
     modes = [(part, part.training) for part in module.modules()]  # parts may be in evaluation mode on purpose
     module.eval()
     with torch.no_grad(), fabric.autocast():
@@ -283,54 +257,3 @@ def _validate(fabric: Fabric, module: nn.Module, loader: Iterable[Any]) -> dict[
     for part, training in modes:
         part.training = training
     return values
-
-
-class _ViewsInFull(MixedPrecision):
-    """Mixed precision that leaves the images as they are: Fabric's own rounds them before views are drawn."""
-
-    def convert_input(self, data: Any) -> Any:
-        return data
-
-
-def _plugins(precision: str) -> list[Any]:
-    """Fabric's plugins; no launcher but torchrun is guessed at."""
-    environment = TorchElasticEnvironment() if world_size() > 1 else LightningEnvironment()
-    if precision == "32-true":
-        return [environment, Precision()]
-    cuda = torch.cuda.is_available()  # float16 needs it
-    return [environment, _ViewsInFull(precision if cuda else "bf16-mixed", "cuda" if cuda else "cpu")]
-
-
-def _machines() -> dict[str, Any]:
-    """Fabric's arguments about processes, which torchrun's environment tells."""
-    world = world_size()
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world > 1 else 1
-    return {
-        "accelerator": "cuda"
-        if torch.cuda.is_available()
-        else "cpu",  # "auto" takes MPS, which has no float64
-        "devices": local,
-        "num_nodes": world // local,
-        "strategy": DDPStrategy() if world > 1 else "auto",
-    }
-
-
-def _prepare_for_processes(module: nn.Module) -> None:
-    """Before DDP: batch norms of all processes on GPUs, and queues that DDP does not send before each step.
-
-    A queue takes gathered keys, so that all processes hold the same.
-    """
-    if world_size() == 1:
-        return
-    queues = [
-        f"{name}.{buffer}"
-        for name, part in module.named_modules() if isinstance(part, MomentumQueue)
-        for buffer, _ in part.named_buffers()
-    ]  # fmt: skip
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, queues)
-    if torch.cuda.is_available():
-        nn.SyncBatchNorm.convert_sync_batchnorm(module)
-
-
-def _on_device(fabric: Fabric, loader: DataLoader[Any]) -> Any:
-    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)

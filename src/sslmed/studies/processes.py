@@ -45,10 +45,10 @@ def broadcast_rank0(value: T) -> T:
     return box[0]
 
 
-def any_rank(flag: Tensor) -> bool:
-    """Whether a flag, a bool scalar on the device of the processes' backend, is set on any of them."""
+def any_rank(flags: Tensor) -> Tensor:
+    """Which flags, bools on the device of the processes' backend, are set on any process."""
     if world_size() == 1:
-        return bool(flag)
-    flags = flag.to(torch.uint8)
-    dist.all_reduce(flags, dist.ReduceOp.MAX)
-    return bool(flags)
+        return flags
+    found = flags.to(torch.uint8)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return found.bool()
