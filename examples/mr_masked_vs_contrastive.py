@@ -35,7 +35,8 @@ from sslmed.augment import MultiView, RandomPixelMask, views
 from sslmed.data import MRPhantom
 from sslmed.methods import LocalContrast, MaskedPixels, SimCLR
 from sslmed.models import ProjectionHead, UNet, UNetFeatures
-from sslmed.studies import cells, cli, tables
+from sslmed.studies import cli, tables
+from sslmed.studies.cells import SEGMENTATION, SUPERVISED, Cell, Target
 from sslmed.studies.experiment import Experiment
 from sslmed.studies.galleries import masked_gallery
 from sslmed.studies.manifest import PretextEntry
@@ -194,28 +195,28 @@ class MaskedAgainstContrastive(Experiment):
             )
         ]  # fmt: skip
 
-    def targets(self) -> Sequence[cells.Target]:
+    def targets(self) -> Sequence[Target]:
         """The mean Dice of the structures, and each structure's."""
         structures = self.materials[""].large.structures
         if not structures:
             raise ValueError(f"--data {self.args.data} has no numbered structures; give a Decathlon task")
         metrics = ("dice", "hausdorff", *(f"dice_{name}" for name in structures))
-        return [cells.Target(cells.SEGMENTATION, "Segmentation by volume", "volumes", "dice", metrics)]
+        return [Target(SEGMENTATION, "Segmentation by volume", "volumes", "dice", metrics)]
 
-    def cells(self) -> list[cells.Cell]:
+    def cells(self) -> list[Cell]:
         """With --all-volumes also the supervised baseline of all labels (II.E)."""
         found = super().cells()
         if self.args.all_volumes:
             for seed in self.args.seeds:
                 most = max(self.materials[""].splits[seed].labelled)
-                found.append(cells.Cell(cells.SUPERVISED, int(most), seed))
+                found.append(Cell(SUPERVISED, int(most), seed))
         return list(dict.fromkeys(found))
 
-    def pretext(self, cell: cells.Cell) -> str | None:
+    def pretext(self, cell: Cell) -> str | None:
         """All draws share a pretext, since they share its images."""
-        return None if cell.method == cells.SUPERVISED else f"{cell.method}-s0"
+        return None if cell.method == SUPERVISED else f"{cell.method}-s0"
 
-    def pretexts(self, cell: cells.Cell) -> list[PretextEntry]:
+    def pretexts(self, cell: Cell) -> list[PretextEntry]:
         """The contrastive pretext has two stages."""
         if cell.method != "contrastive":
             return [dataclasses.replace(entry, seed=0) for entry in super().pretexts(cell)]
@@ -225,7 +226,7 @@ class MaskedAgainstContrastive(Experiment):
             PretextEntry("pretext/contrastive-s0", cell.method, 0, f"{title}, local"),
         ]
 
-    def pretrain(self, cell: cells.Cell, folder: Path) -> Path:
+    def pretrain(self, cell: Cell, folder: Path) -> Path:
         """Masked regression of the whole U-Net, or the global and then the local stage."""
         p, c, data = self.preset, self.preset.constants, self.materials[""].pretext(cell.seed)
         adam = Optimiser("adam", lr=p.lr, schedule="plateau", patience=c.patience)
@@ -254,7 +255,7 @@ class MaskedAgainstContrastive(Experiment):
             Pretext(local, adam), data, p.pretext, folder=folder, seed=0, title="pretext contrastive, local"
         )
 
-    def module(self, cell: cells.Cell, weights: Path | None) -> Segmentation:
+    def module(self, cell: Cell, weights: Path | None) -> Segmentation:
         """A U-Net with the multi-label Dice loss, the rate halved on a plateau (II.E)."""
         p = self.preset
         model = UNet(classes=len(self.materials[""].large.structures) + 1, width=p.width)
@@ -280,7 +281,7 @@ class MaskedAgainstContrastive(Experiment):
     def published(self) -> Mapping[tuple[str, str, str], tables.Published]:
         """The liver's Dice, where the text prints it."""
         return {
-            (cells.SEGMENTATION, labels, method): tables.Published("liver, Figure 3", {"dice": (value, "")})
+            (SEGMENTATION, labels, method): tables.Published("liver, Figure 3", {"dice": (value, "")})
             for (labels, method), value in FIGURES.items()
         }
 

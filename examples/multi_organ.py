@@ -36,7 +36,8 @@ from sslmed.models import (
     UNetFeatures,
     load_encoder,
 )
-from sslmed.studies import cells, cli, tables
+from sslmed.studies import cli, tables
+from sslmed.studies.cells import SEGMENTATION, Cell
 from sslmed.studies.experiment import Experiment
 from sslmed.studies.galleries import pair_gallery
 from sslmed.studies.material import TRAIN, Wanted
@@ -254,20 +255,20 @@ class MultiOrgan(Experiment):
             )
         ]  # fmt: skip
 
-    def mix(self, cell: cells.Cell) -> str:
+    def mix(self, cell: Cell) -> str:
         """The second half of a method's name."""
         return cell.method.partition("/")[2] or "BUS"
 
-    def fit_of(self, cell: cells.Cell) -> Fit:
+    def fit_of(self, cell: Cell) -> Fit:
         """Each method has its own batch (3.2)."""
         batch = self.preset.batch[cell.method.partition("/")[0]]
         return dataclasses.replace(self.preset.pretext, batch_size=batch)
 
-    def method(self, cell: cells.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: Cell, data: TensorDataset) -> Pretext:
         """The first half of a method's name."""
         return make_method(cell.method.partition("/")[0], self.preset, len(data))
 
-    def module(self, cell: cells.Cell, weights: Path | None) -> Segmentation:
+    def module(self, cell: Cell, weights: Path | None) -> Segmentation:
         """A fresh decoder on the encoder, or the whole U-Net; Dice and binary cross-entropy are [ours]."""
         p = self.preset
         model: nn.Module
@@ -292,7 +293,7 @@ class MultiOrgan(Experiment):
         """Tables 1 to 4: the rows of this network and size, else those of the nearest size."""
         rows, (network, size) = read_csv(RESULTS), self._nearest()
         return {
-            (cells.SEGMENTATION, f"{row['labels_percent']} %", row["method"]): tables.Published(
+            (SEGMENTATION, f"{row['labels_percent']} %", row["method"]): tables.Published(
                 f"Table {row['table']}" + (f", {row['natural_images']}" if row["natural_images"] else ""),
                 {"dice": (row["dice"], row["dice_sd"])},
             )

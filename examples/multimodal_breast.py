@@ -27,7 +27,8 @@ from sslmed.augment import MultiView, views
 from sslmed.data import MammogramPhantom, Phantom
 from sslmed.methods import BYOL, Method, MoCo, SimCLR
 from sslmed.models import PredictionHead, ProjectionHead, ResNetEncoder, ResUNet, load_encoder
-from sslmed.studies import cells, cli, tables
+from sslmed.studies import cli, tables
+from sslmed.studies.cells import SUPERVISED, Cell, Target
 from sslmed.studies.classification import Classification, Classifier
 from sslmed.studies.experiment import Experiment
 from sslmed.studies.galleries import pair_gallery
@@ -225,28 +226,28 @@ class MultimodalBreast(Experiment):
             outlined="segmentation" in args.tasks, joined=tuple(sources[1:]), share=share,
         )  # fmt: skip
 
-    def targets(self) -> Sequence[cells.Target]:
+    def targets(self) -> Sequence[Target]:
         """Both tasks of each domain."""
         return [
-            cells.Target(f"{domain}/{task}", f"{DOMAINS[domain]}: {task}", task, first, table_metrics(task))
+            Target(f"{domain}/{task}", f"{DOMAINS[domain]}: {task}", task, first, table_metrics(task))
             for domain in self.args.domains
             for task, first in TASKS.items()
             if task in self.args.tasks
         ]
 
-    def domain(self, cell: cells.Cell) -> str:
+    def domain(self, cell: Cell) -> str:
         """The first half of a target's name."""
         return cell.target.partition("/")[0]
 
-    def pretext(self, cell: cells.Cell) -> str | None:
+    def pretext(self, cell: Cell) -> str | None:
         """Both tasks of a domain share a pretext."""
-        return None if cell.method == cells.SUPERVISED else f"{cell.method}-{self.domain(cell)}-s{cell.seed}"
+        return None if cell.method == SUPERVISED else f"{cell.method}-{self.domain(cell)}-s{cell.seed}"
 
-    def method(self, cell: cells.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: Cell, data: TensorDataset) -> Pretext:
         """SimCLR, MoCo or BYOL."""
         return make_method(cell.method, self.preset, len(data))
 
-    def module(self, cell: cells.Cell, weights: Path | None) -> L.LightningModule:
+    def module(self, cell: Cell, weights: Path | None) -> L.LightningModule:
         """ResNet-18 and a linear layer with cross-entropy, or a U-Net decoder with Dice and cross-entropy (5.3)."""
         p, data = self.preset, self.materials[self.domain(cell)].small
         encoder = ResNetEncoder(p.encoder, width=p.width)

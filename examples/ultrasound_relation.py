@@ -32,7 +32,8 @@ from sslmed.data import Phantom
 from sslmed.losses import InfoNCE, Perceptual
 from sslmed.methods import PIRL, RelationContrast
 from sslmed.models import ResNetEncoder, ResUNet, load_encoder
-from sslmed.studies import cells, cli, tables
+from sslmed.studies import cli, tables
+from sslmed.studies.cells import SEGMENTATION, Cell
 from sslmed.studies.experiment import Experiment
 from sslmed.studies.material import TRAIN, Wanted
 from sslmed.studies.optimisers import Optimiser
@@ -268,14 +269,14 @@ class UltrasoundRelation(Experiment):
             )
         ]  # fmt: skip
 
-    def method(self, cell: cells.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: Cell, data: TensorDataset) -> Pretext:
         """A cell of the grid, perhaps from given weights."""
         pretext = make_method(cell.method, self.preset, len(data))
         if self.args.weights is not None:
             load_encoder(pretext.method.trained, self.args.weights)
         return pretext
 
-    def module(self, cell: cells.Cell, weights: Path | None) -> Segmentation:
+    def module(self, cell: Cell, weights: Path | None) -> Segmentation:
         """Res-UNet, two-class cross-entropy (IV-B)."""
         preset = self.preset
         model = ResUNet(preset.encoder, in_channels=1, classes=2, width=preset.width)
@@ -290,7 +291,7 @@ class UltrasoundRelation(Experiment):
     def published(self) -> Mapping[tuple[str, str, str], tables.Published]:
         """Tables III to VI: the paper's largest set, BUSI, beside whatever set ours is."""
         return {
-            (cells.SEGMENTATION, f"{row['labels_percent']} %", row["method"]): tables.Published(
+            (SEGMENTATION, f"{row['labels_percent']} %", row["method"]): tables.Published(
                 "BUSI",
                 {ours: (row[theirs], row[f"{theirs}_sd"]) for ours, theirs in COLUMNS.items() if row[theirs]},
             )

@@ -16,7 +16,8 @@ PIECES = {"augment", "data", "distributed", "losses", "memory", "metrics", "mode
 ARROWS = {
     "metrics": {"distributed"},  # metrics of a training loop are of the cases of all processes
     "methods": PIECES - {"data", "plots"},
-    "studies": PIECES | {"methods"},
+    "tasks": PIECES,
+    "studies": PIECES | {"methods", "tasks"},
     "_command": {"__version__", "data", "studies"},
 }
 HEAVY = ("torchvision", "matplotlib", "lightning", "pydicom", "nibabel", "openpyxl", "sklearn", "scipy.stats")

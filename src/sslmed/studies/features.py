@@ -49,7 +49,9 @@ def write_features(experiment: Experiment, cells: Sequence[Cell]) -> None:
         test = material.splits[cell.seed].test
         labels = material.small.labels or ["all"] * len(material.small)
         if entry.pretext is None:
-            title = "untrained network" + (f", {experiment.paper.display.get(domain, domain)}" if domain else "")
+            title = "untrained network" + (
+                f", {experiment.paper.display.get(domain, domain)}" if domain else ""
+            )
             manifest.record(path, pretexts=[manifest.PretextEntry(name, UNTRAINED, cell.seed, title)])
         else:
             title = titles[name]

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
-from . import cells, tables
+from ..tasks.metrics import table_metrics
+from . import tables
+from .cells import SEGMENTATION, SUPERVISED, Cell, Target, slug
 from .manifest import PretextEntry
 from .material import Material, Wanted
-from ..tasks.metrics import table_metrics
-from .segmentation import KIND
 from .pretext import Pretext, pretrain
 from .seeding import derived_seed
+from .segmentation import KIND
 from .training import Fit
 
 
@@ -43,7 +44,7 @@ class Paper:
     display: Mapping[str, str]
     words: Mapping[str, tuple[str, str]]
     proposed: str | None = None
-    baselines: tuple[str, ...] = (cells.SUPERVISED,)
+    baselines: tuple[str, ...] = (SUPERVISED,)
     unit: str = "%"
     shows_features: bool = False
 
@@ -75,17 +76,15 @@ class Plan:
         """The sets to read."""
         raise NotImplementedError
 
-    def targets(self) -> Sequence[cells.Target]:
+    def targets(self) -> Sequence[Target]:
         """What is tuned to and tested on."""
-        return [
-            cells.Target(cells.SEGMENTATION, "Segmentation", KIND, "dice", table_metrics(KIND))
-        ]
+        return [Target(SEGMENTATION, "Segmentation", KIND, "dice", table_metrics(KIND))]
 
-    def method(self, cell: cells.Cell, data: TensorDataset) -> Pretext:
+    def method(self, cell: Cell, data: TensorDataset) -> Pretext:
         """The pretext of a cell."""
         raise NotImplementedError
 
-    def module(self, cell: cells.Cell, weights: Path | None) -> L.LightningModule:
+    def module(self, cell: Cell, weights: Path | None) -> L.LightningModule:
         """The fine-tuning module of a cell, started from what the pretext left."""
         raise NotImplementedError
 
@@ -103,40 +102,40 @@ class Plan:
 
     # What it may say otherwise.
 
-    def cells(self) -> list[cells.Cell]:
+    def cells(self) -> list[Cell]:
         """The cells of the study, in the order of their runs."""
         return [
-            cells.Cell(method, labels, seed, target.name)
+            Cell(method, labels, seed, target.name)
             for seed in self.args.seeds
             for target in self.targets()
             for method in self.methods
             for labels in self.args.labels
         ]
 
-    def domain(self, cell: cells.Cell) -> str:
+    def domain(self, cell: Cell) -> str:
         """The name of the material that a cell uses."""
         return ""
 
-    def mix(self, cell: cells.Cell) -> str:
+    def mix(self, cell: Cell) -> str:
         """The name of the mix of images that a cell's pretext learns from."""
         return ""
 
-    def pretext(self, cell: cells.Cell) -> str | None:
+    def pretext(self, cell: Cell) -> str | None:
         """The folder of a cell's pretext; cells with the same share it. None for a baseline."""
-        return None if cell.method == cells.SUPERVISED else f"{cells.slug(cell.method)}-s{cell.seed}"
+        return None if cell.method == SUPERVISED else f"{slug(cell.method)}-s{cell.seed}"
 
-    def pretexts(self, cell: cells.Cell) -> list[PretextEntry]:
+    def pretexts(self, cell: Cell) -> list[PretextEntry]:
         """The trainings that make up a cell's pretext; one, unless the method has several stages."""
         name = self.pretext(cell)
         display, domain = self.paper.display, self.domain(cell)
         title = display.get(cell.method, cell.method) + (f", {display.get(domain, domain)}" if domain else "")
         return [] if name is None else [PretextEntry(f"pretext/{name}", cell.method, cell.seed, title)]
 
-    def fit_of(self, cell: cells.Cell) -> Fit:
+    def fit_of(self, cell: Cell) -> Fit:
         """Settings of a cell's pretext."""
         return self.preset.pretext
 
-    def pretrain(self, cell: cells.Cell, folder: Path) -> Path:
+    def pretrain(self, cell: Cell, folder: Path) -> Path:
         """Train a cell's pretext and return the file of its weights."""
         data = self.materials[self.domain(cell)].pretext(cell.seed, self.mix(cell))
         torch.manual_seed(derived_seed(cell.seed, "pretext model"))

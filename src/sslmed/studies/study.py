@@ -15,6 +15,7 @@ from .processes import agree, barrier, world_size
 from .results import results
 from .runs import read_json, write_json, write_text
 
+
 def sharded(
     cells: Sequence[Cell], shard: tuple[int, int], pretext: Callable[[Cell], str | None]
 ) -> list[Cell]:
@@ -121,7 +122,6 @@ def write_failures(
     Returns:
         The failures of this command, but for cells that another run has done meanwhile.
     """
-
     done = {result.cell.name for result in results(folder)}
     file = folder / "failures.json"
     own = {cell.name for cell in cells}

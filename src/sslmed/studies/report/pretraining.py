@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ... import plots
-from ..results import columns
-from ..runs import read_json
 from ...tasks import _report
 from ...tasks._report import Figure
+from ..results import columns
+from ..runs import read_json
 from . import views
 from .run import Run
 
