@@ -343,9 +343,14 @@ def targets_run(
             for domain in domains if method != "supervised" else ():
                 title = f"{config['display'][method]}, {names[domain].lower()}"
                 write_pretext(
-                    folder, f"{method}-{domain}-s{seed}", ["loss", "feature_std"], method=method, seed=seed, title=title,
+                    folder,
+                    f"{method}-{domain}-s{seed}",
+                    ["loss", "feature_std"],
+                    method=method,
+                    seed=seed,
+                    title=title,
                     features=True,
-                )  # fmt: skip
+                )
     rng = np.random.default_rng(0)
     images = np.stack([0.3 + 0.5 * disc(32, (14, 16), 7) + 0.1 * rng.random((32, 32)) for _ in range(3)])
     np.savez_compressed(
@@ -386,6 +391,11 @@ def volumes_run(
             if method != "supervised":
                 title = config["display"][method]
                 write_pretext(
-                    folder, f"{method}-s{seed}", ["loss", "feature_std"], method=method, seed=seed, title=title
+                    folder,
+                    f"{method}-s{seed}",
+                    ["loss", "feature_std"],
+                    method=method,
+                    seed=seed,
+                    title=title,
                 )
     return folder

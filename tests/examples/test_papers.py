@@ -24,9 +24,10 @@ import multi_organ
 import multimodal_breast
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder, UNet, load_encoder
+from sslmed.studies import manifest
+from sslmed.studies.cells import Cell
 from sslmed.studies.features import tsne
 from sslmed.studies.runs import read_csv, write_csv, write_json
-from sslmed.studies.study import Cell
 
 PROGRAMS = [multi_organ, multimodal_breast, mr_masked_vs_contrastive]
 
@@ -254,7 +255,9 @@ def test_a_share_without_cells_tabulates_what_others_finish_meanwhile(
         assert cells == []
         config = json.loads((folder / "config.json").read_text())
         write_json(folder / "config.json", config | {"methods": ["supervised", "simclr/BUS"]})
-        place = folder / "cells" / "simclr_BUS-l50-s0"
+        cell = Cell("simclr/BUS", 0.5, 0)
+        manifest.record(folder, [manifest.CellEntry(f"cells/{cell.name}", cell)])
+        place = folder / "cells" / cell.name
         write_csv(
             place / "metrics.csv", [{"id": "a", "group": "a", "dice": 1}], columns=["id", "group", "dice"]
         )

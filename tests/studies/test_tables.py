@@ -67,7 +67,10 @@ def test_seeds_are_counted_where_a_metric_was_measured(tmp_path: Path) -> None:
     result = read_json(file)
     del result["mean"]["pooled_dice"]
     write_json(file, result)
-    rows = {row["metric"]: row for row in write_table(tmp_path, FRAME, {}, comparability_notes={"segmentation": ""})}
+    rows = {
+        row["metric"]: row
+        for row in write_table(tmp_path, FRAME, {}, comparability_notes={"segmentation": ""})
+    }
     assert (rows["dice"]["seeds"], rows["pooled_dice"]["seeds"]) == (2, 1)
 
 

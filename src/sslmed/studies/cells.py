@@ -1,4 +1,4 @@
-"""What a study is made of: cells, each a method fine-tuned with some labels and a seed, and the targets they are tested on."""
+"""Cells (a method, fine-tuned with some labels and a seed), the targets they are tested on, and amounts of labels."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class CellEntry:
-    """A cell with its folder, its domain, and the folder of the pretext it starts from, relative to the run's folder."""
+    """A cell, its domain, and two folders relative to the run's: its own, and that of the pretext it starts from."""
 
     folder: str
     cell: Cell
@@ -75,11 +75,15 @@ def read(folder: Path) -> Manifest:
     """
     file = folder / MANIFEST
     if not file.exists():
-        raise ValueError(f"{folder} was written by an older version of sslmed; run the study again in a new folder")
+        raise ValueError(
+            f"{folder} was written by an older version of sslmed; run the study again in a new folder"
+        )
     content = read_json(file)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else content
-        raise ValueError(f"{file} must be a manifest of format {FORMAT}, got {found!r}; use the version that wrote it")
+        raise ValueError(
+            f"{file} must be a manifest of format {FORMAT}, got {found!r}; use the version that wrote it"
+        )
     return Manifest(
         [
             CellEntry(

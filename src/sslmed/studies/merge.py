@@ -86,4 +86,6 @@ def merge(sources: Sequence[Path], into: Path, cells: Sequence[Cell]) -> list[st
                 shutil.rmtree(target, ignore_errors=True)
                 partial.rename(target)
         manifest.record(into, pretexts=theirs.pretexts)
-    return [e.cell.name for e in manifest.read(into).of(cells) if not (into / e.folder / "result.json").exists()]
+    return [
+        e.cell.name for e in manifest.read(into).of(cells) if not (into / e.folder / "result.json").exists()
+    ]

@@ -83,7 +83,7 @@ def write_table(
             if not means:
                 continue
             spreads = [sd for c in cells if (sd := c.sd.get(key)) is not None]
-            value, sd = theirs.values.get(key, ("", ""))
+            value, paper_sd = theirs.values.get(key, ("", ""))
             shown = metric(key).shown
             rows.append(
                 {
@@ -97,7 +97,7 @@ def write_table(
                     "seeds": len(means),
                     "cases": cells[0].cases,
                     "paper": value,
-                    "paper_sd": sd,
+                    "paper_sd": paper_sd,
                     "paper_set": theirs.of if value else "",
                     "why_not_comparable": comparability_notes[target] if value else NO_ROW,
                 }

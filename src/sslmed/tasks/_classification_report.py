@@ -66,7 +66,9 @@ def _wrong(finished: Finished) -> list[Block]:
     seeds = ", added over the seeds" if finished.several_seeds else ""
     return [
         Heading("Classified wrongly", "mistakes"),
-        Text(f"Test images that were given another class than their own{seeds}; on the right, by true class."),
+        Text(
+            f"Test images that were given another class than their own{seeds}; on the right, by true class."
+        ),
         Table(["Method", "Wrong", *names, "Seeds"], groups),
     ]
 
@@ -148,6 +150,11 @@ def _curves(finished: Finished, cell: FinishedCell, names: list[str]) -> list[Fi
 
 
 CLASSES = TaskReport(
-    "tell classes of images apart", "Classes", "image", "images", blocks,
-    headline="Classified wrongly", summary=summary,
+    "tell classes of images apart",
+    "Classes",
+    "image",
+    "images",
+    blocks,
+    headline="Classified wrongly",
+    summary=summary,
 )

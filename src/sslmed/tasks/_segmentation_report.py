@@ -13,6 +13,7 @@ from . import _report
 from ._report import Block, Details, Figure, Finished, FinishedCell, Heading, Row, Table, TaskReport, Text
 from .metrics import metric, metrics_of
 
+DASH = "\N{EN DASH}"
 OUTLINES = (
     "Reference has an outline", "… prediction has none", "… no overlap with the reference",
     "Reference has none", "… false outline",
@@ -95,7 +96,9 @@ def _every_case(finished: Finished, case: str, kind: str) -> list[Block]:
 
 def _strips(finished: Finished, labels: float, kind: str) -> list[Figure]:
     groups = finished.groups[labels]
-    columns = dict.fromkeys(name for cells in groups.values() for cell in cells for row in cell.rows[:1] for name in row)
+    columns = dict.fromkeys(
+        name for cells in groups.values() for cell in cells for row in cell.rows[:1] for name in row
+    )
     found = []
     for m in metrics_of(kind, "cases"):
         parts = [name for name in columns if name.startswith(f"{m.key}_")]  # of each structure
@@ -118,7 +121,7 @@ def _missed(finished: Finished, cases: str) -> list[Block]:
 
     def row(method: str, cells: Sequence[FinishedCell]) -> list[str]:
         counts = _total(cells)
-        false = str(counts["false"]) if counts["free"] else "–"
+        false = str(counts["false"]) if counts["free"] else DASH
         numbers = [str(counts[name]) for name in ("filled", "missed", "elsewhere", "free")]
         return [finished.display(method), *numbers, false, str(len(cells))]
 
@@ -130,8 +133,8 @@ def _missed(finished: Finished, cases: str) -> list[Block]:
         Heading("Missed and false outlines", "misses"),
         Text(
             f"Counted over the test {cases}{seeds}. Where neither the reference nor the prediction has an outline, the "
-            "case counts as full agreement (Dice 1, distance 0). Where only one of them has, it counts as none (Dice 0, "
-            "distance the diagonal of the image)."
+            "case counts as full agreement (Dice 1, distance 0). Where only one of them has, it counts as none "
+            "(Dice 0, distance the diagonal of the image)."
         ),
         Table(["Method", *OUTLINES, "Seeds"], groups),
     ]
@@ -151,7 +154,7 @@ def _by_class(finished: Finished) -> list[Block]:
 
     def entry(values: list[float]) -> str | tuple[str, str]:
         if not values:
-            return "–"
+            return DASH
         low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
         return f"{median:.3f}", f"{low:.3f} to {high:.3f}, n = {len(values)}"
 
@@ -163,8 +166,8 @@ def _by_class(finished: Finished) -> list[Block]:
         Heading(f"Dice by class, {finished.labels(finished.fewest)}"),
         Table(["Method", *(name or "no class" for name in names)], {"": rows}, below=True),
         Text(
-            "Median; below it the first to the third quartile and the number of cases. Where the reference has no outline, "
-            f"Dice can only be 1 (nothing outlined) or 0 (something outlined).{finished.remark}",
+            "Median; below it the first to the third quartile and the number of cases. Where the reference has no "
+            f"outline, Dice can only be 1 (nothing outlined) or 0 (something outlined).{finished.remark}",
             note=True,
         ),
     ]
@@ -232,6 +235,13 @@ _NOTE = (
     "diagonal of the image)."
 )
 IMAGES = TaskReport(
-    "outline structures in images", "Outlines", "image", "images", images, _NOTE, "Missed and false outlines", summary
+    "outline structures in images",
+    "Outlines",
+    "image",
+    "images",
+    images,
+    _NOTE,
+    "Missed and false outlines",
+    summary,
 )
 VOLUMES = TaskReport("outline structures in volumes", "Outlines", "volume", "slices", volumes, _NOTE)

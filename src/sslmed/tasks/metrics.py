@@ -30,7 +30,7 @@ class Metric:
         meaning: what it tells.
         kinds: the kinds of task whose evaluation computes it.
         compute: of masks: (pred (N, H, W) bool, target) -> (N,), or of volumes (1, 1, D, H, W); of classes:
-            (probability (N, K), target (N,) int64). A metric of the whole set returns a scalar, NaN where it is undefined.
+            (probability (N, K), target (N,) int64). A metric of the whole set returns a scalar, NaN where undefined.
         of: "cases", with a value for each, or the whole "set".
         smaller: whether small is good.
         limits: range of its axis, or None.
@@ -85,7 +85,10 @@ def _against_rest(metric: Compute) -> Compute:
     """The mean over classes against the rest; a class without a case, or with all of them, is left out."""
 
     def compute(probability: Tensor, target: Tensor) -> Tensor:
-        areas = [metric(probability[:, c], (target == c).long()).double() for c in with_area(target, probability.shape[1])]
+        areas = [
+            metric(probability[:, c], (target == c).long()).double()
+            for c in with_area(target, probability.shape[1])
+        ]
         return torch.stack(areas).mean() if areas else torch.tensor(float("nan"))
 
     return compute

@@ -76,9 +76,7 @@ def pretext(run: Run) -> tuple[list[Figure], list[Figure]]:
     return (first, rest) if first else (rest, [])
 
 
-def _together(
-    found: Sequence[Curve], column: str, where: str, display: Callable[[str], str]
-) -> list[Figure]:
+def _together(found: Sequence[Curve], column: str, where: str, display: Callable[[str], str]) -> list[Figure]:
     """All methods in one picture; too many go into a panel each, on one scale."""
     held = _held(found, column)
     if len({curve.title for curve in held}) > MANY:

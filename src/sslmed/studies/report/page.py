@@ -38,7 +38,9 @@ def context(run: Run) -> dict[str, Any]:
         "pairs": views.pairs(run),
         "words": _words(run),
         "metrics": _metrics(run),
-        "metric_notes": dict.fromkeys(note for t in targets if (note := t["metrics_note"]) and (t["rows"] or t["amounts"])),
+        "metric_notes": dict.fromkeys(
+            note for t in targets if (note := t["metrics_note"]) and (t["rows"] or t["amounts"])
+        ),
         "arguments": _flat(run.config.get("arguments") or {}),
         "preset": _flat(run.config.get("preset") or {}),
         "duration": facts.duration,
@@ -66,7 +68,13 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
             f"{metric(target.metric).name}."
         )
     finished = Finished(
-        groups, main, remark, run.display, run.share, len(run.config.get("seeds") or ()) > 1, len(run.targets) == 1
+        groups,
+        main,
+        remark,
+        run.display,
+        run.share,
+        len(run.config.get("seeds") or ()) > 1,
+        len(run.targets) == 1,
     )
     blocks = task.blocks(finished) if groups else []
     return {

@@ -81,7 +81,9 @@ class Run:
         """What the report says of a target's kind of task."""
         if target.kind not in TASKS:
             known = ", ".join(map(repr, TASKS))
-            raise ValueError(f"{self.folder / 'config.json'}: kind of a target must be one of {known}, got {target.kind!r}")
+            raise ValueError(
+                f"{self.folder / 'config.json'}: kind of a target must be one of {known}, got {target.kind!r}"
+            )
         return TASKS[target.kind]
 
     @property
