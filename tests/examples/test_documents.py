@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("lightning")
 
-from sslmed.studies.experiment import Experiment
+from sslmed.studies.run import Run
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"--data", "--pretext-data", "--organs", "--natural", "--merge"}
@@ -36,7 +36,7 @@ def commands() -> list[tuple[str, list[str]]]:
 def test_commands_of_the_documents_are_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, words: list[str]
 ) -> None:
-    monkeypatch.setattr(Experiment, "run", lambda experiment: 0)
+    monkeypatch.setattr(Run, "run", lambda experiment: 0)
     monkeypatch.setattr(sys, "argv", [program, *words, "--preset", "smoke", "--out", str(tmp_path / "run")])
     with pytest.raises(SystemExit) as stop:
         importlib.import_module(program).main()

@@ -17,7 +17,7 @@ pytest.importorskip("lightning")
 
 import torch
 from PIL import Image
-from sslmed.studies.experiment import Experiment
+from sslmed.studies.run import Run
 
 import mr_masked_vs_contrastive
 import multi_organ
@@ -41,7 +41,7 @@ def outcome(monkeypatch: pytest.MonkeyPatch, program: ModuleType, *arguments: ob
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path):  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(Experiment, "run", lambda experiment: 0)
+    monkeypatch.setattr(Run, "run", lambda experiment: 0)
 
     def line(program: ModuleType, *arguments: object) -> str:
         assert outcome(monkeypatch, program, "--preset", "smoke", "--out", tmp_path / "run", *arguments) == 2
@@ -240,7 +240,7 @@ def test_organs_that_copy_test_images_are_refused_or_left_out(refused, tmp_path:
 def test_more_labels_of_several_domains_are_all_recorded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Experiment, "run", lambda experiment: experiment._describe() or 0)
+    monkeypatch.setattr(Run, "run", lambda experiment: experiment._describe() or 0)
     for labels in ("0.5", "1"):
         run = ["--preset", "smoke", "--domains", "us", "mg", "--labels", labels, "--out", tmp_path]
         assert outcome(monkeypatch, multimodal_breast, *run) == 0
@@ -265,9 +265,9 @@ def test_a_share_without_cells_tabulates_what_others_finish_meanwhile(
         write_json(place / "result.json", result | {"mean": {"dice": 0.5}, "sd": {"dice": None}})
         return []
 
-    monkeypatch.setattr("sslmed.studies.study.run_cells", others)
+    monkeypatch.setattr("sslmed.studies.schedule.run_cells", others)
     run = ["--preset", "smoke", "--methods", "supervised", "--shard", "1/2", "--out", tmp_path]
-    monkeypatch.setattr("sslmed.studies.experiment.write_report", lambda folder: folder)
+    monkeypatch.setattr("sslmed.studies.run.write_report", lambda folder: folder)
     assert outcome(monkeypatch, multi_organ, *run) == 0
     assert [row["method"] for row in read_csv(tmp_path / "table.csv")] == ["simclr/BUS"]
 

@@ -15,10 +15,10 @@ pytest.importorskip("lightning")
 
 import torch
 from PIL import Image
-from sslmed.studies.experiment import Experiment
-from sslmed.studies.segmentation import score
+from sslmed.studies.run import Run
 
 import ultrasound_relation
+from sslmed import metrics
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder
 from sslmed.studies.image_set import read
@@ -33,7 +33,7 @@ class Command:
 
     def __init__(self, out: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.out, self.capfd, self.monkeypatch = out, capfd, monkeypatch
-        monkeypatch.setattr(Experiment, "run", lambda study: study._describe() or 0)
+        monkeypatch.setattr(Run, "run", lambda study: study._describe() or 0)
 
     def __call__(self, *arguments: object) -> int:
         words = ["x", "--preset", "smoke", "--out", str(self.out), *map(str, arguments)]
@@ -330,8 +330,8 @@ def test_lesions_smaller_than_a_pixel_are_told_and_finding_nothing_scores_0(
     data = read(Source("--data", str(tmp_path / "set")), size=32, cache=tmp_path / "cache")
     target = data.masks([data.ids.index("benign (3)")])[0]
     assert target.sum() == 1
-    found = score(torch.zeros_like(target), target)
-    assert found["dice"] == found["jaccard"] == found["recall"] == 0
+    for metric in (metrics.dice, metrics.jaccard, metrics.recall):
+        assert metric(torch.zeros_like(target), target) == 0
 
 
 def test_an_interrupt_while_reading_is_no_traceback(

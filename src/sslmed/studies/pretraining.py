@@ -26,7 +26,7 @@ from .pretext import pretrain
 from .pretraining_settings import CLASSES, PRESETS, Settings, build
 from .processes import barrier, rank
 from .report import write_report
-from .runs import RunFolder, environment, read_csv, write_json, write_npz
+from .runs import RunFolder, environment, read_csv, read_json, write_json, write_npz
 from .sources import Source, open_set
 
 SHOWN = 6  # images of a picture
@@ -129,7 +129,7 @@ class Pretraining:
             print(f"  and {len(self.skipped) - 5} more, listed in {path / 'config.json'}")
         with folder_lock(path):
             method = build(s, len(train))
-            before = self._compared(method)
+            before = self._at_the_start(method)
             adam = Optimiser("adamw", lr=s.lr, weight_decay=0.01, schedule="cosine")
             fit = Fit(epochs=s.epochs, batch_size=s.batch_size, precision=s.precision)
             weights = pretrain(
@@ -150,6 +150,16 @@ class Pretraining:
         barrier()
         print(f"encoder: {weights}\nreport: {path / 'report.html'}")
         return 0
+
+    def _at_the_start(self, method: methods.Method) -> dict[str, Any]:
+        """The comparison before training, kept for a run that is resumed."""
+        file = self.folder.path / "start.json"
+        if file.exists():
+            found: dict[str, Any] = read_json(file, mend="delete it")
+            return found
+        before = self._compared(method)
+        write_json(file, before)
+        return before
 
     def _compared(self, method: methods.Method) -> dict[str, Any]:
         """How well a network finds the other view of each held-out image, and the rank of its features."""
