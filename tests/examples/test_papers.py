@@ -17,7 +17,6 @@ pytest.importorskip("lightning")
 
 import torch
 from PIL import Image
-from sslmed.studies.run import Run
 
 import mr_masked_vs_contrastive
 import multi_organ
@@ -27,6 +26,7 @@ from sslmed.models import ResNetEncoder, UNet, load_encoder
 from sslmed.studies import manifest
 from sslmed.studies.cells import Cell
 from sslmed.studies.features import tsne
+from sslmed.studies.run import Run
 from sslmed.studies.runs import read_csv, write_csv, write_json
 
 PROGRAMS = [multi_organ, multimodal_breast, mr_masked_vs_contrastive]

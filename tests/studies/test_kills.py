@@ -14,7 +14,6 @@ import pytest
 pytest.importorskip("lightning")
 
 import torch
-from sslmed.studies.training import Fit
 
 from fits import finished, killed, trained
 from sslmed.studies.engine import Fit

@@ -15,13 +15,13 @@ pytest.importorskip("lightning")
 
 import torch
 from PIL import Image
-from sslmed.studies.run import Run
 
 import ultrasound_relation
 from sslmed import metrics
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder
 from sslmed.studies.image_set import read
+from sslmed.studies.run import Run
 from sslmed.studies.sources import Source
 from sslmed.studies.study_data import StudyData
 
@@ -187,7 +187,7 @@ def test_options_without_effect_are_refused(command: Command, tmp_path: Path) ->
         (["--pretext-data", "nowhere"], "--pretext-data nowhere: no such folder"),
         (["--labels", "0.01"], "--labels 0.01: fraction 0.01 of 28 cases"),
         (["--labels", "0.3333333", "0.33333334"], "--labels lists 33.3333 % twice"),
-        (["--methods", "all", "supervised"], "`all` stands alone"),
+        (["--methods", "all", "supervised"], "`all` cannot be combined"),
         (["--data", ""], "argument --data: the name is empty"),
         (["--out", ""], "argument --out: the name is empty"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ import multi_organ
 import multimodal_breast
 from sslmed.models import UNet
 from sslmed.studies.image_set import read
+from sslmed.studies.program import chosen, parse
+from sslmed.studies.run import Run
 from sslmed.studies.runs import read_json
 from sslmed.studies.sources import Source
 
@@ -27,27 +30,32 @@ def write_scans(folder: Path, count: int, *, seed: int) -> Path:
     return folder
 
 
-def multimodal(out: Path, *arguments: object) -> multimodal_breast.MultimodalBreast:
-    args = multimodal_breast.parse(["--preset", "smoke", "--out", str(out), *map(str, arguments)])
-    return multimodal_breast.MultimodalBreast(args, multimodal_breast.PRESETS["smoke"])
+def prepared(program: ModuleType, out: Path, *arguments: object) -> Run:
+    """The program's run, its input read."""
+    given = ["--preset", "smoke", "--out", str(out), *map(str, arguments)]
+    args = parse(program.make_parser(), program.PRESETS, program.METHODS, given)
+    return Run(program.declare(args, chosen(args, program.PRESETS["smoke"])), args)
 
 
-def organs(out: Path, *arguments: str) -> multi_organ.MultiOrgan:
-    args = multi_organ.parse(["--preset", "smoke", "--out", str(out), *arguments])
-    return multi_organ.MultiOrgan(args, multi_organ.chosen(args))
+def multimodal(out: Path, *arguments: object) -> Run:
+    return prepared(multimodal_breast, out, *arguments)
+
+
+def organs(out: Path, *arguments: object) -> Run:
+    return prepared(multi_organ, out, *arguments)
 
 
 def test_several_folders_of_a_domain_are_joined(tmp_path: Path) -> None:
     a, b = write_scans(tmp_path / "a", 5, seed=0), write_scans(tmp_path / "b", 7, seed=1)
     run = multimodal(tmp_path / "run", "--domains", "us", "--pretext-data", f"us={a}", f"us={b}")
-    assert len(run.materials["us"].pretext(0)) == 12
-    assert read_json(tmp_path / "run" / "config.json")["arguments"]["us, pretext"] == "a and b"
+    assert len(run.data["us"].pretext(0)) == 12
+    assert read_json(tmp_path / "run" / "config.json")["arguments"]["us, us pretext 1"] == "a"
 
 
 def test_a_mix_learns_from_the_training_part_where_a_domain_has_no_folder(tmp_path: Path) -> None:
     a = write_scans(tmp_path / "a", 5, seed=0)
     run = multimodal(tmp_path / "run", "--domains", "usmg", "--pretext-data", f"us={a}")
-    assert len(run.materials["usmg"].pretext(0)) == 3 + len(run.materials["usmg"].splits[0].train)
+    assert len(run.data["usmg"].pretext(0)) == 3 + len(run.data["usmg"].splits[0].train)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +77,7 @@ def test_no_folder_is_left_aside(tmp_path: Path, arguments: list[str], message: 
 
 def test_phantom_stands_for_the_data(tmp_path: Path) -> None:
     run = multimodal(tmp_path / "run", "--data", "phantom", "--domains", "us")
-    assert run.materials["us"].data.name == "Phantom"
+    assert run.data["us"].data.name == "Phantom"
 
 
 def test_damaged_files_are_counted_before_the_first_is_mended(tmp_path: Path) -> None:
@@ -95,20 +103,20 @@ def test_organs_have_names_of_their_own(tmp_path: Path, given: list[str], messag
 
 def test_a_pretrained_unet_keeps_the_last_layer_that_all_methods_start_from(tmp_path: Path) -> None:
     run = organs(tmp_path / "run", "--network", "unet")
-    cell = run.cells()[0]
+    task = run.tasks["segmentation"]
     weights = tmp_path / "network.pt"
     torch.manual_seed(1)
     learnt = UNet(width=8).state_dict()
     torch.save(learnt, weights)
     torch.manual_seed(2)
-    fresh = run.module(cell, None).model.state_dict()
+    fresh = task.network(1, None).state_dict()
     torch.manual_seed(2)
-    tuned = run.module(cell, weights).model.state_dict()
+    tuned = task.network(1, weights).state_dict()
     for name, value in tuned.items():
         assert torch.equal(value, (fresh if name.startswith("out.") else learnt)[name]), name
 
 
 def test_the_papers_row_names_its_photographs_and_its_size(tmp_path: Path) -> None:
     run = organs(tmp_path / "run", "--network", "unet", "--size", "64")
-    assert run.published()["segmentation", "50 %", "moco/BUS+natural"].of == "Table 4, mini-ImageNet"
-    assert "images of 64 px (paper 50)" in run.comparability_note("segmentation")
+    assert run.study.published["segmentation", "50 %", "moco/BUS+natural"].of == "Table 4, mini-ImageNet"
+    assert "images of 64 px (paper 50)" in run.study.comparability_note(run.tasks["segmentation"], run.data[""].data)

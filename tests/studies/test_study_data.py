@@ -14,7 +14,7 @@ pytest.importorskip("lightning")
 
 import torch
 from PIL import Image
-from sslmed.data._sizes import resize_image
+from sslmed.data.formats._sizes import resize_image
 
 from scans import write_nifti
 from sslmed.data import MammogramPhantom, MRPhantom, Phantom

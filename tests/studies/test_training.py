@@ -139,9 +139,11 @@ def test_a_fit_killed_after_early_stopping_trains_no_further(tmp_path: Path) -> 
     assert (tmp_path / "curves.csv").read_text() == before
 
 
-def test_checkpoints_must_hit_the_last_epoch() -> None:
-    with pytest.raises(ValueError, match="multiple of checkpoint_every, got 7 and 2"):
-        Fit(epochs=7, batch_size=1, checkpoint_every=2)
+def test_the_last_epoch_has_a_checkpoint_whatever_the_interval(tmp_path: Path) -> None:
+    trained(Toy(), Fit(epochs=7, batch_size=4, checkpoint_every=3), tmp_path)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 6
+    with pytest.raises(ValueError, match="checkpoint_every must be at least 1, got 0"):
+        Fit(epochs=7, batch_size=1, checkpoint_every=0)
 
 
 def test_a_folder_moved_while_the_run_was_dead_ends_the_same(tmp_path: Path) -> None:

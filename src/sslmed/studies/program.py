@@ -105,23 +105,10 @@ def reading(args: argparse.Namespace) -> dict[str, Any]:
     return {"cache": args.cache or args.out / "cache", "skip_broken": args.skip_broken}
 
 
-def run_study(
-    parser: cli.Parser,
-    declare: Callable[[argparse.Namespace, Any], Study],
-    *,
-    presets: Mapping[str, Any],
-    methods: Sequence[str],
-    arguments: Sequence[str] | None = None,
-) -> NoReturn:
-    """Parse the command line, declare the study, and run it.
-
-    Args:
-        parser: with the options of `add_study` and the paper's own.
-        declare: (arguments, preset) -> the study; a ValueError of it is the user's mistake.
-        presets: by name.
-        methods: all of them.
-        arguments: of the command line; None for those of the process.
-    """
+def parse(
+    parser: cli.Parser, presets: Mapping[str, Any], methods: Sequence[str], arguments: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """The arguments, with `all` spelled out and the preset's labels filled in; unknown methods are refused."""
     args = parser.parse_args(arguments)
     if args.methods == ["all"]:
         args.methods = list(methods)
@@ -132,6 +119,25 @@ def run_study(
         shown = ", ".join(methods) if len(methods) < 10 else f"supervised, or one like {methods[-1]}"
         parser.error(f"argument --methods: unknown {unknown[0]!r}; give all, {shown}")
     args.labels = args.labels or list(presets[args.preset].labels)
+    return args
+
+
+def run_study(
+    parser: cli.Parser,
+    declare: Callable[[argparse.Namespace, Any], Study],
+    *,
+    presets: Mapping[str, Any],
+    methods: Sequence[str],
+) -> NoReturn:
+    """Parse the command line, declare the study, and run it.
+
+    Args:
+        parser: with the options of `add_study` and the paper's own.
+        declare: (arguments, preset) -> the study; a ValueError of it is the user's mistake.
+        presets: by name.
+        methods: all of them.
+    """
+    args = parse(parser, presets, methods)
 
     def prepare() -> Callable[[], int]:
         preset = chosen(args, presets[args.preset])
