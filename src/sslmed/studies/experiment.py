@@ -75,6 +75,7 @@ class Experiment(Plan):
         """Read and check all input; write config.json, and nothing before."""
         args = self.args
         self.folder.check()
+        manifest.check(self.folder.path, option="--out")
         self.materials = {wanted.name: Material(wanted) for wanted in self.wanted()}
         self.notes: list[str] = []
         self._check_targets()
@@ -92,7 +93,6 @@ class Experiment(Plan):
             "baselines": list(self.paper.baselines),
             **{name: list(getattr(args, name)) for name in GROWING},
         }
-        manifest.check(self.folder.path, option="--out")
         grown = self.folder.join(config, growing=GROWING)
         contents = self._contents()  # before the splits, which follow from them
         check_sources(args.merge, grown, self._splits(), contents, growing=GROWING)
