@@ -146,6 +146,17 @@ def test_report_names_what_is_no_run_folder(tmp_path: Path, capfd: pytest.Captur
     assert "is no run folder: it holds no config.json" in capfd.readouterr().err
 
 
+def test_report_refuses_a_study_of_an_older_version(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text('{"methods": ["supervised"]}')
+    assert outcome("report", tmp_path) == 2
+    assert (
+        "was written by an older version of sslmed; run the study again in a new folder"
+        in capfd.readouterr().err
+    )
+
+
 class Known(nn.Module):
     """Features that are the pixels themselves."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sslmed import metrics
-from sslmed.tasks.metrics import METRICS, metric, metrics_of, table_metrics, tested_metric
+from sslmed.tasks.metrics import METRICS, case_metric, metric, metrics_of, table_metrics
 
 PRED, TARGET = torch.rand(2, 5, 12, 16, generator=torch.Generator().manual_seed(0)) > 0.6
 PROBABILITY = torch.rand(30, 3, generator=torch.Generator().manual_seed(1)).double().softmax(1)
@@ -59,6 +59,6 @@ def test_structures_and_unknown_metrics_are_named_by_their_key() -> None:
 def test_tables_and_tests_take_their_metrics_from_the_registry() -> None:
     assert table_metrics("classification")[0] == "mcc"
     assert "correct" not in table_metrics("classification")
-    assert tested_metric("mcc", "classification").key == "correct"
-    assert tested_metric("pooled_dice", "segmentation").key == "dice"
-    assert tested_metric("hausdorff", "segmentation").key == "hausdorff"
+    assert case_metric("mcc", "classification").key == "correct"
+    assert case_metric("pooled_dice", "segmentation").key == "dice"
+    assert case_metric("hausdorff", "segmentation").key == "hausdorff"

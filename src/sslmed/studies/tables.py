@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ..metrics import compare
-from ..tasks.metrics import metric, tested_metric
+from ..tasks.metrics import case_metric, metric
 from .cells import SUPERVISED, Target, amount
 from .results import Result, results
 from .runs import write_csv, write_text
@@ -114,7 +114,7 @@ def write_tests(folder: Path, frame: Frame) -> list[dict[str, Any]]:
     """
     cells, rows = grouped(folder, frame), []
     for target in frame.targets:
-        own, tested, main = [], tested_metric(target.metric, target.kind).key, metric(target.metric)
+        own, tested, main = [], case_metric(target.metric, target.kind).key, metric(target.metric)
         for labels in dict.fromkeys(k[1] for k in cells if k[0] == target.name):
             there = {m: cells[key] for key in cells if key[:2] == (target.name, labels) for m in (key[2],)}
             rivals = [b for b in frame.baselines if b in there and b != SUPERVISED]

@@ -9,7 +9,7 @@ import torch
 
 from .. import metrics, plots
 from . import _report
-from ._report import Block, Figure, Finished, FinishedCell, Heading, Row, Table, TaskReport, Text
+from ._report import Block, Entry, Figure, Finished, FinishedCell, Heading, Row, Table, TaskReport, Text
 
 
 def blocks(finished: Finished) -> list[Block]:
@@ -54,7 +54,7 @@ def _wrong(finished: Finished) -> list[Block]:
     """Cases classified wrongly, of all and of each class, by amount of labels and method, added over the seeds."""
     names = classes(finished)
 
-    def row(method: str, cells: Sequence[FinishedCell]) -> list[str | tuple[str, str]]:
+    def row(method: str, cells: Sequence[FinishedCell]) -> list[Entry]:
         table = confusion(cells, names)
         all_cases = str(table.sum() - table.trace()), f"of {table.sum()}"
         of_class = [(str(own.sum() - own[k]), f"of {own.sum()}") for k, own in enumerate(table)]

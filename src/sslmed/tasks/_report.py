@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 NO_CASES = "The run folder holds no results of single cases of this target."
 
 
+Entry = str | tuple[str, str]  # of a table: a text, or a text and a smaller remark
+
+
 @dataclass(frozen=True)
 class Heading:
     """A heading; one with an anchor is linked from the top of the page."""
@@ -39,13 +42,13 @@ class Table:
 
     Attributes:
         head: the heads of all columns.
-        groups: title of a group of rows, or "" for none -> its rows; a value may be a pair of text and smaller remark.
+        groups: title of a group of rows, or "" for none -> its rows.
         below: whether remarks stand below the text rather than beside it.
     """
 
     block: ClassVar[str] = "table"
     head: Sequence[str]
-    groups: Mapping[str, Sequence[Sequence[str | tuple[str, str]]]]
+    groups: Mapping[str, Sequence[Sequence[Entry]]]
     below: bool = False
 
 
@@ -147,10 +150,10 @@ class Finished:
         return [cell for methods in self.groups.values() for cells in methods.values() for cell in cells]
 
     def by_labels(
-        self, row: Callable[[str, Sequence[FinishedCell]], Sequence[str | tuple[str, str]]]
-    ) -> dict[str, list[Sequence[str | tuple[str, str]]]]:
+        self, row: Callable[[str, Sequence[FinishedCell]], Sequence[Entry]]
+    ) -> dict[str, list[Sequence[Entry]]]:
         """A table's rows, one for each amount of labels and method that has test cases."""
-        found: dict[str, list[Sequence[str | tuple[str, str]]]] = {}
+        found: dict[str, list[Sequence[Entry]]] = {}
         for labels, methods in self.groups.items():
             for method, cells in methods.items():
                 if tested := [cell for cell in cells if cell.rows]:

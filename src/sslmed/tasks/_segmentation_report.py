@@ -10,7 +10,19 @@ import numpy as np
 
 from .. import plots
 from . import _report
-from ._report import Block, Details, Figure, Finished, FinishedCell, Heading, Row, Table, TaskReport, Text
+from ._report import (
+    Block,
+    Details,
+    Entry,
+    Figure,
+    Finished,
+    FinishedCell,
+    Heading,
+    Row,
+    Table,
+    TaskReport,
+    Text,
+)
 from .metrics import metric, metrics_of
 
 DASH = "\N{EN DASH}"
@@ -152,7 +164,7 @@ def _by_class(finished: Finished) -> list[Block]:
         return []
     names = sorted({name for classes in found.values() for name in classes})
 
-    def entry(values: list[float]) -> str | tuple[str, str]:
+    def entry(values: list[float]) -> Entry:
         if not values:
             return DASH
         low, median, high = np.quantile(values, [0.25, 0.5, 0.75])

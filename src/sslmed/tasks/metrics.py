@@ -170,7 +170,7 @@ def table_metrics(kind: str) -> tuple[str, ...]:
     return tuple(m.key for m in metrics_of(kind) if m.in_table)
 
 
-def tested_metric(key: str, kind: str) -> Metric:
+def case_metric(key: str, kind: str) -> Metric:
     """The metric of single cases for paired tests: the task's own, or the first of its kind if that is of the set."""
     own = metric(key)
     return own if own.of == "cases" else metrics_of(kind, "cases")[0]

@@ -28,10 +28,11 @@ def write_report(folder: Path) -> Path:
         folder: a run folder; only its config.json must be there.
 
     Returns:
-        Path of report.html, written whole or not at all.
+        Path of report.html, written atomically.
 
     Raises:
         FileNotFoundError: the folder holds no config.json.
+        ValueError: an older version wrote the folder, or a file in it is damaged.
     """
     folder = Path(folder)
     run = Run.read(folder)

@@ -1,4 +1,4 @@
-"""What the tables allow to say: which method was best and with what certainty, and the paired tests in words."""
+"""What the tables show, in words: the best methods, how certain that is, and the paired tests."""
 
 from __future__ import annotations
 

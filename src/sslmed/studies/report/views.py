@@ -1,4 +1,4 @@
-"""Figures of what the network was shown in pretext learning, and of what it then told apart."""
+"""Figures of the images that pretext learning used, and of the features that it learned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHOWN = 3  # images in a gallery
 
 
 def filters(run: Run) -> Figure | None:
-    """What the band-stop filter takes away."""
+    """Images before and after the band-stop filter."""
     z = run.galleries()
     if not z.keys() >= {"original", "filtered", "kept"} or not len(z["original"]):
         return None
@@ -23,7 +23,7 @@ def filters(run: Run) -> Figure | None:
 
 
 def jigsaws(run: Run) -> Figure | None:
-    """What the jigsaw rearranges."""
+    """Images before and after the jigsaw."""
     z = run.galleries()
     if not z.keys() >= {"original", "jigsaw", "grid"} or not len(z["original"]):
         return None
