@@ -155,6 +155,8 @@ def test_optimisers_refuse_what_they_do_not_know() -> None:
         ValueError, match="schedule must be one of constant, cosine, poly, plateau, got 'step'"
     ):
         Optimiser("sgd", lr=1.0, schedule="step")
+    with pytest.raises(ValueError, match=r"lr must be above 0, got 0\.0"):
+        Optimiser("sgd", lr=0.0)
 
 
 @pytest.mark.ddp

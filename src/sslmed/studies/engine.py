@@ -113,10 +113,11 @@ def fit(
             from before.
         OSError: the disk is full; what was there is as it was.
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be an nn.Module, got {type(module).__name__}")
     if settings.patience is not None and val is None:
         raise ValueError(f"patience={settings.patience} needs validation data")
     batches = EvenBatches(len(train), settings.batch_size, seed=seed, rank=rank(), world=world_size())  # type: ignore[arg-type]
-    assert isinstance(module, nn.Module)
     fabric = make_fabric(settings.precision)
     prepare_for_processes(module)
     optimizer, schedule = optimiser.build(module.parameter_groups(), epochs=settings.epochs)

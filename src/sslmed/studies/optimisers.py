@@ -43,6 +43,8 @@ class Optimiser:
         for key, known in (("name", NAMES), ("schedule", SCHEDULES)):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key} must be one of {', '.join(known)}, got {getattr(self, key)!r}")
+        if not self.lr > 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
 
     def build(
         self, groups: Sequence[Mapping[str, Any]], *, epochs: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from torch.utils.data import TensorDataset
 
 from sslmed.methods import Step
 from sslmed.studies import progress
+from sslmed.studies.cli import run_as_program
 from sslmed.studies.engine import Fit, fit, weights_of
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.runs import read_csv
@@ -173,6 +175,25 @@ def test_an_interrupt_is_an_interrupt_and_leaves_a_checkpoint(tmp_path: Path) ->
     toy = Toy()
     trained(toy, settings, tmp_path)
     assert toy.epochs_run == 2
+
+
+def test_ctrl_c_during_a_training_ends_with_the_promised_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(Toy):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> Step:
+            signal.raise_signal(signal.SIGINT)
+            return super().forward(x, y)
+
+    def work() -> int:
+        trained(Interrupted(), Fit(epochs=2, batch_size=8), tmp_path)
+        return 0
+
+    with pytest.raises(SystemExit) as ends:
+        run_as_program(lambda: work, prog="study.py")
+    assert ends.value.code == 130
+    promised = "study.py: interrupted; rerun the same command to resume from the last checkpoint\n"
+    assert capfd.readouterr().err == promised
 
 
 def test_a_checkpoint_of_an_older_version_is_refused(tmp_path: Path) -> None:
