@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -15,9 +16,11 @@ pytest.importorskip("lightning")
 import torch
 from PIL import Image
 
+from allocations import Largest
 from scans import write_nifti
 from sslmed.data import MammogramPhantom, MRPhantom, Phantom
 from sslmed.data._sizes import resize_image
+from sslmed.studies.cached import Resized
 from sslmed.studies.image_set import Numbered, joined, read
 from sslmed.studies.sources import Source, open_set
 from sslmed.studies.study_data import TRAIN, DataSpec, StudyData
@@ -335,3 +338,46 @@ def test_a_set_is_told_by_its_layout(tmp_path: Path, files: list[str], name: str
     read_as, _, data = open_set(Source("--data", str(tmp_path)), size=16)
     assert read_as == name
     assert len(data) == sum("mask" not in file.lower() and not file.endswith("csv") for file in files)
+
+
+def test_nothing_holds_the_pixels_of_a_set(tmp_path: Path) -> None:
+    for i, item in enumerate(Phantom(60, size=32, seed=3)):
+        Image.fromarray((item["image"][0].numpy() * 255).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    pools = {"mine": Source("--pretext-data", str(tmp_path))}
+    with Largest() as largest:
+        data = StudyData(spec(phantom("breast", 300), size=32, pools=pools, mixes={"": (TRAIN, "mine")}))
+        pretext = data.pretext(0)
+        assert pretext[len(pretext) - 1][0].shape == (1, 32, 32)
+        fine_tuning = data.at(32).pairs(data.splits[0].labelled[0.5])
+    assert len(data.data) == 300
+    assert len(pickle.dumps((data, pretext, fine_tuning))) < 60 * 32 * 32 * 4
+    thumbnails = 120 * 64 * 64  # of the held-out images and the pool, for the search of copies
+    assert largest.elements <= max(thumbnails, 300 * 32 * 32 // 2)
+
+
+def test_a_second_study_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = phantom("breast")
+    first = StudyData(spec(source))
+    small = first.at(32)
+    monkeypatch.setattr(Phantom, "__getitem__", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(Resized, "__getitem__", lambda *_: pytest.fail("resized"))
+    again = StudyData(spec(source))
+    index = range(len(first.data))
+    assert torch.equal(again.data.images(index), first.data.images(index))
+    assert torch.equal(again.at(32).masks(index), small.masks(index))
+
+
+def test_structures_that_a_smaller_size_would_lose_are_told() -> None:
+    class Dots(Phantom):
+        def __getitem__(self, index: int) -> dict[str, object]:
+            mask = torch.zeros(1, 48, 48, dtype=torch.bool)
+            mask[:, 20:22, 21] = True
+            return super().__getitem__(index) | ({"mask": mask} if index == 3 else {})
+
+    data = StudyData(spec(Source("--data", "phantom", lambda size: Dots(40, size=size, seed=0))))
+    small = data.at(8)
+    assert small.tiny == (data.data.ids[3],)
+    assert small.masks([3]).sum() == 1
+    assert [note for note in data.notes if "smaller than a pixel at 8 px" in note]
+    assert data.at(8).tiny == small.tiny  # also from the cache
+    assert data.at(48).tiny == ()
