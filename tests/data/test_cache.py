@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from PIL import Image
 from torch import multiprocessing
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from sslmed.data import Phantom, UnlabelledImages, _array_file
-from sslmed.data.cache import DiskCache
+from sslmed.data import Phantom, UnlabelledImages, _array_file, _hashes
+from sslmed.data.cache import BrokenItems, DiskCache
 
 
 @pytest.fixture
@@ -272,3 +273,106 @@ def test_sets_without_files_need_a_key(tmp_path: Path) -> None:
         DiskCache(Phantom(2), tmp_path)
     with pytest.raises(ValueError, match="no item"):
         DiskCache(TensorDataset(torch.zeros(0)), tmp_path, key="none")
+
+
+def test_items_that_cannot_be_read_are_counted_or_left_out(scans: Path, tmp_path: Path) -> None:
+    for name in ("1.png", "4.png"):
+        (scans / name).write_bytes((scans / name).read_bytes()[:60])
+    plain = UnlabelledImages(scans, size=32)
+    with pytest.raises(BrokenItems, match=r"1\.png.*, and 1 more cannot be read"):
+        DiskCache(plain, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    cached = DiskCache(plain, tmp_path / "cache", broken="skip")
+    assert cached.ids == ["0.png", "2.png", "3.png", "5.png"]
+    assert len(cached) == 4
+    assert all(same(cached[k], plain[i]) for k, i in enumerate((0, 2, 3, 5)))
+    assert list(cached.skipped) == ["1.png", "4.png"]
+    again = DiskCache(plain, tmp_path / "cache", broken="skip")
+    assert (again.path, again.skipped, again.ids) == (cached.path, cached.skipped, cached.ids)
+    with pytest.raises(BrokenItems, match=r"1\.png.*, and 1 more cannot be read"):
+        DiskCache(plain, tmp_path / "cache")
+
+
+def test_a_set_of_which_nothing_can_be_read_is_refused(scans: Path, tmp_path: Path) -> None:
+    plain = UnlabelledImages(scans, size=32)
+    for path in scans.iterdir():
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(BrokenItems, match="and 5 more cannot be read"):
+        DiskCache(plain, tmp_path / "cache", broken="skip")
+
+
+def test_some_pixels_are_read_without_the_others(tmp_path: Path) -> None:
+    phantom = Phantom(5, size=32)
+    cached = DiskCache(phantom, tmp_path, key="phantom")
+    assert torch.equal(cached.pixels("mask", [3, 0]), torch.stack([phantom[3]["mask"], phantom[0]["mask"]]))
+    assert cached.pixels("image", []).shape == (0, 1, 32, 32)
+    with pytest.raises(IndexError):
+        cached.pixels("image", [5])
+    with pytest.raises(KeyError):
+        cached.pixels("label_map", [0])
+
+
+def test_a_file_that_was_cut_later_is_named(scans: Path, tmp_path: Path) -> None:
+    cached = DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
+    file = cached.path / "image.npy"
+    file.write_bytes(file.read_bytes()[:-40])
+    assert cached[4]["id"] == "4.png"
+    with pytest.raises(ValueError, match=r"image\.npy: the cache lacks items; delete"):
+        cached[5]
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's list of mapped memory")
+def test_no_file_of_the_cache_is_mapped(scans: Path, tmp_path: Path) -> None:
+    cached = DiskCache(UnlabelledImages(scans, size=64), tmp_path / "cache")
+    items = [cached[i] for i in range(6)]
+    assert len(items) == 6
+    assert str(tmp_path) not in Path("/proc/self/smaps").read_text()
+
+
+def test_unchanged_files_are_hashed_once(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_hashes, "_RECENT_NS", -(10**18))  # files of this test are young
+    read: list[str] = []
+    plain = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda f, name: read.append(f.name) or plain(f, name))
+
+    def hashed() -> tuple[int, Path]:
+        read.clear()
+        path = DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache").path
+        return len(read), path
+
+    (first, path), (second, again) = hashed(), hashed()
+    assert (first, second) == (6, 0)
+    assert again == path
+    status = (scans / "3.png").stat()
+    whole = (scans / "3.png").read_bytes()
+    (scans / "3.png").write_bytes(whole[:-20] + bytes(20))  # of the same size, and its time set back
+    os.utime(scans / "3.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    memory = _hashes.FileHashes(next((tmp_path / "cache").glob("hashes-*.json")))
+    before = memory.of([scans / "2.png", scans / "3.png"])
+    assert before == [hashlib.sha256((scans / f"{k}.png").read_bytes()).hexdigest() for k in (2, 3)]
+    (scans / "3.png").write_bytes(whole)
+    memory.file.write_text("{")
+    assert hashed()[0] == 6  # a damaged memory is made anew
+
+
+def test_young_files_are_not_remembered(scans: Path, tmp_path: Path) -> None:
+    (scans / "0.png").touch()
+    memory = _hashes.FileHashes(tmp_path / "memory.json")
+    memory.of([scans / "0.png"])
+    memory.save()
+    assert not memory.file.exists()
+
+
+def test_progress_is_given_all_items_once(scans: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def noted(index: Iterable[int]) -> Iterator[int]:
+        for i in index:
+            seen.append(i)
+            yield i
+
+    for _ in range(2):
+        DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache", progress=noted)
+    assert seen == [*range(6)]

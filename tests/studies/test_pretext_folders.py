@@ -84,9 +84,17 @@ def test_damaged_files_are_counted_before_the_first_is_mended(tmp_path: Path) ->
     scans = write_scans(tmp_path / "scans", 6, seed=0)
     for name in ("scan 1.png", "scan 4.png"):
         (scans / name).write_bytes((scans / name).read_bytes()[:700])  # its header is whole
-    message = r"scan 1\.png.*, and 1 more cannot be read; `python -m sslmed\.data\.audit .*scans` lists"
+    message = (
+        r"scan 1\.png.*, and 1 more cannot be read; --skip-broken leaves out what cannot be read, and `python -m "
+        r"sslmed\.data\.audit .*scans` lists it"
+    )
+    source = Source("--data", str(scans))
     with pytest.raises(ValueError, match=message):
-        read(Source("--data", str(scans)), size=32, cache=tmp_path / "cache")
+        read(source, size=32, cache=tmp_path / "cache")
+    data = read(source, size=32, cache=tmp_path / "cache", skip_broken=True)
+    assert data.ids == [f"scan {i}.png" for i in (0, 2, 3, 5)]
+    assert list(data.skipped) == ["scan 1.png", "scan 4.png"]
+    assert data.notes[0].startswith("2 images that cannot be read were left out, as scan 1.png: ")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -14,10 +15,12 @@ pytest.importorskip("lightning")
 
 import torch
 from PIL import Image
-from sslmed.data.formats._sizes import resize_image
 
+from allocations import Largest
 from scans import write_nifti
 from sslmed.data import MammogramPhantom, MRPhantom, Phantom
+from sslmed.data.formats._sizes import resize_image
+from sslmed.studies.cached import Resized
 from sslmed.studies.image_set import Numbered, joined, read
 from sslmed.studies.sources import Source, open_set
 from sslmed.studies.study_data import TRAIN, DataSpec, StudyData
@@ -335,3 +338,41 @@ def test_a_set_is_told_by_its_layout(tmp_path: Path, files: list[str], name: str
     read_as, _, data = open_set(Source("--data", str(tmp_path)), size=16)
     assert read_as == name
     assert len(data) == sum("mask" not in file.lower() and not file.endswith("csv") for file in files)
+
+
+def test_nothing_holds_the_pixels_of_a_set() -> None:
+    with Largest() as largest:
+        data = StudyData(spec(phantom("breast", 300), size=32))
+        pretext, fine_tuning = data.pretext(0), data.at(32).pairs(data.splits[0].labelled[0.5])
+        assert pretext[len(pretext) - 1][0].shape == (1, 32, 32)
+    assert len(data.data) == 300
+    assert largest.elements < 300 * 32 * 32 // 2
+    assert len(pickle.dumps((data.data, pretext, fine_tuning))) < 30 * 32 * 32 * 4
+
+
+def test_a_second_study_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = phantom("breast")
+    first = StudyData(spec(source))
+    small = first.at(32)
+    monkeypatch.setattr(Phantom, "__getitem__", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(Resized, "__getitem__", lambda *_: pytest.fail("resized"))
+    again = StudyData(spec(source))
+    index = range(len(first.data))
+    assert torch.equal(again.data.images(index), first.data.images(index))
+    assert torch.equal(again.at(32).masks(index), small.masks(index))
+
+
+def test_structures_that_a_smaller_size_would_lose_are_told() -> None:
+    class Dots(Phantom):
+        def __getitem__(self, index: int) -> dict[str, object]:
+            mask = torch.zeros(1, 48, 48, dtype=torch.bool)
+            mask[:, 22:24, 23] = True  # between the centres of pixels of 8 x 8
+            return super().__getitem__(index) | ({"mask": mask} if index == 3 else {})
+
+    data = StudyData(spec(Source("--data", "phantom", lambda size: Dots(40, size=size, seed=0))))
+    small = data.at(8)
+    assert data.data.ids[3] in small.tiny
+    assert small.masks([3]).sum() == 1
+    assert [note for note in data.notes if "smaller than a pixel at 8 px" in note]
+    assert data.at(8).tiny == small.tiny  # also from the cache
+    assert data.at(48).tiny == ()

@@ -108,8 +108,10 @@ class DiskCache(Dataset[dict[str, Any]]):
         place = os.path.abspath(getattr(dataset, "root", ""))
         name = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
         memory = FileHashes(Path(folder) / f"hashes-{name}.json")
-        self.hashes = _hashed(dataset, key, memory)
-        self.path = Path(folder) / _fingerprint(dataset, key, self.hashes)
+        self.hashes = _hashed(dataset, "files", memory)
+        self.path = Path(folder) / _fingerprint(
+            dataset, key, self.hashes | _hashed(dataset, "tables", memory)
+        )
         if not self.path.is_dir():
             _write(dataset, self.path, skip=skip, progress=progress or iter)
         memory.save()
@@ -180,25 +182,19 @@ class DiskCache(Dataset[dict[str, Any]]):
         return files
 
 
-def _hashed(dataset: Any, key: str | None, memory: FileHashes) -> dict[str, str]:
-    """Hash the contents of a set's files and tables, by their paths below its root."""
-    files: Sequence[Path] | None = getattr(dataset, "files", None)
-    if files is None and key is None:
-        raise TypeError(
-            f"key must be given for {type(dataset).__name__}, which has no `files` whose contents name it"
-        )
+def _hashed(dataset: Any, which: str, memory: FileHashes) -> dict[str, str]:
+    """Hash the contents of a set's "files" or "tables", by their paths below its root."""
     root = getattr(dataset, "root", None)
-    everything = [*(files or ()), *getattr(dataset, "tables", ())]
-    names = (
-        f.relative_to(root) if root is not None and f.is_relative_to(root) else Path(f.name)
-        for f in everything
-    )
-    return dict(zip((name.as_posix() for name in names), memory.of(everything), strict=True))
+    files: Sequence[Path] = getattr(dataset, which, ())
+    names = (f.relative_to(root) if root and f.is_relative_to(root) else Path(f.name) for f in files)
+    return dict(zip((name.as_posix() for name in names), memory.of(files), strict=True))
 
 
 def _fingerprint(dataset: Any, key: str | None, hashes: Mapping[str, str]) -> str:
     """Hash what the items are made of."""
     kind = type(dataset)
+    if key is None and not hasattr(dataset, "files"):
+        raise TypeError(f"key must be given for {kind.__name__}, which has no `files` whose contents name it")
     # What the set knows of its items may be properties, and its settings any other attributes.
     known = {name: getattr(dataset, name, None) for name in ("ids", "labels", "groups", "classes")}
     settings = {name: value for name, value in vars(dataset).items() if not name.startswith("_")}

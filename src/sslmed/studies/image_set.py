@@ -250,11 +250,10 @@ def read(
         ValueError, OSError: the folder is missing or empty, or a file in it is broken; the message names it.
     """
     name, shown, data = open_set(source, size=size, fit=fit, skip_broken=skip_broken)
-    images = f"{len(data)} images" if name != UNLABELLED else f"{len(data)} {UNLABELLED}"
-    of_set = "" if name == UNLABELLED else f" of {name}"
-    title = f"reading {images}{of_set}{_inside(data, source)} at {size} px"
+    images = name if name == UNLABELLED else f"images of {name}"
+    print(f"reading {len(data)} {images}{_inside(data, source)} at {size} px", flush=True)
     try:
-        items = cached(data, cache, title=title, skip_broken=skip_broken)
+        items = cached(data, cache, title="reading images", skip_broken=skip_broken)
     except BrokenItems as error:
         raise ValueError(
             f"{error}; --skip-broken leaves out what cannot be read, and `python -m sslmed.data.audit "
@@ -346,14 +345,15 @@ def cached(
 
 
 def _resized(cache: DiskCache, size: int, folder: Path, name: str) -> DiskCache:
-    title = f"resizing {len(cache)} images of {name} to {size} px"
+    title = f"resizing {name} to {size} px"
     return cached(Resized(cache, size), folder, title=title, key=f"{cache.path.name} at {size}")
 
 
 def contents_of(data: Any, items: DiskCache) -> dict[str, str]:
     """Hash what a run must find unchanged when it is continued: files, and each case's class and group.
 
-    Files are hashed and not the pixels of items, which another processor may round differently.
+    Files are hashed and not the pixels of items, which another processor may round differently; of tables, what they
+    say of each case.
     """
     contents = {f"file {name}": digest[:16] for name, digest in items.hashes.items()}
     for row in items.rows:

@@ -86,9 +86,9 @@ class Pretraining:
         self._divide(name, source, images, skipped)
         if not skip_broken:  # else what is left is known when all images are decoded
             self.folder.join(self.config, growing=())
-        title = f"reading {len(images)} images at {self.side} px"
+        print(f"reading {len(images)} images of {source} at {self.side} px", flush=True)
         try:
-            self.items = cached(images, cache, title=title, skip_broken=skip_broken)
+            self.items = cached(images, cache, title="reading images", skip_broken=skip_broken)
         except BrokenItems as error:
             raise ValueError(f"{error}; --skip-broken leaves out what cannot be read") from error
         self._divide(name, source, self.items, skipped | self.items.skipped)

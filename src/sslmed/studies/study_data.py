@@ -37,7 +37,8 @@ class DataSpec:
         outlined: whether fine-tuning needs masks; else it needs classes.
         joined: more labelled sets to join with `labelled`.
         share: of each of them, of `labelled` and of the pools.
-        skip_broken: leave out files that cannot be read, instead of refusing the set.
+        skip_broken: leave out images that cannot be decoded, and unlabelled files with damaged headers, instead of
+            refusing the set.
     """
 
     labelled: Source

@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 from miniatures import MINIATURES, Miniature, table
 from sslmed import data, metrics
 from sslmed.data import DiskCache, LabelledImages
-from sslmed.data.cache import _fingerprint
+from sslmed.data._hashes import FileHashes
+from sslmed.data.cache import _fingerprint, _hashed
 
 # Which files are read decides on the items, and no file is read otherwise.
 CHOICES = {"allow_partial", "videos", "licences", "broken"}
@@ -30,6 +31,11 @@ def miniature(request: pytest.FixtureRequest) -> Miniature:
     for package in found.needs:
         pytest.importorskip(package)
     return found
+
+
+def fingerprint(dataset: Any) -> str:
+    memory = FileHashes(Path("none"))
+    return _fingerprint(dataset, None, _hashed(dataset, "files", memory) | _hashed(dataset, "tables", memory))
 
 
 def opened(miniature: Miniature, root: Path, **settings: Any) -> Any:
@@ -98,12 +104,12 @@ def test_whatever_an_item_is_made_of_names_its_cache(miniature: Miniature, tmp_p
     if miniature.reader is not data.CBISDDSM:  # which reads all by itself
         settings += [{name: value} for name, value in miniature.options.items()]
     settings = [one for one in settings if works(miniature, root, one)]
-    before = [_fingerprint(opened(miniature, root, **one), None) for one in settings]
-    assert before == [_fingerprint(opened(miniature, root, **one), None) for one in settings]
+    before = [fingerprint(opened(miniature, root, **one)) for one in settings]
+    assert before == [fingerprint(opened(miniature, root, **one)) for one in settings]
     for path in files_below(tmp_path):
         content = path.read_bytes()
         path.write_bytes(changed(path))
-        after = [_fingerprint(opened(miniature, root, **one), None) for one in settings]
+        after = [fingerprint(opened(miniature, root, **one)) for one in settings]
         path.write_bytes(content)
         assert any(a != b for a, b in zip(after, before, strict=True)), path.name
 
@@ -120,17 +126,15 @@ def test_every_setting_names_the_cache(miniature: Miniature, tmp_path: Path) -> 
     others = {"size": 8, "fit": "pad", **miniature.options}
     names = set(inspect.signature(miniature.reader).parameters) - {"root"} - CHOICES
     assert names == set(others)
-    found = {"": _fingerprint(opened(miniature, root), None)}
+    found = {"": fingerprint(opened(miniature, root))}
     usual = {name: p.default for name, p in inspect.signature(miniature.reader).parameters.items()}
     for name in (name for name in names if usual[name] != others[name]):
-        found[name] = _fingerprint(opened(miniature, root, **{name: others[name]}), None)
+        found[name] = fingerprint(opened(miniature, root, **{name: others[name]}))
     assert len(set(found.values())) == len(found), found
 
 
 def test_another_place_is_the_same_set(miniature: Miniature, tmp_path: Path) -> None:
-    first, second = (
-        _fingerprint(opened(miniature, miniature.build(tmp_path / name)), None) for name in ("a", "b")
-    )
+    first, second = (fingerprint(opened(miniature, miniature.build(tmp_path / name))) for name in ("a", "b"))
     written_anew = {"XLSX": ".xlsx", "gz": ".gz"}.values()  # with the time of writing inside
     if not any(path.suffix in written_anew for path in files_below(tmp_path)):
         assert first == second
@@ -155,11 +159,11 @@ def test_masks_that_change_hands_make_another_cache(tmp_path: Path) -> None:
     pytest.importorskip("pydicom")
     root = MINIATURES["CBISDDSM"].build(tmp_path)
     path = root / "mass_case_description_train_set.csv"
-    before = _fingerprint(opened(MINIATURES["CBISDDSM"], root), None)
+    before = fingerprint(opened(MINIATURES["CBISDDSM"], root))
     rows = [line.split(",") for line in path.read_text().splitlines()]
     rows[1][4], rows[2][4] = rows[2][4], rows[1][4]
     table(path, *map(tuple, rows))
-    assert _fingerprint(opened(MINIATURES["CBISDDSM"], root), None) != before
+    assert fingerprint(opened(MINIATURES["CBISDDSM"], root)) != before
 
 
 def test_settings_of_a_set_of_ones_own() -> None:
@@ -175,7 +179,15 @@ def test_settings_of_a_set_of_ones_own() -> None:
         {}, {"a": 1}, {"a": "1"}, {"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, {"a": np.arange(3)},
         {"a": torch.arange(4)}, {"labels": [0]}, {"a": object()},
     ]  # fmt: skip
-    found = [_fingerprint(Own(**one), None) for one in settings]
+    found = [fingerprint(Own(**one)) for one in settings]
     for (i, a), (j, b) in itertools.combinations(enumerate(found), 2):
         assert a != b, (settings[i], settings[j])
-    assert found[-1] == _fingerprint(Own(a=object()), None)
+    assert found[-1] == fingerprint(Own(a=object()))
+
+
+def test_a_reader_recognises_the_folder_that_it_reads(miniature: Miniature, tmp_path: Path) -> None:
+    if miniature.reader not in data.READERS:
+        return
+    root = opened(miniature, miniature.build(tmp_path)).root
+    recognising = [reader for reader in data.READERS if reader.recognises(root)]
+    assert recognising[0] is miniature.reader
