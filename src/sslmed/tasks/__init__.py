@@ -4,12 +4,13 @@ A task owns everything that depends on its kind: the pairs it trains on, its los
 metrics (listed in `sslmed.tasks.metrics`) and its part of a report.
 """
 
-from .base import Cases, Evaluation, Learner, Task
+from .base import KINDS, Cases, Evaluation, Learner, Task
 from .classification import Classification, Classifier, ClassLearner
 from .segmentation import Segmentation, Segmenter, dice_bce, soft_dice
 from .volumes import Volumes
 
 __all__ = [
+    "KINDS",
     "Cases",
     "ClassLearner",
     "Classification",

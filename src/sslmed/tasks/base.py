@@ -15,9 +15,11 @@ from torch.utils.data import Dataset
 
 from .._step import Step
 from ..distributed import ddp_weight
+from ._report import TaskReport
 from .metrics import table_metrics
 
 Batches = Iterable[tuple[Tensor, Tensor]]
+KINDS: dict[str, type[Task]] = {}  # by their kind, as run folders record it
 BATCH = 32  # images of a forward pass in testing
 
 
@@ -138,6 +140,8 @@ class Task(ABC):
         title: as in the report.
         metric: the one that methods are compared by; `sslmed.tasks.metrics` lists them.
         domain: name of the images that it uses, where a study has several sets.
+
+    A subclass names its `kind`, which run folders record, and its `report`; with that it is known to the report.
     """
 
     network: Callable[[int, Path | None], nn.Module]
@@ -147,8 +151,11 @@ class Task(ABC):
     domain: str = ""
 
     kind: ClassVar[str]
-    unit: ClassVar[str] = "images"  # what a test case is
+    report: ClassVar[TaskReport]
     network_seed: ClassVar[str] = "segmentation"  # tasks with the same word draw the same random start
+
+    def __init_subclass__(cls) -> None:
+        KINDS[cls.kind] = cls
 
     @abstractmethod
     def check(self, cases: Cases, *, option: str) -> None:

@@ -15,6 +15,8 @@ from torch.utils.data import Dataset
 from .. import metrics
 from .._step import Step
 from ..models import ResNetEncoder
+from ._classification_report import CLASSES
+from ._report import TaskReport
 from .base import Batches, Cases, Evaluation, Learner, Task, in_batches, mean_loss
 from .metrics import metrics_of, with_area
 
@@ -66,6 +68,7 @@ class Classification(Task):
     metric: str = "balanced_accuracy"
 
     kind: ClassVar[str] = "classification"
+    report: ClassVar[TaskReport] = CLASSES
     network_seed: ClassVar[str] = "classification"
 
     def check(self, cases: Cases, *, option: str) -> None:

@@ -16,6 +16,8 @@ from torch.utils.data import Dataset
 from .. import metrics
 from .._step import Step
 from ..distributed import gather
+from ._report import TaskReport
+from ._segmentation_report import IMAGES
 from .base import Batches, Cases, Evaluation, Learner, Task, in_batches, mean_loss, means_and_sds
 from .metrics import metrics_of
 
@@ -104,6 +106,7 @@ class Segmentation(Task):
     metric: str = "dice"
 
     kind: ClassVar[str] = "segmentation"
+    report: ClassVar[TaskReport] = IMAGES
 
     def check(self, cases: Cases, *, option: str) -> None:
         """Raise ValueError where images have no masks."""

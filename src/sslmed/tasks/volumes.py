@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ._report import TaskReport
+from ._segmentation_report import VOLUMES
 from .base import Cases, Evaluation, Learner, means_and_sds
 from .metrics import metrics_of
 from .segmentation import Segmentation, Segmenter, empty_counts, kept_cases, predict
@@ -21,7 +23,7 @@ class Volumes(Segmentation):
     """Segmentation of numbered structures; a test case is a volume, all slices of a group."""
 
     kind: ClassVar[str] = "volumes"
-    unit: ClassVar[str] = "volumes"
+    report: ClassVar[TaskReport] = VOLUMES
 
     def check(self, cases: Cases, *, option: str) -> None:
         """Raise ValueError where images have no numbered structures."""

@@ -11,7 +11,7 @@ from ..cells import Target
 from . import charts, facts, views
 from .facts import ALLOWED, leaking, splits
 from .findings import comparisons, findings, sentences
-from .run import TASKS, Run
+from .run import Run
 
 
 def context(run: Run) -> dict[str, Any]:
@@ -105,8 +105,7 @@ def _best(methods: dict[str, dict[str, dict[str, str]]], target: Target) -> str 
 
 def _task(run: Run) -> str:
     """What the networks learned to do."""
-    purposes = {run.task(target).purpose for target in run.targets}
-    return " and to ".join(task.purpose for task in TASKS.values() if task.purpose in purposes)
+    return " and to ".join(dict.fromkeys(run.task(target).purpose for target in run.targets))
 
 
 def _words(run: Run) -> list[tuple[str, str]]:

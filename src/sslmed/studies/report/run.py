@@ -8,9 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ...tasks._classification_report import CLASSES
+from ...tasks import KINDS
 from ...tasks._report import TaskReport
-from ...tasks._segmentation_report import IMAGES, VOLUMES
 from ...tasks.metrics import metric
 from .. import manifest
 from ..cells import Target, amount_as_number
@@ -18,7 +17,6 @@ from ..results import Curve, Result, arrays, columns, csv_rows, results
 
 _ENVIRONMENT = dict.fromkeys(("python", "platform", "device", "packages", "started", "finished", "seconds"))
 _SET = dict.fromkeys(("name", "source", "counts", "published", "groups", "notes", "checks"))
-TASKS = {"segmentation": IMAGES, "volumes": VOLUMES, "classification": CLASSES}
 Rows = dict[float, dict[str, dict[str, dict[str, str]]]]
 
 
@@ -79,12 +77,12 @@ class Run:
 
     def task(self, target: Target) -> TaskReport:
         """What the report says of a target's kind of task."""
-        if target.kind not in TASKS:
-            known = ", ".join(map(repr, TASKS))
+        if target.kind not in KINDS:
+            known = ", ".join(map(repr, KINDS))
             raise ValueError(
                 f"{self.folder / 'config.json'}: kind of a target must be one of {known}, got {target.kind!r}"
             )
-        return TASKS[target.kind]
+        return KINDS[target.kind].report
 
     @property
     def unit(self) -> str:
