@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sslmed.studies.image_set import ImageSet
+from sslmed.studies.sources import PHANTOM, Source
+from sslmed.studies.study_data import TRAIN, DataSpec
 from torch import nn
 
 from sslmed.augment import MultiView, views
@@ -38,12 +41,9 @@ from sslmed.models import (
 from sslmed.studies import cli, program
 from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import pair_gallery
-from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.runs import read_csv
-from sslmed.studies.sources import PHANTOM, Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
-from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.tables import Published
 from sslmed.tasks import Segmentation, Task, dice_bce
 
@@ -107,7 +107,8 @@ class Preset:
 
     def at(self, size: int) -> Preset:
         """The preset at another size."""
-        return dataclasses.replace(self, size=size, batch=(self.larger or self.batch) if size != self.size else self.batch)
+        batch = self.batch if size == self.size or self.larger is None else self.larger
+        return dataclasses.replace(self, size=size, batch=batch)
 
 
 LABELS = (1.0, 0.5, 0.25, 0.1)  # 3.3
