@@ -212,7 +212,7 @@ def comparability_note(preset: Preset, task: Task, images: ImageSet) -> str:
     if preset.pretext.epochs != 1000:
         reasons.append(f"{preset.pretext.epochs} and {preset.finetune.epochs} epochs (paper 1000 and 500)")
     reasons.append(f"slices of {preset.size} px")
-    reasons.append("the paper's supervised baseline has 0.89 with all 21 labelled volumes (dotted line of Figure 3)")
+    reasons.append("the paper's baseline has 0.89 with all 21 labelled volumes (Figure 3, dotted line)")
     return "; ".join(reasons)
 
 
