@@ -15,6 +15,7 @@ pytest.importorskip("lightning")
 
 import torch
 
+import sslmed
 from sslmed.models import ResNetEncoder
 from sslmed.studies import program
 from sslmed.studies.run import Run
@@ -113,3 +114,13 @@ def test_a_page_names_the_papers_numbers(page: Path) -> None:
     named = set(re.findall(r"`(examples/papers/\w+\.csv)`", page.read_text(encoding="utf-8")))
     files = (ROOT / "examples" / "papers").glob(f"{page.stem}*.csv")
     assert named == {str(file.relative_to(ROOT)) for file in files}
+
+
+@pytest.mark.parametrize("page", PAPERS, ids=lambda page: page.stem)
+def test_an_index_names_headings_of_the_report(page: Path) -> None:
+    package = Path(sslmed.__file__).parent
+    sources = [*package.glob("studies/report/templates/*.j2"), *package.glob("tasks/*.py")]
+    report = "".join(source.read_text(encoding="utf-8") for source in sources)
+    headings = [name for *_, place in index_of(page)[1] for name in re.findall('"(.*?)"', place)]
+    assert headings
+    assert not [name for name in headings if name not in report]
