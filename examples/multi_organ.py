@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sslmed.studies.image_set import ImageSet
+from sslmed.studies.sources import PHANTOM, Source
+from sslmed.studies.study_data import TRAIN, DataSpec
 from torch import nn
 
 from sslmed.augment import MultiView, views
@@ -38,12 +41,9 @@ from sslmed.models import (
 from sslmed.studies import cli, program
 from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import pair_gallery
-from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.runs import read_csv
-from sslmed.studies.sources import PHANTOM, Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
-from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.tables import Published
 from sslmed.tasks import Segmentation, Task, dice_bce
 
@@ -107,7 +107,8 @@ class Preset:
 
     def at(self, size: int) -> Preset:
         """The preset at another size."""
-        return dataclasses.replace(self, size=size, batch=(self.larger or self.batch) if size != self.size else self.batch)
+        batch = self.batch if size == self.size or self.larger is None else self.larger
+        return dataclasses.replace(self, size=size, batch=batch)
 
 
 LABELS = (1.0, 0.5, 0.25, 0.1)  # 3.3
@@ -236,7 +237,7 @@ def nearest(preset: Preset) -> tuple[str, int]:
     return network, min(sizes, key=lambda size: abs(size - preset.size))
 
 
-def published(preset: Preset) -> dict[tuple[str, str, str], Published]:
+def published(preset: Preset, name: str) -> dict[tuple[str, str, str], Published]:
     """Tables 1 to 4: the rows of this network and size, else those of the nearest size."""
     return {
         ("segmentation", f"{row['labels_percent']} %", row["method"]): Published(
@@ -320,7 +321,7 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         | {m: f"{NAMES[m.partition('/')[0]]} · {m.partition('/')[2]}" for m in METHODS[1:]},
         words=WORDS,
         baselines=(SUPERVISED, *(f"{ssl}/BUS" for ssl in SSL)),
-        published=published(preset),
+        published=partial(published, preset),
         comparability_note=partial(comparability_note, preset, pools),
         gallery=partial(pair_gallery, views=make_views(preset)),
     )

@@ -21,23 +21,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from sslmed.studies.image_set import ImageSet
+from sslmed.studies.sources import PHANTOM, Source
+from sslmed.studies.study_data import TRAIN, DataSpec
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, MultiView, views
 from sslmed.augment.functional import band_stop_mask
 from sslmed.data import Phantom
-from sslmed.losses import InfoNCE, Perceptual
+from sslmed.losses import NCE, Perceptual
 from sslmed.methods import PIRL, RelationContrast
 from sslmed.models import ResNetEncoder, ResUNet, load_encoder
 from sslmed.studies import cli, program
 from sslmed.studies.engine import Fit
-from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.runs import read_csv, sha256
-from sslmed.studies.sources import PHANTOM, Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
-from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.tables import Published
 from sslmed.tasks import Segmentation, Task
 
@@ -50,7 +50,7 @@ METHODS = (SUPERVISED, *(f"{jigsaw}/{loss}" for loss in LOSSES for jigsaw in JIG
 class Constants:
     """The paper's numbers, each with its place; [ours] where the paper leaves it open."""
 
-    grid: tuple[int, int] = (6, 6)  # III-A2: 36 patches
+    grid: tuple[int, int] = (6, 6)  # III-A2: 36 patches; that the plain jigsaw has as many is [ours], PIRL's is 3 x 3
     radius: tuple[float, float] = (10, 100)  # III-A1; the cross's width, 0 to 10, is FrequencyBandStop's default
     unit: str = "bin"  # III-A1: of the crop's own DFT
     dim: int = 128  # III-B
@@ -61,7 +61,7 @@ class Constants:
     level_weight: float = 0.5  # Eq. 10, IV-B: image level against patch level
     lam_rcl: float = 0.1  # Eq. 13, IV-B: RCL against perceptual
     lam_pirl: float = 0.75  # Eq. 13, IV-B: NCE against perceptual
-    temperature: float = 0.07  # PIRL, which III-D refers to
+    temperature: float = 0.07  # of the NCE loss: PIRL's, to which III-E refers
     patch_head: str = "concat_linear"  # III-B: "features from each patch" concatenated, then linear
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)  # Table I: training, validation, test
     sgd_momentum: float = 0.9  # [ours] PIRL's
@@ -122,8 +122,9 @@ PRESETS = {
     ),
     "paper": Preset(
         size=224, crop=216, encoder="resnet50", width=64, phantoms=780, labels=(1.0, 0.5, 0.2),
-        pretext=Fit(epochs=2000, batch_size=16, checkpoint_every=10),  # IV-B, Table I (BUSI)
-        finetune=Fit(epochs=500, batch_size=16, patience=50, patience_from=100),  # IV-B
+        # IV-B; Table I: batches of BUSI, for other sets see BATCH_SIZES
+        pretext=Fit(epochs=2000, batch_size=16, checkpoint_every=10),
+        finetune=Fit(epochs=500, batch_size=16, patience=50, patience_from=100),
         pretext_lr={"pirl": 1e-4, "pirl+percep": 1e-3, "rcl": 1e-2, "rcl+percep": 1e-3},  # Table II
     ),
 }  # fmt: skip
@@ -161,7 +162,7 @@ def make_method(method: str, preset: Preset, weights: Path | None, count: int) -
         )  # fmt: skip
     else:
         pretext = PIRL(
-            encoder, count, contrast=InfoNCE(temperature=c.temperature),
+            encoder, count, contrast=NCE(temperature=c.temperature),  # III-E; InfoNCE is the method's other choice
             perceptual=Perceptual() if perceptual else None, lam=c.lam_pirl, **shared,
         )  # fmt: skip
     if weights is not None:
@@ -238,22 +239,37 @@ COLUMNS = {"dice": "dsc", "jaccard": "jc", "hausdorff": "hd", "precision": "ppv"
 POOL = "pretext-data"
 
 
-def published() -> dict[tuple[str, str, str], Published]:
-    """Tables III to VI: the paper's largest set, BUSI, beside whatever set ours is."""
+# Table I: images of a step of pretext learning and of fine-tuning, for each set of Tables III to VI.
+BATCH_SIZES = {"BUSI": 16, "BrEaST": 8, "UDIAT": 4, "BUSI+BrEaST->UDIAT": 32}
+
+
+def published_set(name: str) -> str:
+    """The set of the paper whose numbers stand beside ours of the set `name`: the same one, else its largest, BUSI."""
+    return name if name in BATCH_SIZES else "BUSI"
+
+
+def published(name: str) -> dict[tuple[str, str, str], Published]:
+    """The rows of Tables III to VI to print beside ours of the set `name`."""
     return {
         ("segmentation", f"{row['labels_percent']} %", row["method"]): Published(
-            "BUSI", {ours: (row[theirs], row[f"{theirs}_sd"]) for ours, theirs in COLUMNS.items() if row[theirs]}
+            f"Table {row['table']}, {row['dataset']}",
+            {ours: (row[theirs], row[f"{theirs}_sd"]) for ours, theirs in COLUMNS.items() if row[theirs]},
         )
         for row in read_csv(RESULTS)
-        if row["dataset"] == "BUSI"
+        if row["dataset"] == published_set(name)
     }
 
 
 def comparability_note(preset: Preset, start: Path | None, task: Task, images: ImageSet) -> str:
     """What differs from the paper."""
-    reasons = [] if images.name == "BUSI" else [f"{images.name} instead of the paper's images"]
-    if images.name == "BUSI" and images.published and len(images) != sum(images.published.values()):
+    theirs = published_set(images.name)
+    reasons = [] if images.name == theirs else [f"the paper's numbers are of {theirs}, ours of {images.name}"]
+    if images.name == theirs and images.published and len(images) != sum(images.published.values()):
         reasons.append(f"{len(images)} of {sum(images.published.values())} images, split by near-duplicate group")
+    batches = {preset.pretext.batch_size, preset.finetune.batch_size}
+    if batches != {BATCH_SIZES[theirs]}:
+        used = " and ".join(map(str, sorted(batches)))
+        reasons.append(f"batches of {used} (paper {BATCH_SIZES[theirs]} for {theirs})")
     if preset.size != 224:
         reasons.append(f"{preset.size} px (Hausdorff in these pixels; paper 224)")
     if (preset.encoder, preset.width) != ("resnet50", 64):
@@ -305,7 +321,7 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         words=WORDS,
         proposed=METHODS[-1],
         baselines=(SUPERVISED, "jig/pirl"),
-        published=published(),
+        published=published,
         comparability_note=partial(comparability_note, preset, args.weights),
         gallery=partial(gallery, preset),
     )

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pretexts import DIM, METHODS, SIDE, KnownMask, fixed_views, images, method
+from pretexts import DIM, METHODS, SIDE, Flip, KnownMask, Puzzle, fixed_views, images, method
 from sslmed import methods
-from sslmed.augment import RandomPatchMask
+from sslmed.augment import MultiView, RandomPatchMask
 from sslmed.augment.functional import split_patches
 from sslmed.losses import NCE, InfoNCE, RelationContrastive
 from sslmed.methods import PIRL, Method, MoCo, SimCLR
@@ -231,12 +231,14 @@ def test_pirls_contrast_is_its_own_by_default() -> None:
     assert isinstance(method("relation").contrast, RelationContrastive)
 
 
-def test_a_bank_starts_with_the_images_embeddings() -> None:
-    module, data = method("pirl", count=6), images(6)
+@pytest.mark.parametrize("name", ["pirl", "relation"])
+def test_a_bank_starts_with_the_embeddings_of_the_first_view(name: str) -> None:
+    views = MultiView(Flip(), Puzzle())  # the first view is not the image itself, and draws nothing
+    module, data = method(name, views=views, count=6), images(6)
     module.start(DataLoader(data, batch_size=4))
     assert module.training
     with torch.no_grad():
-        expected = module.eval().embed(data.tensors[0])
+        expected = module.eval().embed(views(data.tensors[0])[0])
     torch.testing.assert_close(module.bank[torch.arange(6)], expected, rtol=1e-4, atol=1e-5)
     assert (
         float(expected.std(0).mean()) > 1e-3

@@ -178,7 +178,7 @@ def test_options_without_effect_are_refused(command: Command, tmp_path: Path) ->
     assert "--pretext-data, which was not given" in command.refuses("--leave-out-copies")
     command("--data", scans)
     assert "has no cells to --merge" in command.refuses("--data", scans, "--merge", command.out)
-    assert "--merge puts all shares together" in command.refuses("--merge", command.out, "--shard", "0/2")
+    assert "--merge joins all shares of a study" in command.refuses("--merge", command.out, "--shard", "0/2")
 
 
 @pytest.mark.parametrize(

@@ -126,5 +126,5 @@ def test_a_pretrained_unet_keeps_the_last_layer_that_all_methods_start_from(tmp_
 
 def test_the_papers_row_names_its_photographs_and_its_size(tmp_path: Path) -> None:
     run = organs(tmp_path / "run", "--network", "unet", "--size", "64")
-    assert run.study.published["segmentation", "50 %", "moco/BUS+natural"].of == "Table 4, mini-ImageNet"
+    assert run.study.published("BUSI")["segmentation", "50 %", "moco/BUS+natural"].of == "Table 4, mini-ImageNet"
     assert "images of 64 px (paper 50)" in run.study.comparability_note(run.tasks["segmentation"], run.data[""].data)

@@ -414,7 +414,7 @@ def test_an_unknown_kind_of_target_is_named(folder):
     config = json.loads((folder / "config.json").read_text())
     config["targets"][0]["kind"] = "counting"
     write_json(folder / "config.json", config)
-    with pytest.raises(ValueError, match=r"kind of a target must be one of 'segmentation'.*got 'counting'"):
+    with pytest.raises(ValueError, match=r"kind of a target must be one of 'classification', 'segmentation', 'volumes', got 'counting'"):
         write_report(folder)
 
 

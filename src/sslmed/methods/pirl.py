@@ -118,10 +118,11 @@ class PIRL(Method):
 
     @torch.no_grad()
     def start(self, batches: Batches) -> None:
-        """Fill the bank with embeddings of all images, in evaluation mode.
+        """Fill the bank with embeddings of the first view of all images, in evaluation mode.
 
-        A network that starts at random has no batch statistics yet, and in evaluation mode would give all images
-        nearly one row; then a pass in training mode gathers them first.
+        The first view is t1, from which Ellis et al. start the bank (section III-B). A network that starts at random
+        has no batch statistics yet, and in evaluation mode would give all images nearly the same row; a pass in
+        training mode gathers the statistics first.
         """
         was_training, device = self.training, self.bank.vectors.device
         # By their common base: on several devices they become SyncBatchNorm.
@@ -130,10 +131,10 @@ class PIRL(Method):
             self.train()
             for images, _ in batches:
                 if len(images) > 1:  # one image has no statistics
-                    self.embed(images.to(device))
+                    self.embed(self.views(images.to(device))[0])
         self.eval()
         for images, index in batches:
-            self.bank.fill(index.to(device), self.embed(images.to(device)))
+            self.bank.fill(index.to(device), self.embed(self.views(images.to(device))[0]))
         self.train(was_training)
 
     def embed(self, images: Tensor) -> Tensor:

@@ -316,7 +316,11 @@ class Run:
             frame = tables.Frame(targets, methods, self.study.unit, self.study.baselines)
             notes = {name: self.study.comparability_note(task, cases[name]) for name, task in self.tasks.items()}
             tables.collect_cases(path)
-            rows = tables.write_table(path, frame, self.study.published, comparability_notes=notes)
+            published = {
+                key: row for name, images in cases.items()
+                for key, row in self.study.published(images.name).items() if key[0] == name
+            }  # fmt: skip
+            rows = tables.write_table(path, frame, published, comparability_notes=notes)
             print(tables.show(rows, tables.write_tests(path, frame), frame))
         barrier()
 

@@ -71,7 +71,7 @@ class Study:
         words: method, or a part of one -> its name and a plain sentence on it.
         proposed: the paper's own proposal, if it has one.
         baselines: methods that others are tested against, supervised training first.
-        published: (task, labels, method) -> the paper's numbers.
+        published: name of the set -> the paper's numbers by (task, labels, method).
         comparability_note: (task, images) -> why our numbers and the paper's are not comparable.
         gallery: images (N, 1, S, S) -> arrays of galleries.npz.
         embedding: file of weights, or None for a random start -> the encoder whose features of test images the report
@@ -94,7 +94,7 @@ class Study:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     proposed: str | None = None
     baselines: Sequence[str] = (SUPERVISED,)
-    published: Mapping[tuple[str, str, str], Published] = field(default_factory=dict)
+    published: Callable[[str], Mapping[tuple[str, str, str], Published]] = lambda _: {}
     embedding: Callable[[Path | None], nn.Module] | None = None
 
     @property
