@@ -27,9 +27,6 @@ from kornia.augmentation import (
     RandomResizedCrop,
 )
 from kornia.constants import DataKey, Resample
-from sslmed.studies.image_set import ImageSet
-from sslmed.studies.sources import PHANTOM, Source
-from sslmed.studies.study_data import TRAIN, DataSpec
 from torch import Tensor, nn
 
 from sslmed.augment import MultiView, RandomPixelMask, views
@@ -39,8 +36,11 @@ from sslmed.models import ProjectionHead, UNet, UNetFeatures
 from sslmed.studies import cli, program
 from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import masked_gallery
+from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
+from sslmed.studies.sources import PHANTOM, Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
+from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.tables import Published
 from sslmed.tasks import Task, Volumes, soft_dice
 

@@ -21,9 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sslmed.studies.image_set import ImageSet
-from sslmed.studies.sources import PHANTOM, Source
-from sslmed.studies.study_data import TRAIN, DataSpec
 from torch import nn
 
 from sslmed.augment import MultiView, views
@@ -41,9 +38,12 @@ from sslmed.models import (
 from sslmed.studies import cli, program
 from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import pair_gallery
+from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.runs import read_csv
+from sslmed.studies.sources import PHANTOM, Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
+from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.tables import Published
 from sslmed.tasks import Segmentation, Task, dice_bce
 

@@ -21,9 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sslmed.studies.image_set import ImageSet
-from sslmed.studies.sources import PHANTOM, Source
-from sslmed.studies.study_data import TRAIN, DataSpec
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -35,9 +32,12 @@ from sslmed.methods import PIRL, RelationContrast
 from sslmed.models import ResNetEncoder, ResUNet, load_encoder
 from sslmed.studies import cli, program
 from sslmed.studies.engine import Fit
+from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.runs import read_csv, sha256
+from sslmed.studies.sources import PHANTOM, Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
+from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.tables import Published
 from sslmed.tasks import Segmentation, Task
 

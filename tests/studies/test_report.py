@@ -244,7 +244,7 @@ def test_several_domains_have_their_own_sections_sets_and_splits(tmp_path, plain
         "Ultrasound: 20 images (100 % of the training set); Mammography: 20 images",
         "Ultrasound: 15 images; Mammography: 16 images, some of which were also used for training",
         "Mammography, seed 0: 1 in train and test",
-        "Networks learned to outline structures in images and to tell classes of images apart.",
+        "Networks learned to tell classes of images apart and to outline structures in images.",
         "The highest of 3 pretext methods, BYOL, reached a balanced accuracy of 0.807.",
     ):
         assert sentence in page.text, sentence
