@@ -20,7 +20,7 @@ import ultrasound_relation
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder
 from sslmed.studies.experiment import Experiment
-from sslmed.studies.image_set import read
+from sslmed.studies.reading import read
 from sslmed.studies.segmentation import score
 from sslmed.studies.sources import Source
 from sslmed.studies.study_data import StudyData

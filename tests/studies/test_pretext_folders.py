@@ -13,7 +13,7 @@ pytest.importorskip("lightning")
 import multi_organ
 import multimodal_breast
 from sslmed.models import UNet
-from sslmed.studies.image_set import read
+from sslmed.studies.reading import read
 from sslmed.studies.runs import read_json
 from sslmed.studies.sources import Source
 
