@@ -142,6 +142,14 @@ def make_method(name: str, preset: Preset, count: int, _: Path | None = None) ->
     return BYOL(encoder, views=pair, head=head, predictor=predictor, momentum=c.momentum["byol"])
 
 
+def make_recipe(method: str, preset: Preset) -> Recipe | None:
+    """How a method pretrains; the baseline does not."""
+    if method == SUPERVISED:
+        return None
+    adam = Optimiser("adam", lr=preset.lr, weight_decay=preset.constants.weight_decay)  # 5.2: no schedule
+    return Recipe((Stage(partial(make_method, method, preset), adam, preset.pretext),))
+
+
 def make_encoder(preset: Preset, weights: Path | None) -> ResNetEncoder:
     """The encoder, from a pretext's weights or at random."""
     encoder = ResNetEncoder(preset.encoder, width=preset.width)
@@ -251,17 +259,13 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         args.data = []
     args.domains = args.domains or list(dict.fromkeys(name for name, _ in args.data)) or list(DOMAINS)
     check(args)
-    adam = Optimiser("adam", lr=preset.lr, weight_decay=preset.constants.weight_decay)  # 5.2: no schedule
     return Study(
         citation="Dourado da Silva, Benchmarking Contrastive Learning for Multimodal Medical Imaging",
         title="Contrastive pretraining on breast ultrasound and mammograms",
         preset=preset,
         arguments={"domains": list(args.domains)},
         data=[make_data(domain, args, preset) for domain in args.domains],
-        methods={
-            m: None if m == SUPERVISED else Recipe((Stage(partial(make_method, m, preset), adam, preset.pretext),))
-            for m in METHODS
-        },
+        methods={method: make_recipe(method, preset) for method in METHODS},
         tasks=[make_task(d, task, preset) for d in args.domains for task in TASKS if task in args.tasks],
         size=preset.size,
         finetune=preset.finetune,

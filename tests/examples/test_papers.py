@@ -21,6 +21,7 @@ from PIL import Image
 import mr_masked_vs_contrastive
 import multi_organ
 import multimodal_breast
+from programs import prepared
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder, UNet, load_encoder
 from sslmed.studies import manifest
@@ -156,13 +157,11 @@ def test_mr_masked_vs_contrastive_grows_by_draws(tmp_path: Path, monkeypatch: py
 def test_a_local_stage_killed_before_its_first_checkpoint_starts_as_it_did(tmp_path: Path) -> None:
     weights = []
     for out in (tmp_path / "whole", tmp_path / "again"):
-        args = mr_masked_vs_contrastive.parse(["--preset", "smoke", "--out", str(out)])
-        run = mr_masked_vs_contrastive.MaskedAgainstContrastive(
-            args, mr_masked_vs_contrastive.PRESETS["smoke"]
-        )
+        run = prepared(mr_masked_vs_contrastive, out)
         if weights:
-            shutil.copytree(weights[0].parents[1] / "contrastive_global-s0", out / "contrastive_global-s0")
-        weights.append(run.pretrain(Cell("contrastive", 1, 0), out / "contrastive-s0"))
+            done = "pretext/contrastive_global-s0"
+            shutil.copytree(tmp_path / "whole" / done, out / done)
+        weights.append(run.pretrain(Cell("contrastive", 1, 0), out / "pretext" / "contrastive-s0"))
     whole, again = (torch.load(file, weights_only=True) for file in weights)
     for name, value in whole.items():
         assert torch.equal(value, again[name]), name
@@ -176,9 +175,13 @@ def test_a_local_stage_killed_before_its_first_checkpoint_starts_as_it_did(tmp_p
         (multi_organ, ["--data", "nowhere"], "name the other organs' folders, as --organs heart=CAMUS"),
         (multi_organ, ["--organs", "heart"], "'heart' is not NAME=FOLDER"),
         (multi_organ, ["--methods", "byol"], "unknown 'byol'"),
-        (multi_organ, ["--size", "48"], "invalid choice: 48"),
+        (mr_masked_vs_contrastive, ["--size", "50"], "--size must be a multiple of 16, got 50"),
+        (multi_organ, ["--set", "epochs=3"], "--set epochs: no such setting; --show-settings lists them all"),
+        (multi_organ, ["--set", "finetune.epochs=x"], "--set finetune.epochs=x: Expected a <class 'int'>"),
+        (multi_organ, ["--epochs", "0"], "'0' is not a positive integer"),
+        (multi_organ, ["--lr", "-1"], "'-1' is not a number above 0"),
         (multi_organ, ["--data", "nowhere"], "as --methods supervised moco/BUS"),
-        (multimodal_breast, ["--data", "phantom", "us=x"], "`phantom` stands alone"),
+        (multimodal_breast, ["--data", "phantom", "us=x"], "--data phantom cannot be combined"),
         (multimodal_breast, ["--data", "ct=x"], "--data: unknown 'ct'; give us=FOLDER or mg=FOLDER"),
         (multimodal_breast, ["--domains", "us", "us"], "--domains lists us twice"),
         (multimodal_breast, ["--tasks", *2 * ["segmentation"]], "--tasks lists segmentation twice"),
@@ -325,7 +328,7 @@ def test_help_names_every_option(program: ModuleType, monkeypatch: pytest.Monkey
 def test_every_method_learns_with_every_network(name: str, network: str) -> None:
     torch.manual_seed(0)
     preset = dataclasses.replace(multi_organ.PRESETS["smoke"], network=network)
-    module = multi_organ.make_method(name, preset, 100)[0]
+    module = multi_organ.make_method(name, preset, 100)
     loss, _ = module(torch.rand(4, 1, 32, 32), torch.arange(4))
     loss.backward()
     assert torch.isfinite(loss)
@@ -390,11 +393,11 @@ def test_the_constants_are_what_is_built() -> None:
 
     organs = built(multi_organ, adam={}, rate=dict.fromkeys(multi_organ.SSL, 25.6), weight_decay=0.5)
     for name in multi_organ.SSL:
-        _, optimiser = multi_organ.make_method(name, organs, 20)
+        optimiser = multi_organ.make_recipe(f"{name}/BUS", organs).stages[0].optimiser
         assert (optimiser.name, optimiser.lr, optimiser.weight_decay) == ("sgd", pytest.approx(0.8), 0.5)
     for name in multimodal_breast.METHODS[1:]:
         preset = built(multimodal_breast, weight_decay=0.5)
-        _, optimiser = multimodal_breast.make_method(name, preset, 20)
+        optimiser = multimodal_breast.make_recipe(name, preset).stages[0].optimiser
         assert (optimiser.name, optimiser.weight_decay) == ("adam", 0.5)
-    deep = multi_organ.make_method("simsiam", built(multi_organ, layers={"simsiam": 4}), 20)[0]
+    deep = multi_organ.make_method("simsiam", built(multi_organ, layers={"simsiam": 4}), 20)
     assert sum(isinstance(m, torch.nn.Linear) for m in deep.head.modules()) == 4

@@ -147,7 +147,7 @@ def test_more_methods_join_a_finished_run_and_other_constants_do_not(
 @pytest.mark.parametrize("method", [m for m in ultrasound_relation.METHODS if m != "supervised"])
 def test_every_cell_of_the_grid_learns_from_a_batch(method: str) -> None:
     torch.manual_seed(0)
-    module = ultrasound_relation.make_method(method, SMOKE, 6)[0]
+    module = ultrasound_relation.make_method(method, SMOKE, None, 6)
     bank = module.bank[torch.arange(6)]
     loss, logged = module(torch.rand(4, 1, SMOKE.crop, SMOKE.crop), torch.arange(4))
     loss.backward()
@@ -300,7 +300,7 @@ def test_the_paper_preset_shows_whole_images_and_crops_that_the_grid_divides() -
     images = torch.rand(2, 1, paper.whole, paper.whole)
     t1, t2 = ultrasound_relation.make_views("cp-jig+freq", paper)(images)
     assert (t1.shape, t2.shape) == ((2, 1, 224, 224), (2, 1, 216, 216))
-    shown = ultrasound_relation.gallery(images, paper)
+    shown = ultrasound_relation.gallery(paper, images)
     np.testing.assert_array_equal(shown["original"], images[:, 0, 4:220, 4:220].numpy())
     assert shown["filtered"].shape == shown["jigsaw"].shape == shown["original"].shape
     assert shown["kept"].shape == (2, 216, 109)

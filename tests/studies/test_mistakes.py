@@ -20,7 +20,7 @@ import ultrasound_relation
 from sslmed import metrics
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder
-from sslmed.studies.image_set import read
+from sslmed.studies.reading import read
 from sslmed.studies.run import Run
 from sslmed.studies.sources import Source
 from sslmed.studies.study_data import StudyData

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -14,8 +13,8 @@ pytest.importorskip("lightning")
 import multi_organ
 import multimodal_breast
 from sslmed.models import UNet
-from sslmed.studies.image_set import read
-from sslmed.studies.program import chosen, parse
+from programs import prepared
+from sslmed.studies.reading import read
 from sslmed.studies.run import Run
 from sslmed.studies.runs import read_json
 from sslmed.studies.sources import Source
@@ -28,13 +27,6 @@ def write_scans(folder: Path, count: int, *, seed: int) -> Path:
         pixels = torch.randint(0, 255, (40, 40), generator=noise, dtype=torch.uint8)
         Image.fromarray(pixels.numpy()).save(folder / f"scan {k}.png")
     return folder
-
-
-def prepared(program: ModuleType, out: Path, *arguments: object) -> Run:
-    """The program's run, its input read."""
-    given = ["--preset", "smoke", "--out", str(out), *map(str, arguments)]
-    args = parse(program.make_parser(), program.PRESETS, program.METHODS, given)
-    return Run(program.declare(args, chosen(args, program.PRESETS["smoke"])), args)
 
 
 def multimodal(out: Path, *arguments: object) -> Run:

@@ -78,7 +78,7 @@ def near_duplicates(cache: DiskCache) -> list[int]:
     known = _read(file)
     if not (isinstance(known, list) and len(known) == len(cache)):
         known = [int(i) for i in splits.near_duplicates(Images(cache))]
-        write_json(file, known)
+        _keep(file, known)
     return known
 
 
@@ -95,12 +95,17 @@ def facts_of(cache: DiskCache) -> Facts:
         not_finite += [i for i, good in zip(part, finite.tolist(), strict=True) if not good]
         if "mask" in cache.layout:
             outlined += cache.pixels("mask", part).flatten(1).any(1).tolist()
-    write_json(file, {"not_finite": not_finite, "outlined": outlined})
+    _keep(file, {"not_finite": not_finite, "outlined": outlined})
     return Facts(not_finite, outlined)
 
 
 def _parts(count: int) -> Iterator[range]:
     return (range(start, min(start + _PART, count)) for start in range(0, count, _PART))
+
+
+def _keep(file: Path, content: Any) -> None:
+    with contextlib.suppress(OSError):  # a cache that others made may be read-only: found out anew each time
+        write_json(file, content)
 
 
 def _read(file: Path) -> Any:

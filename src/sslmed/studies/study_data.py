@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from . import splitting
-from .image_set import ImageSet, Numbered, joined, part_of, read
+from .image_set import ImageSet, Numbered
+from .reading import joined, part_of, read
 from .sources import Source
 
 TRAIN = "train"  # the mix's word for the training part of the labelled set
