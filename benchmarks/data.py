@@ -56,8 +56,7 @@ def main() -> None:
 
     phantoms = {size: Phantom(IMAGES, size=size) for size in (64, 128, 224)}
     contenders = {
-        f"phantom, {size} px": lambda p=phantom: [p[i] for i in range(IMAGES)]
-        for size, phantom in phantoms.items()
+        f"phantom, {size} px": lambda p=phantom: [p[i] for i in range(IMAGES)] for size, phantom in phantoms.items()
     }
     rows = interleaved(contenders, args.rounds, "cpu", calls=IMAGES, warm_up=1)
     for name, row in rows.items():
@@ -66,9 +65,7 @@ def main() -> None:
     content["jobs"]["one phantom image"] = rows
 
     images = torch.rand(2000, 1, 64, 64)
-    rows = interleaved(
-        {"2000 images of 64 px": lambda: splits.near_duplicates(images)}, args.rounds, "cpu", warm_up=1
-    )
+    rows = interleaved({"2000 images of 64 px": lambda: splits.near_duplicates(images)}, args.rounds, "cpu", warm_up=1)
     content["jobs"]["near duplicates"] = rows
     print(f"near duplicates of 2000 images     {rows['2000 images of 64 px']['median_ms'] / 1e3:8.2f} s")
 

@@ -173,9 +173,7 @@ def trial(script: Path, kills: int, seed: int, place: Path) -> dict[str, Any]:
                     "damaged": wrong,
                 }
             )
-            print(
-                f"run {run}, killed after {moment:4.1f} s: {files} files, {len(wrong)} damaged; {rows[-1]['met']}"
-            )
+            print(f"run {run}, killed after {moment:4.1f} s: {files} files, {len(wrong)} damaged; {rows[-1]['met']}")
             continue
         if process.returncode:
             raise SystemExit(f"ended with {process.returncode}:\n{log.read_text()}")

@@ -195,9 +195,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
-    parser.add_argument(
-        "--peak", nargs=2, metavar=("JOB", "CONTENDER"), help="print one contender's peak memory"
-    )
+    parser.add_argument("--peak", nargs=2, metavar=("JOB", "CONTENDER"), help="print one contender's peak memory")
     args = parser.parse_args()
     if args.peak:
         torch.set_num_threads(args.threads)
@@ -216,9 +214,7 @@ def main() -> None:
         print(title)
         for name, row in rows.items():
             memory = f"   peak {row['peak_mib']:7.1f} MiB" if "peak_mib" in row else ""
-            print(
-                f"  {name:30s} {row['median_ms']:9.3f} ms   {row['q1_ms']:9.3f} to {row['q3_ms']:9.3f}{memory}"
-            )
+            print(f"  {name:30s} {row['median_ms']:9.3f} ms   {row['q1_ms']:9.3f} to {row['q3_ms']:9.3f}{memory}")
     draw(content, write(f"losses-{args.device}", content).with_suffix(".png"))
 
 

@@ -108,9 +108,7 @@ def bars(content: dict[str, Any], path: Path, *, reference: str = "floor") -> No
             for n, r in zip(names, ratios, strict=True)
         ]
         axes.bar_label(drawn, labels, fontsize=8)
-        axes.set_title(
-            f"{title} ({content['machine']}, threads: {content['threads']})", loc="left", fontsize=10
-        )
+        axes.set_title(f"{title} ({content['machine']}, threads: {content['threads']})", loc="left", fontsize=10)
         axes.tick_params(labelsize=8)
         axes.margins(y=0.02)
         if max(ratios) > 20:

@@ -87,9 +87,7 @@ def of_hausdorff(pred: Tensor, target: Tensor, percentile: float = 100.0) -> Con
         from torchmetrics.functional.segmentation import hausdorff_distance
 
         form: dict[str, Any] = {"num_classes": 1, "include_background": True, "input_format": "one-hot"}
-        contenders["torchmetrics"] = lambda: hausdorff_distance(
-            pred[:, None].int(), target[:, None].int(), **form
-        )
+        contenders["torchmetrics"] = lambda: hausdorff_distance(pred[:, None].int(), target[:, None].int(), **form)
     return contenders
 
 
@@ -103,9 +101,7 @@ def of_average(pred: Tensor, target: Tensor) -> Contenders:
         from monai.metrics import compute_average_surface_distance
 
         settings = {"include_background": True, "symmetric": True}
-        contenders["MONAI"] = lambda: compute_average_surface_distance(
-            pred[:, None], target[:, None], **settings
-        )
+        contenders["MONAI"] = lambda: compute_average_surface_distance(pred[:, None], target[:, None], **settings)
     if "medpy" in FOUND:
         from medpy.metric.binary import assd
 
@@ -159,9 +155,7 @@ JOBS: dict[str, tuple[str, Job, dict[str, Any], tuple[int, ...]]] = {
 def agree(contenders: Contenders) -> dict[str, float]:
     """Largest difference of each contender's values from ours, in the metric's unit."""
     ours = torch.as_tensor(contenders["sslmed"]()).double().flatten()
-    others = {
-        n: torch.as_tensor(call()).double().flatten() for n, call in contenders.items() if n != "sslmed"
-    }
+    others = {n: torch.as_tensor(call()).double().flatten() for n, call in contenders.items() if n != "sslmed"}
     return {name: float((values - ours).abs().max()) for name, values in others.items()}
 
 

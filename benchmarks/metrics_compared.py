@@ -80,9 +80,7 @@ def torchmetrics_(kind: str, pred: Tensor, target: Tensor) -> float | str:
     if kind == "dice":
         return m.dice_score(*pair, num_classes=1, include_background=True, input_format="one-hot").item()
     if kind == "hd":
-        return m.hausdorff_distance(
-            *pair, num_classes=1, include_background=True, input_format="one-hot"
-        ).item()
+        return m.hausdorff_distance(*pair, num_classes=1, include_background=True, input_format="one-hot").item()
     return "has none"
 
 
@@ -128,9 +126,7 @@ def cell(measure: Callable[..., float | str], kind: str, pred: Tensor, target: T
 
 def main() -> None:
     """Print the table."""
-    found = {
-        name: entry for name, entry in LIBRARIES.items() if importlib.util.find_spec(entry[0]) is not None
-    }
+    found = {name: entry for name, entry in LIBRARIES.items() if importlib.util.find_spec(entry[0]) is not None}
     print(", ".join(f"{name} {importlib.metadata.version(entry[1])}" for name, entry in found.items()), "\n")
     print(f"| case | {' | '.join(found)} |")
     print("|---" * (len(found) + 1) + "|")

@@ -53,9 +53,7 @@ def main() -> None:
     data = Phantom(256, size=96)
     loader = DataLoader(StackDataset(data, range(len(data))), 32, shuffle=True)
     method = MoCo(ResNetEncoder("resnet18", width=32), views=views.moco_v2(64), queue_size=192)
-    lightning.Trainer(max_epochs=epochs, enable_checkpointing=False, logger=False).fit(
-        Pretraining(method), loader
-    )
+    lightning.Trainer(max_epochs=epochs, enable_checkpointing=False, logger=False).fit(Pretraining(method), loader)
     torch.save(method.trained.state_dict(), "encoder.pt")
 
 

@@ -273,17 +273,37 @@ def _phantom(count: int, seed: int, size: int) -> MRPhantom:
 def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="mr_masked_vs_contrastive.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--data", type=cli.filled, default=PHANTOM, help="phantom (default), or the folder of a task "
-                        "of the Medical Segmentation Decathlon")
-    parser.add_argument("--all-volumes", action="store_true", help="also train the supervised baseline on all "
-                        "training volumes")
-    parser.add_argument("--unlabelled", type=cli.filled, metavar="FOLDER", help="volumes that the pretexts learn from "
-                        "too: any folder of NIfTI or DICOM files, or a Decathlon task, of which those without labels "
-                        "are read")
-    parser.add_argument("--leave-out-copies", action="store_true", help="leave out volumes of --unlabelled that copy a "
-                        "validation or test volume, instead of refusing the folder")
-    program.add_study(parser, PRESETS, methods=METHODS, usual=METHODS, out="runs/mr", labels=cli.count,
-                  amounts="numbers of labelled volumes")
+    parser.add_argument(
+        "--data",
+        type=cli.filled,
+        default=PHANTOM,
+        help="phantom (default), or the folder of a task of the Medical Segmentation Decathlon",
+    )
+    parser.add_argument(
+        "--all-volumes", action="store_true", help="also train the supervised baseline on all training volumes"
+    )
+    parser.add_argument(
+        "--unlabelled",
+        type=cli.filled,
+        metavar="FOLDER",
+        help="volumes that the pretexts learn from "
+        "too: any folder of NIfTI or DICOM files, or a Decathlon task, of which those without labels "
+        "are read",
+    )
+    parser.add_argument(
+        "--leave-out-copies",
+        action="store_true",
+        help="leave out volumes of --unlabelled that copy a validation or test volume, instead of refusing the folder",
+    )
+    program.add_study(
+        parser,
+        PRESETS,
+        methods=METHODS,
+        usual=METHODS,
+        out="runs/mr",
+        labels=cli.count,
+        amounts="numbers of labelled volumes",
+    )
     return parser
 
 

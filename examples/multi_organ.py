@@ -292,8 +292,7 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
     check(args)
     organs = dict(args.organs) or (dict.fromkeys(ORGANS, PHANTOM) if args.data == PHANTOM else {})
     pools = {
-        name: Source(f"--organs {name}=", place, _phantom(preset.phantoms // 2, name))
-        for name, place in organs.items()
+        name: Source(f"--organs {name}=", place, _phantom(preset.phantoms // 2, name)) for name, place in organs.items()
     }
     mixes: dict[str, tuple[str, ...]] = {"BUS": (TRAIN,)}
     if pools:
@@ -336,19 +335,43 @@ def _phantom(count: int, organ: str) -> Any:
 def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="multi_organ.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--data", type=cli.filled, default=PHANTOM, help="phantom (default), or the folder of a "
-                        "breast ultrasound set with masks: BUSI or the like, or your own")
-    parser.add_argument("--organs", nargs="+", type=cli.named, default=[], metavar="NAME=FOLDER",
-                        help="images of other organs, without labels (with the phantom: heart and lung)")
-    parser.add_argument("--natural", type=cli.filled, metavar="FOLDER", help="photographs, as CIFAR-10 or "
-                        "mini-ImageNet saved as images")
-    parser.add_argument("--leave-out-copies", action="store_true", help="leave out images of --organs and --natural "
-                        "that copy a validation or test image, instead of refusing the folder")
-    parser.add_argument("--network", dest="encoder", choices=NETWORKS, help="a ResNet that gets a fresh U-Net "
-                        "decoder, or a whole U-Net; the same as --encoder")
-    program.add_study(parser, PRESETS, methods=METHODS, usual=[SUPERVISED, *(f"{s}/multi-organ" for s in SSL)],
-                  out="runs/multi_organ", words=f"METHOD/IMAGES with METHOD in {{{', '.join(SSL)}}} and IMAGES in "
-                  f"{{{', '.join(MIXES)}}}")
+    parser.add_argument(
+        "--data",
+        type=cli.filled,
+        default=PHANTOM,
+        help="phantom (default), or the folder of a breast ultrasound set with masks: BUSI or the like, or your own",
+    )
+    parser.add_argument(
+        "--organs",
+        nargs="+",
+        type=cli.named,
+        default=[],
+        metavar="NAME=FOLDER",
+        help="images of other organs, without labels (with the phantom: heart and lung)",
+    )
+    parser.add_argument(
+        "--natural", type=cli.filled, metavar="FOLDER", help="photographs, as CIFAR-10 or mini-ImageNet saved as images"
+    )
+    parser.add_argument(
+        "--leave-out-copies",
+        action="store_true",
+        help="leave out images of --organs and --natural "
+        "that copy a validation or test image, instead of refusing the folder",
+    )
+    parser.add_argument(
+        "--network",
+        dest="encoder",
+        choices=NETWORKS,
+        help="a ResNet that gets a fresh U-Net decoder, or a whole U-Net; the same as --encoder",
+    )
+    program.add_study(
+        parser,
+        PRESETS,
+        methods=METHODS,
+        usual=[SUPERVISED, *(f"{s}/multi-organ" for s in SSL)],
+        out="runs/multi_organ",
+        words=f"METHOD/IMAGES with METHOD in {{{', '.join(SSL)}}} and IMAGES in {{{', '.join(MIXES)}}}",
+    )
     return parser
 
 

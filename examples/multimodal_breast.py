@@ -291,16 +291,30 @@ def _labelled(text: str) -> tuple[str, str]:
 def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="multimodal_breast.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--data", nargs="+", type=_labelled, default=[], metavar="DOMAIN=FOLDER",
-                        help="phantom (default), or labelled sets, as us=BUSI mg=INbreast; your own with images/, "
-                        "masks/ and cases.csv")
-    parser.add_argument("--pretext-data", nargs="+", type=cli.named, default=[], metavar="DOMAIN=FOLDER",
-                        help="learn the pretext on these images instead of the training part; several folders of a "
-                        "domain are joined")
-    parser.add_argument("--leave-out-copies", action="store_true", help="leave out images of --pretext-data that "
-                        "copy a validation or test image, instead of refusing the folder")
-    parser.add_argument("--domains", nargs="+", choices=DOMAINS, help="us, mg, usmg (default: those of --data, or "
-                        "all three)")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        type=_labelled,
+        default=[],
+        metavar="DOMAIN=FOLDER",
+        help="phantom (default), or labelled sets, as us=BUSI mg=INbreast; your own with images/, masks/ and cases.csv",
+    )
+    parser.add_argument(
+        "--pretext-data",
+        nargs="+",
+        type=cli.named,
+        default=[],
+        metavar="DOMAIN=FOLDER",
+        help="learn the pretext on these images instead of the training part; several folders of a domain are joined",
+    )
+    parser.add_argument(
+        "--leave-out-copies",
+        action="store_true",
+        help="leave out images of --pretext-data that copy a validation or test image, instead of refusing the folder",
+    )
+    parser.add_argument(
+        "--domains", nargs="+", choices=DOMAINS, help="us, mg, usmg (default: those of --data, or all three)"
+    )
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="(default: both)")
     program.add_study(parser, PRESETS, methods=METHODS, usual=METHODS, out="runs/multimodal_breast")
     return parser

@@ -334,18 +334,40 @@ def _phantom(count: int, seed: int, size: int) -> Phantom:
 def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="ultrasound_relation.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--data", type=cli.filled, default=PHANTOM, help="phantom (default), a BUSI or BUS-BRA folder, "
-                        "one of your own with images/ and masks/, or any folder of images (pretext learning only)")
-    parser.add_argument("--pretext-data", type=cli.filled, metavar="FOLDER", help="learn the pretext on these "
-                        "images instead of the training part of --data; no labels needed")
-    parser.add_argument("--leave-out-copies", action="store_true", help="leave out images of --pretext-data that "
-                        "copy a validation or test image, instead of refusing the folder")
-    parser.add_argument("--weights", type=cli.path, metavar="FILE", help="a state dict to start the encoder from, "
-                        "for every method: torchvision's resnet50 for --preset paper (the paper starts from ImageNet), "
-                        "an encoder.pt of the same preset for the others")
-    program.add_study(parser, PRESETS, methods=METHODS, usual=[SUPERVISED, "cp-jig+freq/rcl+percep"],
-                  out="runs/ultrasound_relation", words="JIGSAW/LOSS with JIGSAW in "
-                  f"{{{', '.join(JIGSAWS)}}} and LOSS in {{{', '.join(LOSSES)}}}")
+    parser.add_argument(
+        "--data",
+        type=cli.filled,
+        default=PHANTOM,
+        help="phantom (default), a BUSI or BUS-BRA folder, "
+        "one of your own with images/ and masks/, or any folder of images (pretext learning only)",
+    )
+    parser.add_argument(
+        "--pretext-data",
+        type=cli.filled,
+        metavar="FOLDER",
+        help="learn the pretext on these images instead of the training part of --data; no labels needed",
+    )
+    parser.add_argument(
+        "--leave-out-copies",
+        action="store_true",
+        help="leave out images of --pretext-data that copy a validation or test image, instead of refusing the folder",
+    )
+    parser.add_argument(
+        "--weights",
+        type=cli.path,
+        metavar="FILE",
+        help="a state dict to start the encoder from, "
+        "for every method: torchvision's resnet50 for --preset paper (the paper starts from ImageNet), "
+        "an encoder.pt of the same preset for the others",
+    )
+    program.add_study(
+        parser,
+        PRESETS,
+        methods=METHODS,
+        usual=[SUPERVISED, "cp-jig+freq/rcl+percep"],
+        out="runs/ultrasound_relation",
+        words=f"JIGSAW/LOSS with JIGSAW in {{{', '.join(JIGSAWS)}}} and LOSS in {{{', '.join(LOSSES)}}}",
+    )
     return parser
 
 

@@ -25,9 +25,7 @@ from sslmed.tasks import Segmenter, soft_dice
 
 def cases(count: int, seed: int = 1) -> TensorDataset:
     generator = torch.Generator().manual_seed(seed)
-    return TensorDataset(
-        torch.rand(count, 1, 6, 6, generator=generator), torch.rand(count, generator=generator)
-    )
+    return TensorDataset(torch.rand(count, 1, 6, 6, generator=generator), torch.rand(count, generator=generator))
 
 
 BATCHES = 3  # of an epoch of 21 cases in batches of at most 8

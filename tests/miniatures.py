@@ -143,10 +143,7 @@ def covid(folder: Path) -> Path:
     for k, name in enumerate(("Cov_a", "Reg_b")):
         picture(folder / "pocus_images" / "convex" / f"{name}.png", noise(k))
     head = ("Current location", "Filename", "License", "InThisRepo", "Probe", "Patient ID / Name")
-    rows = [
-        ("pocus_images/convex", name, "CC BY 4.0", "Yes", "convex", k)
-        for k, name in enumerate(("Cov_a", "Reg_b"))
-    ]
+    rows = [("pocus_images/convex", name, "CC BY 4.0", "Yes", "convex", k) for k, name in enumerate(("Cov_a", "Reg_b"))]
     table(folder / "dataset_metadata.csv", head, *rows)
     return folder
 
@@ -179,9 +176,7 @@ def inbreast(folder: Path) -> Path:
         (folder / name).mkdir(parents=True)
     outlines = (["(23.5, 20.5)"], ["(4, 4)", "(30, 4)", "(30, 30)", "(4, 30)"])
     for k, points in enumerate(outlines):
-        write_dicom(
-            folder / f"AllDICOMs/2058690{k}_6c613a14b80a859{k}_MG_R_CC_ANON.dcm", noise(k).astype(np.uint16)
-        )
+        write_dicom(folder / f"AllDICOMs/2058690{k}_6c613a14b80a859{k}_MG_R_CC_ANON.dcm", noise(k).astype(np.uint16))
         regions = [{"Name": "Mass", "NumberOfPoints": len(points), "Point_px": points}]
         content = plistlib.dumps({"Images": [{"NumberOfROIs": 1, "ROIs": regions}]})
         (folder / f"AllXML/2058690{k}.xml").write_bytes(content)

@@ -124,9 +124,7 @@ def relation_head() -> RelationContrastive:
     return RelationContrastive(5, hidden=4, input_scale=5.0).double()
 
 
-def loss_of(
-    kind: str, z0: torch.Tensor, z1: torch.Tensor, head: nn.Module, block_size: int | None
-) -> torch.Tensor:
+def loss_of(kind: str, z0: torch.Tensor, z1: torch.Tensor, head: nn.Module, block_size: int | None) -> torch.Tensor:
     """The loss of all samples' embeddings."""
     n = len(z0)
     if kind == "nt_xent":
@@ -259,9 +257,7 @@ def page(blocks: list[str]) -> list[torch.Tensor]:
     names: dict[str, Any] = {"torch": torch, "nn": nn, "nt_xent": nt_xent}
     for block in blocks:
         torch.manual_seed(0)
-        network = nn.Sequential(
-            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 5), nn.Tanh()
-        )
+        network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 5), nn.Tanh())
         names |= {"network": network, "model": nn.parallel.DistributedDataParallel(network)}
         names |= {"bank": MemoryBank(16, 5), "queue": MomentumQueue(16, 5, with_ids=True)}
         torch.manual_seed(1 + rank())
@@ -383,9 +379,7 @@ def scores(names: list[str], counts: list[int]) -> list[torch.Tensor]:
     values = []
     for name in names:
         metric = ddp.module[name]
-        add = (
-            metric if isinstance(metric, stateful.PerCase) else metric.update
-        )  # neither waits for the others
+        add = metric if isinstance(metric, stateful.PerCase) else metric.update  # neither waits for the others
         pred, target = (own_rows(x, counts) for x in collected.cases(name, sum(counts)))
         for batch in zip(pred.split(2), target.split(2), strict=True):
             if len(batch[0]):

@@ -105,9 +105,7 @@ def _classified(rng: np.random.Generator, count: int) -> list[dict]:
             "predicted": CLASSES[p.argmax()],
         }
         rows.append(
-            own
-            | {"correct": int(p.argmax() == label)}
-            | dict(zip((f"p_{c}" for c in CLASSES), p, strict=True))
+            own | {"correct": int(p.argmax() == label)} | dict(zip((f"p_{c}" for c in CLASSES), p, strict=True))
         )
     return rows
 
@@ -156,9 +154,7 @@ def write_table(folder: Path, config: dict, *, paper: bool = True) -> None:
             for k, method in enumerate(config["methods"]):
                 for metric in target["metrics"]:
                     far, printed = "hausdorff" in metric, paper and metric in ("dice", "hausdorff", "mcc")
-                    mean = (
-                        31.25 - k if far else min(0.95, 0.511 + 0.06 * (k % 7) + 0.05 * np.log2(labels * 5))
-                    )
+                    mean = 31.25 - k if far else min(0.95, 0.511 + 0.06 * (k % 7) + 0.05 * np.log2(labels * 5))
                     own = {"target": target["name"], "labels": text, "method": method, "metric": metric}
                     own |= {
                         "mean": f"{mean:.2f}" if far else f"{mean:.3f}",
@@ -174,9 +170,7 @@ def write_table(folder: Path, config: dict, *, paper: bool = True) -> None:
                         "paper_sd": "0.158" if printed else "",
                     }
                     own |= {"paper_set": "BUSI" if printed else ""}
-                    own["why_not_comparable"] = (
-                        "other <images>" if printed else "the paper prints no such number"
-                    )
+                    own["why_not_comparable"] = "other <images>" if printed else "the paper prints no such number"
                     table.append(own)
                 if method not in config["baselines"]:
                     metric = "correct" if target["kind"] == "classification" else target["metric"]
@@ -233,9 +227,7 @@ def write_pretext(
         rng = np.random.default_rng(len(name))
         label = rng.choice(CLASSES, 60)
         xy = rng.normal(size=(60, 2)) + 2 * (label == "normal")[:, None]
-        np.savez_compressed(
-            folder / "pretext" / name / "features.npz", xy=xy, label=label, title=np.array(title)
-        )
+        np.savez_compressed(folder / "pretext" / name / "features.npz", xy=xy, label=label, title=np.array(title))
 
 
 def parts(count: int = 40) -> dict[str, list[str]]:
@@ -287,9 +279,9 @@ def segmentation_run(
                 name = f"{method.replace('/', '_')}-s{seed}"
                 write_pretext(folder, name, columns, method=method, seed=seed, title=title)
     rng = np.random.default_rng(0)
-    images = np.stack(
-        [0.3 + 0.5 * disc(24, (12, 10), 6) + 0.1 * rng.random((24, 24)) for _ in range(2)]
-    ).astype(np.float32)
+    images = np.stack([0.3 + 0.5 * disc(24, (12, 10), 6) + 0.1 * rng.random((24, 24)) for _ in range(2)]).astype(
+        np.float32
+    )
     np.savez_compressed(
         folder / "galleries.npz", original=images, filtered=images * 0.8, jigsaw=images[:, ::-1],
         kept=rng.random((2, 24, 13)) > 0.2,
@@ -332,9 +324,7 @@ def targets_run(
         for name, source in (("BUSI", "busi"), ("INbreast", "inbreast"))
     ]
     splits = {f"{d}/{s}": parts() | {"labelled": {"100 %": parts()["train"]}} for d in domains for s in seeds}
-    write_facts(
-        folder, config, splits, data={"sets": sets, "notes": ["two sets"], "checks": ["no shared images"]}
-    )
+    write_facts(folder, config, splits, data={"sets": sets, "notes": ["two sets"], "checks": ["no shared images"]})
     write_table(folder, config)
     for method in methods:
         for seed in seeds:
@@ -360,9 +350,7 @@ def targets_run(
     return folder
 
 
-def volumes_run(
-    folder: Path, *, labels: Sequence[int] = (1, 2, 4, 8), seeds: tuple[int, ...] = (0, 1, 2)
-) -> Path:
+def volumes_run(folder: Path, *, labels: Sequence[int] = (1, 2, 4, 8), seeds: tuple[int, ...] = (0, 1, 2)) -> Path:
     """Labels counted in volumes, Dice of each structure, no number of the paper."""
     methods = ["supervised", "regression", "global", "global+local"]
     metrics = ["dice", "dice_anterior", "dice_posterior", "hausdorff"]

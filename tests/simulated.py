@@ -116,9 +116,7 @@ class Cuda(TorchFunctionMode):
         self.running.pop()
         super().__exit__(*error)
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func is Tensor.to:
             return _to(*args, **kwargs)

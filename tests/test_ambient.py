@@ -299,9 +299,7 @@ class Tagged(Tensor):
         parts = result if isinstance(result, (list, tuple)) else [result]
         for part in parts:
             if isinstance(part, Tagged):
-                first = next(
-                    (x for x in (*args, *parts) if isinstance(x, Tagged) and hasattr(x, "notes")), None
-                )
+                first = next((x for x in (*args, *parts) if isinstance(x, Tagged) and hasattr(x, "notes")), None)
                 part.notes = dict(first.notes) if first is not None else {}
         return result
 

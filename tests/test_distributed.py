@@ -46,9 +46,7 @@ KINDS = [
 @pytest.mark.ddp
 @pytest.mark.parametrize("counts", SHARES, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_losses_equal_one_process_in_value_and_gradient(
-    pool: ranks.Ranks, kind: str, counts: list[int]
-) -> None:
+def test_losses_equal_one_process_in_value_and_gradient(pool: ranks.Ranks, kind: str, counts: list[int]) -> None:
     x0, x1 = rows(8, 6), rows(8, 6, seed=1)
     loss, gradients = ranks.loss_and_gradients(kind, x0, x1, None)
     for got, theirs in pool.run(len(counts), ranks.loss_and_gradients, kind, x0, x1, counts):
@@ -198,9 +196,7 @@ def test_metrics_of_all_processes_count_each_case_once(pool: ranks.Ranks, counts
 def test_metrics_that_cannot_be_computed_are_an_error_on_every_rank(pool: ranks.Ranks) -> None:
     for (nothing, differ), after in pool.run(2, ranks.scores_that_differ):
         assert "ROCAUC.compute() needs at least one case, got none" in nothing
-        assert (
-            "same shape beyond the first dimension on all ranks, got (3,) on rank 0, (4,) on rank 1" in differ
-        )
+        assert "same shape beyond the first dimension on all ranks, got (3,) on rank 0, (4,) on rank 1" in differ
         assert after.tolist() == [0, 1]
 
 
@@ -223,17 +219,11 @@ def test_a_queue_follows_a_broadcast_of_its_buffers(pool: ranks.Ranks) -> None:
 
 
 FAULTS = {
-    "features": [
-        "ValueError: x must have the same shape beyond the first dimension on all ranks, got (3,) on rank 0"
-    ]
+    "features": ["ValueError: x must have the same shape beyond the first dimension on all ranks, got (3,) on rank 0"]
     * 2,
     "dimensions": ["ValueError: x must have the same shape beyond the first dimension on all ranks"] * 2,
-    "dtype": [
-        "ValueError: x must have the same dtype on all ranks, got torch.float32 on rank 0, torch.float64"
-    ]
-    * 2,
-    "gradient": ["ValueError: x must have the same requires_grad on all ranks, got True on rank 0, False"]
-    * 2,
+    "dtype": ["ValueError: x must have the same dtype on all ranks, got torch.float32 on rank 0, torch.float64"] * 2,
+    "gradient": ["ValueError: x must have the same requires_grad on all ranks, got True on rank 0, False"] * 2,
     "type": ["but rank 1 refused its own", "TypeError: x must be a torch.Tensor, got list"],
     "complex": ["but rank 1 refused its own", "TypeError: x must be of a real floating point"],
     "scalar": [

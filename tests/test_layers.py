@@ -72,9 +72,7 @@ def test_the_library_never_imports_examples_or_tests() -> None:
         tree = ast.parse(path.read_text())
         tops = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
         tops |= {
-            (n.module or "").split(".")[0]
-            for n in ast.walk(tree)
-            if isinstance(n, ast.ImportFrom) and not n.level
+            (n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level
         }
         assert not tops & {"examples", "pipeline", "tests", "reference"}, path
 
@@ -94,9 +92,7 @@ def test_only_studies_import_what_their_extra_installs(path: Path) -> None:
 def loaded_after(code: str) -> set[str]:
     command = f"import sys; {code}; print(*sys.modules)"
     return set(
-        subprocess.run(
-            [sys.executable, "-c", command], capture_output=True, text=True, check=True
-        ).stdout.split()
+        subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.split()
     )
 
 

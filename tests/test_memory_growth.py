@@ -73,9 +73,7 @@ def metric(name: str) -> Callable[[int], object]:
         settings = {"tolerance_mm": 1.0} if "tolerance_mm" in names else {}
         return lambda n: function(*masks(n), **settings)
     if names[:3] == ["metric", "pred", "target"]:
-        return lambda n: function(
-            metrics.dice, *(mask[:, None].expand(n, CLASSES, 2, DIM) for mask in masks(n))
-        )
+        return lambda n: function(metrics.dice, *(mask[:, None].expand(n, CLASSES, 2, DIM) for mask in masks(n)))
     if names[:2] == ["scores", "target"]:
         return lambda n: function(*binary(n))
     if names[0] == "z0":

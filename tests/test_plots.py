@@ -184,9 +184,7 @@ def test_preview_shows_originals_results_differences_and_spectra(channels, scale
     assert torch.equal(images, before)
     assert len(figure.axes) == 10
     for row in range(2):
-        original, result, difference, *spectra = (
-            axes.get_images()[0] for axes in figure.axes[5 * row : 5 * row + 5]
-        )
+        original, result, difference, *spectra = (axes.get_images()[0] for axes in figure.axes[5 * row : 5 * row + 5])
         expected = images[row].double().mean(0).numpy()
         np.testing.assert_allclose(original.get_array(), expected, rtol=1e-6)
         np.testing.assert_allclose(difference.get_array(), result.get_array() - expected)
@@ -201,9 +199,7 @@ def test_preview_shows_originals_results_differences_and_spectra(channels, scale
         assert len(changed) or scale > 1
 
 
-@pytest.mark.parametrize(
-    "make", [augment.GrayJitter, augment.PatchJigsaw, augment.GibbsRinging, augment.BiasField]
-)
+@pytest.mark.parametrize("make", [augment.GrayJitter, augment.PatchJigsaw, augment.GibbsRinging, augment.BiasField])
 def test_preview_takes_the_augmentations(make):
     images = torch.randn(2, 3, 48, 36) * 1000
     assert len(plots.preview(make(), images).axes) == 10
@@ -274,9 +270,7 @@ def test_metric_strip_draws_every_case_and_the_quartiles():
     (axes,) = figure.axes
     np.testing.assert_allclose(axes.collections[0].get_offsets()[:, 0], values)
     (box,) = axes.collections[1].get_paths()
-    np.testing.assert_allclose(
-        [box.vertices[:, 0].min(), box.vertices[:, 0].max()], np.quantile(values, [0.25, 0.75])
-    )
+    np.testing.assert_allclose([box.vertices[:, 0].min(), box.vertices[:, 0].max()], np.quantile(values, [0.25, 0.75]))
     np.testing.assert_allclose(axes.lines[0].get_xdata(), np.median(values))
     assert [text.get_text() for text in axes.get_yticklabels()] == ["m\nn = 50", "n\nn = 3, 2 not finite"]
     assert len(pixels(figure))
@@ -323,9 +317,7 @@ def test_areas_under_the_lines_are_those_of_the_metrics(scored):
     scores, target = scored
     roc, pr = (f(scores, target, classes=CLASSES) for f in (plots.roc_curves, plots.precision_recall_curves))
     x, y = torch.tensor(scores), torch.tensor(target)
-    for k, (area, step) in enumerate(
-        zip(metrics.roc_auc(x, y), metrics.average_precision(x, y), strict=True)
-    ):
+    for k, (area, step) in enumerate(zip(metrics.roc_auc(x, y), metrics.average_precision(x, y), strict=True)):
         alarms, hits = roc.axes[0].lines[1 + k].get_data()
         assert (np.diff(alarms) * (hits[1:] + hits[:-1]) / 2).sum() == pytest.approx(float(area))
         recall, precision = pr.axes[0].lines[1 + 2 * k].get_data()
@@ -454,9 +446,7 @@ def test_label_curves_refuse():
 @pytest.mark.parametrize("sharey", [False, True])
 @pytest.mark.parametrize("count", [1, 4, 17])
 def test_curve_panels_give_each_method_its_own(count, sharey):
-    panels = {
-        f"method {k}": {f"seed {s}": (range(3), [k, k + s, 2 * k]) for s in range(2)} for k in range(count)
-    }
+    panels = {f"method {k}": {f"seed {s}": (range(3), [k, k + s, 2 * k]) for s in range(2)} for k in range(count)}
     figure = plots.curve_panels(panels, ylabel="loss", sharey=sharey)
     assert [axes.get_title() for axes in figure.axes] == list(panels)
     np.testing.assert_array_equal(figure.axes[-1].lines[1].get_ydata(), [count - 1, count, 2 * count - 2])
@@ -533,7 +523,5 @@ def test_neighbour_gallery_draws_a_row_for_each_query():
     figure = plots.neighbour_gallery(rng.random((2, 8, 8)), rng.random((2, 3, 8, 8)), titles=["a", "b"])
     assert len(figure.axes) == 8
     assert {"image", "nearest", "2.", "3.", "a", "b"} <= {text.get_text() for text in figure.texts}
-    with pytest.raises(
-        ValueError, match=r"shapes \(N, H, W\) and \(N, K, H, W\), got \(2, 8, 8\) and \(1, 3, 8, 8\)"
-    ):
+    with pytest.raises(ValueError, match=r"shapes \(N, H, W\) and \(N, K, H, W\), got \(2, 8, 8\) and \(1, 3, 8, 8\)"):
         plots.neighbour_gallery(rng.random((2, 8, 8)), rng.random((1, 3, 8, 8)))

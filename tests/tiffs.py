@@ -48,9 +48,7 @@ def write_tiff(
     planes = [values[..., k : k + 1] for k in range(samples)] if planar else [values]
     rows, columns = (tile, tile) if tile else (rows_per_strip or height, width)
     blocks = [
-        _compressed(
-            _packed(_block(plane, y, x, rows, columns, tile), bits, order, kind, predictor), compression
-        )
+        _compressed(_packed(_block(plane, y, x, rows, columns, tile), bits, order, kind, predictor), compression)
         for plane in planes
         for y in range(0, height, rows)
         for x in range(0, width, columns)
@@ -87,9 +85,7 @@ def write_tiff(
     return path
 
 
-def _directory(
-    content: bytearray, fields: dict[int, tuple[str, Sequence[int]]], order: str, link: int
-) -> int:
+def _directory(content: bytearray, fields: dict[int, tuple[str, Sequence[int]]], order: str, link: int) -> int:
     """Append a page's directory, let the place `link` point there, and return the place of its own link."""
     entries = b""
     for tag, (code, numbers) in sorted(fields.items()):
@@ -98,9 +94,7 @@ def _directory(
             place, value = len(content), value + b"\0" * (len(value) % 2)
             content += value
             value = struct.pack(order + "I", place)
-        entries += struct.pack(order + "HHI", tag, {"H": 3, "I": 4}[code], len(numbers)) + value.ljust(
-            4, b"\0"
-        )
+        entries += struct.pack(order + "HHI", tag, {"H": 3, "I": 4}[code], len(numbers)) + value.ljust(4, b"\0")
     content[link : link + 4] = struct.pack(order + "I", len(content))
     content += struct.pack(order + "H", len(fields)) + entries + bytes(4)
     return len(content) - 4

@@ -17,9 +17,7 @@ def floating(name: str, x: torch.Tensor) -> None:
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
     if not x.is_floating_point():
-        raise TypeError(
-            f"{name} must be a floating point tensor, got {x.dtype}; convert it, e.g. {name}.float()"
-        )
+        raise TypeError(f"{name} must be a floating point tensor, got {x.dtype}; convert it, e.g. {name}.float()")
 
 
 def shaped(name: str, x: torch.Tensor, expected: str, *, ndim: int | tuple[int, ...]) -> None:
@@ -33,9 +31,7 @@ def shaped(name: str, x: torch.Tensor, expected: str, *, ndim: int | tuple[int, 
 def same_shape(name_a: str, a: torch.Tensor, name_b: str, b: torch.Tensor) -> None:
     """Raise ValueError unless `a` and `b` have one shape."""
     if a.shape != b.shape:
-        raise ValueError(
-            f"{name_a} and {name_b} must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}"
-        )
+        raise ValueError(f"{name_a} and {name_b} must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")
 
 
 def same_device(**tensors: torch.Tensor) -> None:
@@ -71,9 +67,7 @@ def integer(name: str, value: int, *, low: int, high: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < low or (high is not None and value > high):
-        raise ValueError(
-            f"{name} must be {f'at least {low}' if high is None else f'in {low}..{high}'}, got {value}"
-        )
+        raise ValueError(f"{name} must be {f'at least {low}' if high is None else f'in {low}..{high}'}, got {value}")
     return value
 
 

@@ -206,9 +206,7 @@ def _fault(x: torch.Tensor) -> Exception | None:
     if x.dtype not in _DTYPES:
         return TypeError(f"x must be of a real floating point, integer or bool dtype, got {x.dtype}")
     if not 1 <= x.ndim <= _MOST_DIMENSIONS:
-        return ValueError(
-            f"x must have shape (N, ...) of 1 to {_MOST_DIMENSIONS} dimensions, got {tuple(x.shape)}"
-        )
+        return ValueError(f"x must have shape (N, ...) of 1 to {_MOST_DIMENSIONS} dimensions, got {tuple(x.shape)}")
     return None
 
 
@@ -216,9 +214,7 @@ def _agree(everyone: list[list[int]]) -> None:
     """Raise on every process what is wrong on any."""
     refused = [str(r) for r, row in enumerate(everyone) if row[0] == 0]
     if refused:
-        raise ValueError(
-            f"x must be a tensor that can be gathered, but rank {', '.join(refused)} refused its own"
-        )
+        raise ValueError(f"x must be a tensor that can be gathered, but rank {', '.join(refused)} refused its own")
     shapes = [tuple(row[4 : 3 + row[0]]) for row in everyone]
     for what, values in (
         ("shape beyond the first dimension", shapes),

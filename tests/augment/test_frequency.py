@@ -51,9 +51,7 @@ def test_published_counts_on_224(lengths: tuple[int, int, int], ring: int, cross
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(
-    "lengths", [(2, 4, 3), (0, 3, 1), (3, 3, 0), (2, 5, 2), (1, 30, 4), (4, 4, 31), (2, 3, 40)]
-)
+@pytest.mark.parametrize("lengths", [(2, 4, 3), (0, 3, 1), (3, 3, 0), (2, 5, 2), (1, 30, 4), (4, 4, 31), (2, 3, 40)])
 def test_mask_equals_the_loop(size: tuple[int, int], lengths: tuple[int, int, int]) -> None:
     if lengths[0] ** 2 > (size[0] // 2) ** 2 + (size[1] // 2) ** 2:
         pytest.skip("ring beyond this spectrum")
@@ -202,9 +200,7 @@ def test_one_mask_for_all_and_a_mask_for_each_channel() -> None:
 @pytest.mark.parametrize("size", [(6, 6), (5, 7)])
 def test_gradcheck(size: tuple[int, int]) -> None:
     x = torch.rand(2, 1, *size, dtype=torch.float64, requires_grad=True)
-    keep = band_stop_mask(
-        size, torch.tensor([1, 2]), torch.tensor([2, 3]), torch.tensor([1, 2]), cross_from=0
-    )
+    keep = band_stop_mask(size, torch.tensor([1, 2]), torch.tensor([2, 3]), torch.tensor([1, 2]), cross_from=0)
     assert torch.autograd.gradcheck(lambda x: apply_spectral_mask(x, keep), (x,))
     assert torch.autograd.gradgradcheck(lambda x: apply_spectral_mask(x, keep).square(), (x,))
 

@@ -11,9 +11,7 @@ from kornia.geometry.transform import crop_and_resize
 from sslmed.augment._geometry import Crop, Flip
 
 
-def drawn(
-    size: tuple[int, int], *, count: int = 4000, **settings: tuple[float, float]
-) -> dict[str, torch.Tensor]:
+def drawn(size: tuple[int, int], *, count: int = 4000, **settings: tuple[float, float]) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     params = Crop(8, **{"scale": (0.2, 1.0), **settings}).forward_parameters((count, 1, *size))
     return {name: params[name].double() for name in Crop.names}
@@ -42,9 +40,7 @@ def test_areas_ratios_and_places_are_uniform_where_every_draw_fits() -> None:
         assert abs(float(place.std()) - math.sqrt(1 / 12)) < 0.01
 
 
-@pytest.mark.parametrize(
-    ("size", "whole"), [((20, 100), (20, 27)), ((100, 20), (27, 20)), ((50, 60), (50, 60))]
-)
+@pytest.mark.parametrize(("size", "whole"), [((20, 100), (20, 27)), ((100, 20), (27, 20)), ((50, 60), (50, 60))])
 def test_where_no_draw_fits_the_largest_part_counts(size: tuple[int, int], whole: tuple[int, int]) -> None:
     p = drawn(size, scale=(1.0, 1.0) if size != (50, 60) else (0.9999, 1.0), count=400)
     largest = (p["height"] == whole[0]) & (p["width"] == whole[1])
@@ -60,9 +56,7 @@ def test_a_crop_interpolates_as_kornia_does() -> None:
     boxes = torch.stack(
         [torch.stack(corner, 1) for corner in ((left, top), (right, top), (right, bottom), (left, bottom))], 1
     )
-    torch.testing.assert_close(
-        crop(x, params=params), crop_and_resize(x, boxes, (16, 16), align_corners=True)
-    )
+    torch.testing.assert_close(crop(x, params=params), crop_and_resize(x, boxes, (16, 16), align_corners=True))
 
 
 def test_the_whole_image_at_its_own_size_is_itself() -> None:
@@ -72,12 +66,8 @@ def test_the_whole_image_at_its_own_size_is_itself() -> None:
     torch.testing.assert_close(Crop(9, scale=(0.5, 1.0))(x, params=params), x)
 
 
-@pytest.mark.parametrize(
-    ("dim", "point", "place"), [(3, (1.0, 2.0), (5.0, 2.0)), (2, (1.0, 1.0), (1.0, 3.0))]
-)
-def test_a_flip_is_exact_and_has_its_matrix(
-    dim: int, point: tuple[float, float], place: tuple[float, float]
-) -> None:
+@pytest.mark.parametrize(("dim", "point", "place"), [(3, (1.0, 2.0), (5.0, 2.0)), (2, (1.0, 1.0), (1.0, 3.0))])
+def test_a_flip_is_exact_and_has_its_matrix(dim: int, point: tuple[float, float], place: tuple[float, float]) -> None:
     x, flip = torch.rand(2, 1, 5, 7), Flip(dim, p=1.0)
     assert torch.equal(flip(x), x.flip(dim))
     moved = flip.transform_matrix @ torch.tensor([*point, 1.0])

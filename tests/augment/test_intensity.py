@@ -26,9 +26,7 @@ def test_factors_are_torchvisions_where_it_does_not_clamp(channels: int, colour:
     brightness, contrast = torch.tensor([0.8, 0.9, 1.1, 1.2]), torch.tensor([0.6, 1.3, 0.7, 1.2])
     y = gray_jitter(x, brightness, contrast)
     for i in range(4):
-        expected = colour.adjust_brightness(
-            colour.adjust_contrast(x[i], contrast[i].item()), brightness[i].item()
-        )
+        expected = colour.adjust_brightness(colour.adjust_contrast(x[i], contrast[i].item()), brightness[i].item())
         torch.testing.assert_close(y[i], expected, rtol=0, atol=2e-6)
 
 
@@ -39,9 +37,7 @@ def test_values_are_not_clamped() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    st.floats(-5e4, 5e4), st.floats(1e-3, 5e4), st.floats(0.6, 1.4), st.floats(0.5, 2.0), st.integers(0, 999)
-)
+@given(st.floats(-5e4, 5e4), st.floats(1e-3, 5e4), st.floats(0.6, 1.4), st.floats(0.5, 2.0), st.integers(0, 999))
 def test_laws(offset: float, scale: float, contrast: float, gamma: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     x = offset + scale * torch.rand(2, 1, 6, 6, dtype=torch.float64, generator=generator)
@@ -57,14 +53,10 @@ def test_laws(offset: float, scale: float, contrast: float, gamma: float, seed: 
     assert (in_order.diff(dim=1) >= 0).all()
     unit = (x - low[..., None, None]) / (high - low)[..., None, None]
     expected = unit ** g.double().view(2, 1, 1, 1)
-    torch.testing.assert_close(
-        (y - low[..., None, None]) / (high - low)[..., None, None], expected, atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close((y - low[..., None, None]) / (high - low)[..., None, None], expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "x", [torch.zeros(2, 1, 4, 4), torch.full((2, 3, 4, 4), -3.5), torch.full((2, 1, 1, 1), 7.0)]
-)
+@pytest.mark.parametrize("x", [torch.zeros(2, 1, 4, 4), torch.full((2, 3, 4, 4), -3.5), torch.full((2, 1, 1, 1), 7.0)])
 def test_constant_images_stay_constant_and_finite(x: torch.Tensor) -> None:
     y = GrayJitter(brightness=0, gamma=2.0, p=1.0)(x.requires_grad_())
     torch.testing.assert_close(y, x, rtol=1e-3, atol=1e-5)

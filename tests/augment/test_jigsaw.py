@@ -30,9 +30,7 @@ def numbered(batch: int, channels: int, grid: tuple[int, int], tall: int, wide: 
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.integers(0, 3), st.integers(1, 3), GRIDS, st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**31)
-)
+@given(st.integers(0, 3), st.integers(1, 3), GRIDS, st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**31))
 def test_permutation_equals_the_loop_and_its_inverse_restores(
     batch: int, channels: int, grid: tuple[int, int], tall: int, wide: int, seed: int
 ) -> None:
@@ -44,9 +42,7 @@ def test_permutation_equals_the_loop_and_its_inverse_restores(
         assert torch.equal(y[i], reference.jigsawed(x[i], order[i].tolist(), grid))
         assert torch.equal(y[i].flatten().sort().values, x[i].flatten().sort().values)
     assert torch.equal(permute_patches(y, order.argsort(1), grid), x)
-    chosen = split_patches(x, grid).gather(
-        1, order.view(batch, count, 1, 1, 1).expand(-1, -1, channels, tall, wide)
-    )
+    chosen = split_patches(x, grid).gather(1, order.view(batch, count, 1, 1, 1).expand(-1, -1, channels, tall, wide))
     assert torch.equal(split_patches(y, grid), chosen)
     assert torch.equal(join_patches(split_patches(x, grid), grid), x)
 
@@ -202,9 +198,7 @@ def test_mirror_is_the_equation_applied_to_whole_strips() -> None:
     """Flip a strip both ways and turn each of its patches by 180 degrees: the patches' order reverses."""
     strip = torch.rand(1, 1, 6, 36)
     turned = split_patches(strip.flip(3).flip(2), (1, 6)).rot90(2, (3, 4))
-    assert torch.equal(
-        join_patches(turned, (1, 6)), permute_patches(strip, torch.arange(5, -1, -1)[None], (1, 6))
-    )
+    assert torch.equal(join_patches(turned, (1, 6)), permute_patches(strip, torch.arange(5, -1, -1)[None], (1, 6)))
 
 
 def test_random_flips_each_focal_patch_in_place() -> None:
@@ -246,9 +240,7 @@ def test_remainder_is_cropped_at_the_centre_for_all_rows_and_masks() -> None:
 
 
 def test_remainder_error_and_too_small_images_raise() -> None:
-    with pytest.raises(
-        ValueError, match=r"grid must divide the image size 40 x 36, got \(6, 6\); remainder='crop'"
-    ):
+    with pytest.raises(ValueError, match=r"grid must divide the image size 40 x 36, got \(6, 6\); remainder='crop'"):
         CrossPatchJigsaw(remainder="error")(torch.rand(1, 1, 40, 36))
     with pytest.raises(ValueError, match="grid must divide the image size 4 x 36"):
         CrossPatchJigsaw()(torch.rand(1, 1, 4, 36))

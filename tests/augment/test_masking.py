@@ -32,9 +32,7 @@ def masked(augment: RandomPixelMask | RandomPatchMask, x: torch.Tensor) -> tuple
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    st.integers(0, 3), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99), st.data()
-)
+@given(st.integers(0, 3), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99), st.data())
 def test_mask_pixels_against_a_loop(b: int, c: int, h: int, w: int, seed: int, data: st.DataObject) -> None:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(b, c, h, w, generator=generator)
@@ -90,9 +88,7 @@ def test_mask_pixels_refuses() -> None:
     for wrong in (mask[:1], mask[:, 0], mask.expand(2, 3, 4, 5), mask[..., :4]):
         with pytest.raises(ValueError, match=r"mask must have shape \(2, 1, 4, 5\)"):
             mask_pixels(x, wrong, 0)
-    with pytest.raises(
-        ValueError, match=r"fill must be a number or have shape \(2 or 1, 3 or 1, 4 or 1, 5 or 1\)"
-    ):
+    with pytest.raises(ValueError, match=r"fill must be a number or have shape \(2 or 1, 3 or 1, 4 or 1, 5 or 1\)"):
         mask_pixels(x, mask, torch.zeros(2, 2, 4, 5))
     with pytest.raises(ValueError, match=r"fill must be a number or have shape .* got \(\)"):
         mask_pixels(x, mask, torch.tensor(0.0))
@@ -203,9 +199,7 @@ def test_patches_are_whole_and_counted_exactly(
 
 
 def test_border_patches_count_like_any_other() -> None:
-    _, mask = masked(
-        RandomPatchMask(ratio=0.25, patch=8), images(4000, 1, (20, 12))
-    )  # 3 x 2, of 6 two hidden
+    _, mask = masked(RandomPatchMask(ratio=0.25, patch=8), images(4000, 1, (20, 12)))  # 3 x 2, of 6 two hidden
     often = mask[:, 0, ::8, ::8].float().mean(0)
     assert (often - 2 / 6).abs().max() < 4.5 * (2 / 9 / 4000) ** 0.5
 
@@ -287,9 +281,7 @@ def test_a_patch_larger_than_the_image_raises() -> None:
 
 @pytest.mark.parametrize("make", [RandomPixelMask, RandomPatchMask])
 @pytest.mark.parametrize("p", [1.0, 0.5])
-def test_masks_of_another_size_are_not_replayed(
-    make: type[RandomPixelMask | RandomPatchMask], p: float
-) -> None:
+def test_masks_of_another_size_are_not_replayed(make: type[RandomPixelMask | RandomPatchMask], p: float) -> None:
     augment = make(p=p)
     params = {**augment.forward_parameters((2, 1, 32, 40)), "batch_prob": torch.ones(2)}
     with pytest.raises(ValueError, match=r"mask.* must have shape \(2, 1, 16, 40\) .*, got \(2, 1, 32, 40\)"):

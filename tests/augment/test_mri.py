@@ -136,9 +136,7 @@ def test_truncation_is_a_convolution_with_dirichlets_kernel() -> None:
     y = GibbsRinging(part=(part, part), axis="width")(x)
     cut = math.floor(part * n / 2)
     kernel = [
-        (2 * cut + 1) / n
-        if t == 0
-        else math.sin(math.pi * (2 * cut + 1) * t / n) / math.sin(math.pi * t / n) / n
+        (2 * cut + 1) / n if t == 0 else math.sin(math.pi * (2 * cut + 1) * t / n) / math.sin(math.pi * t / n) / n
         for t in range(n)
     ]
     expected = [sum(kernel[(i - j) % n] * float(x[0, 0, 0, j]) for j in range(n)) for i in range(n)]
@@ -222,17 +220,13 @@ def test_high_frequencies_are_exact_in_single_precision() -> None:
     x = images(1, 1, (1, 4096), torch.float32)
     bins, amplitude = torch.tensor([[[0, 2047]]]), torch.tensor([[1.0]])
     wave = add_spikes(x, bins, amplitude, torch.zeros(1, 1)) - x
-    expected = torch.cos(2 * math.pi * 2047 * torch.arange(4096).double() / 4096) * x.double().std(
-        correction=0
-    )
+    expected = torch.cos(2 * math.pi * 2047 * torch.arange(4096).double() / 4096) * x.double().std(correction=0)
     torch.testing.assert_close(wave[0, 0, 0].double(), expected, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("radius", [(0.1, 0.9), (0.01, 0.01), (1.0, 1.0), (0.5, 0.6)])
-def test_spikes_lie_in_their_ring_and_never_at_the_centre(
-    size: tuple[int, int], radius: tuple[float, float]
-) -> None:
+def test_spikes_lie_in_their_ring_and_never_at_the_centre(size: tuple[int, int], radius: tuple[float, float]) -> None:
     x = images(200, 1, size)
     augment = KSpaceSpike(radius=radius, amplitude=(0.1, 0.5))
     params = augment.forward_parameters(x.shape)
@@ -283,10 +277,7 @@ def test_gradients_of_spikes_are_the_identitys() -> None:
 def test_field_by_numpys_legendre_polynomials(order: int, size: tuple[int, int]) -> None:
     generator = np.random.default_rng(order)
     matrix = np.array(
-        [
-            [generator.normal() if 0 < i + j <= order else 0.0 for j in range(order + 1)]
-            for i in range(order + 1)
-        ]
+        [[generator.normal() if 0 < i + j <= order else 0.0 for j in range(order + 1)] for i in range(order + 1)]
     )
     flat = [matrix[i, j] for i in range(order + 1) for j in range(order + 1 - i) if i + j > 0]
     y, x = ((2 * np.arange(n) + 1) / n - 1 for n in size)
@@ -303,18 +294,14 @@ def test_fields_are_positive_of_geometric_mean_one(height: int, width: int, orde
     coefficients = augment.forward_parameters((3, 1, height, width))["coefficients"].double()
     field = bias_field((height, width), coefficients)
     assert (field > 0).all()
-    torch.testing.assert_close(
-        field.log().mean((1, 2, 3)), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12
-    )
+    torch.testing.assert_close(field.log().mean((1, 2, 3)), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("order", [1, 3, 4])
 def test_strength_is_the_deviation_of_the_logarithm(order: int) -> None:
     params = BiasField(strength=(0.2, 0.2), order=order).forward_parameters((50, 1, 8, 8))
     log = bias_field((256, 256), params["coefficients"].double()).log()
-    torch.testing.assert_close(
-        log.std(dim=(1, 2, 3)), torch.full((50,), 0.2, dtype=torch.float64), rtol=2e-3, atol=0
-    )
+    torch.testing.assert_close(log.std(dim=(1, 2, 3)), torch.full((50,), 0.2, dtype=torch.float64), rtol=2e-3, atol=0)
     assert params["coefficients"].shape == (50, (order + 1) * (order + 2) // 2 - 1)
     assert abs(params["coefficients"].mean()) < 0.05
 
@@ -347,9 +334,7 @@ def test_gradients_of_the_field_are_the_field() -> None:
     x, augment = images(2, 2).requires_grad_(), BiasField()
     params = augment.forward_parameters(x.shape)
     (grad,) = torch.autograd.grad(augment(x, params=params).sum(), x)
-    torch.testing.assert_close(
-        grad, bias_field((24, 32), params["coefficients"].double()).expand(2, 2, 24, 32)
-    )
+    torch.testing.assert_close(grad, bias_field((24, 32), params["coefficients"].double()).expand(2, 2, 24, 32))
 
 
 # bad arguments
@@ -400,9 +385,7 @@ def test_bad_inputs_raise() -> None:
         add_spikes(x, bins[:1], size[:1], size[:1])
     with pytest.raises(ValueError, match=r"phase must have shape \(2, 3\), got \(2, 2\)"):
         add_spikes(x, bins, size, size[:, :2])
-    with pytest.raises(
-        ValueError, match=r"coefficients must have 2, 5, 9, 14 ... columns, got shape \(2, 3\)"
-    ):
+    with pytest.raises(ValueError, match=r"coefficients must have 2, 5, 9, 14 ... columns, got shape \(2, 3\)"):
         bias_field((8, 8), torch.ones(2, 3))
     with pytest.raises(ValueError, match="coefficients must have 2, 5"):
         bias_field((8, 8), torch.ones(2, 0))
@@ -435,9 +418,7 @@ def test_bias_field_is_monais_about_black_but_for_its_normalisation() -> None:
     log = field.log()
     # MONAI's grid ends at the outer pixels' centres, ours at their borders, and its terms are those of i >= j, up to
     # order 2 * degree: fit its field with our polynomials.
-    ours = torch.stack(
-        [bias_field((33, 47), row[None])[0, 0].log() for row in torch.eye(27, dtype=torch.float64)]
-    )
+    ours = torch.stack([bias_field((33, 47), row[None])[0, 0].log() for row in torch.eye(27, dtype=torch.float64)])
     basis = torch.cat([ours.flatten(1), torch.ones(1, 33 * 47, dtype=torch.float64)]).T
     inside = torch.ones(33 * 47, dtype=torch.bool)
     inside[0] = False

@@ -22,9 +22,7 @@ def _seed() -> None:
 
 def crops(generator: torch.Generator | None = None) -> MultiView:
     """Two views of kornia's and this library's augmentations, one in plain Sequential."""
-    members = [
-        [RandomResizedCrop((16, 16)), RandomHorizontalFlip(), PatchWise(GrayJitter(), (2, 2))] for _ in "01"
-    ]
+    members = [[RandomResizedCrop((16, 16)), RandomHorizontalFlip(), PatchWise(GrayJitter(), (2, 2))] for _ in "01"]
     return MultiView(View(*members[0]), nn.Sequential(*members[1]), generator=generator)
 
 
@@ -153,8 +151,7 @@ def test_patches_are_transformed_independently() -> None:
 def test_a_patchs_draw_does_not_depend_on_the_batch() -> None:
     x = torch.rand(3, 1, 12, 12)
     a, b = (
-        PatchWise(GrayJitter(p=0.5, generator=torch.Generator().manual_seed(1)), grid=(2, 2))(x[:n])
-        for n in (3, 1)
+        PatchWise(GrayJitter(p=0.5, generator=torch.Generator().manual_seed(1)), grid=(2, 2))(x[:n]) for n in (3, 1)
     )
     torch.testing.assert_close(a[:1], b)
 

@@ -106,9 +106,7 @@ def test_flips_are_exact() -> None:
     assert len(pair.matrix0.flatten(1).unique(dim=0)) == 4
 
 
-@pytest.mark.parametrize(
-    "turn", [RandomAffine(20, scale=(0.8, 1.2)), RandomRotation(30), RandomPerspective()]
-)
+@pytest.mark.parametrize("turn", [RandomAffine(20, scale=(0.8, 1.2)), RandomRotation(30), RandomPerspective()])
 def test_other_matrices_of_kornia_serve_too(turn: nn.Module) -> None:
     pair = LocalPair([turn], [GrayJitter(brightness=0.0, contrast=0.0)])(coordinates(6, 64, 64))
     source, inside = correspond(pixels(pair.view0), pair.matrix0, pair.matrix1, size=(64, 64))

@@ -24,9 +24,7 @@ FUNCTIONS: dict[str, Callable[[Any], object]] = {
     "band_stop_mask": lambda size: band_stop_mask(size, 1, 2, 0),
     "beams": beams,
     "bias_field": lambda size: bias_field(size, torch.ones(1, 2)),
-    "correspond": lambda size: correspond(
-        torch.ones(1, 1, 2), torch.eye(3)[None], torch.eye(3)[None], size=size
-    ),
+    "correspond": lambda size: correspond(torch.ones(1, 1, 2), torch.eye(3)[None], torch.eye(3)[None], size=size),
     "shadow_profile": lambda size: shadow_profile(size, ONE, ONE, ONE),
     "speckle_intensity": lambda size: speckle_intensity(torch.zeros(1, 2, dtype=torch.int32), ONE, ONE, size),
 }

@@ -39,9 +39,7 @@ Make = Callable[[torch.Generator | None], nn.Module]
 RECIPES: dict[str, Make] = {
     "simclr": lambda g: views.simclr(8, generator=g),
     "local_pair": lambda g: views.local_pair(8, generator=g),
-    "kornia": lambda g: MultiView(
-        nn.Sequential(RandomResizedCrop((8, 8))), RandomHorizontalFlip(), generator=g
-    ),
+    "kornia": lambda g: MultiView(nn.Sequential(RandomResizedCrop((8, 8))), RandomHorizontalFlip(), generator=g),
     "own": lambda g: MultiView(PatchWise(GrayJitter(p=1.0), (2, 2)), Draws(), generator=g),
 }
 every = pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
@@ -101,9 +99,7 @@ def test_threads_that_replay_do_not_meet_nor_disturb_the_global_stream(make: Mak
 )
 def test_matrices_belong_to_their_views_in_every_thread(make: Make, own: bool) -> None:
     side = torch.arange(48.0)
-    x = torch.stack([side.expand(48, 48), side[:, None].expand(48, 48), torch.ones(48, 48)]).expand(
-        2, 3, 48, 48
-    )
+    x = torch.stack([side.expand(48, 48), side[:, None].expand(48, 48), torch.ones(48, 48)]).expand(2, 3, 48, 48)
     recipe = make(seeded() if own else None)
 
     def error(_: int) -> float:
@@ -144,9 +140,7 @@ def test_copies_that_shared_a_generator_share_one_again() -> None:
 IMAGES = list(torch.ones(8, 1, 6, 6))
 
 
-def drawn(
-    transform: nn.Module, *, workers: int = 2, start: str = "fork", epochs: int = 2
-) -> list[list[float]]:
+def drawn(transform: nn.Module, *, workers: int = 2, start: str = "fork", epochs: int = 2) -> list[list[float]]:
     """Brightness of every image, a list for each epoch; the workers take turns."""
     loader = DataLoader(
         IMAGES, batch_size=None, collate_fn=transform, num_workers=workers, multiprocessing_context=start

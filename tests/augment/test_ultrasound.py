@@ -157,9 +157,7 @@ def test_beams_of_a_sector(apex: tuple[float, float]) -> None:
     for row, column in ((5, 7), (20, 30), (39, 0), (39, 59)):
         x, y = column + 0.5 - x0, row + 0.5 - y0
         face = max(-y0, 0)
-        assert depth[row, column].item() == pytest.approx(
-            (math.hypot(x, y) - face) / (height - y0 - face), abs=1e-5
-        )
+        assert depth[row, column].item() == pytest.approx((math.hypot(x, y) - face) / (height - y0 - face), abs=1e-5)
         left, right = math.atan2(-x0, height - y0), math.atan2(width - x0, height - y0)
         assert beam[row, column].item() == pytest.approx((math.atan2(x, y) - left) / (right - left), abs=1e-5)
     # Straight below the apex, depth runs from 0 at the upper border (or the apex, inside) to 1 at the lower.
@@ -184,9 +182,7 @@ def test_path_through_a_ring_about_the_apex_is_its_thickness() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "apex", [(0.0, 0.0), (-0.1, 0.0), (-0.5, -0.2), (1.5, 0.3), (-3.0, 0.0), (4.0, -0.5)]
-)
+@pytest.mark.parametrize("apex", [(0.0, 0.0), (-0.1, 0.0), (-0.5, -0.2), (1.5, 0.3), (-3.0, 0.0), (4.0, -0.5)])
 def test_path_from_an_apex_at_the_side_by_steps_along_the_beams(apex: tuple[float, float]) -> None:
     size, steps = (40, 60), 500
     mask = torch.zeros(size)
@@ -229,9 +225,7 @@ def test_a_shadow_is_exact_behind_and_absent_in_front_and_beside() -> None:
     assert (lost[..., :40, :] == 0).all()
     assert (lost[..., :80] == 0).all()
     assert (lost[..., 120:] == 0).all()
-    torch.testing.assert_close(
-        lost[0, 0, 50:, 99], torch.full((50,), 7.0, dtype=torch.float64), rtol=0, atol=1e-3
-    )
+    torch.testing.assert_close(lost[0, 0, 50:, 99], torch.full((50,), 7.0, dtype=torch.float64), rtol=0, atol=1e-3)
     assert (lost[0, 0, 41:50, 99].diff() > 0).all()  # over a tenth of the depth
     assert (lost[0, 0, 60, 81:98].diff() > -1e-6).all()
 
@@ -337,15 +331,11 @@ def test_attenuation_in_a_sector_depends_on_depth_alone() -> None:
             for apex, match in (((0.5,), "apex must be None or a pair"), ((0.5, 1.5), r"apex\[1\] must be"))
         ),
         (
-            lambda: acoustic_shadow(
-                torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 5, dtype=torch.bool), torch.ones(1)
-            ),
+            lambda: acoustic_shadow(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 5, dtype=torch.bool), torch.ones(1)),
             "mask must have shape",
         ),
         (
-            lambda: acoustic_shadow(
-                torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool), torch.ones(2)
-            ),
+            lambda: acoustic_shadow(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool), torch.ones(2)),
             "strength_db must have shape",
         ),
     ],

@@ -54,9 +54,7 @@ def members(recipe: nn.Module, kind: type[nn.Module]) -> list[Any]:
 @every
 @every_modality
 @pytest.mark.parametrize("channels", [1, 3])
-def test_two_different_views_of_each_image(
-    recipe: Recipe, modality: str, channels: int, device: torch.device
-) -> None:
+def test_two_different_views_of_each_image(recipe: Recipe, modality: str, channels: int, device: torch.device) -> None:
     x = torch.rand(4, channels, 40, 52).to(device)
     before = x.clone()
     view0, view1 = two(made(recipe, modality=modality)(x))
@@ -231,9 +229,7 @@ def test_replay_is_exact(recipe: Recipe) -> None:
 def test_precisions(recipe: Recipe, dtype: torch.dtype) -> None:
     x, result = torch.rand(3, 1, 40, 40), made(recipe)
     params = result.forward_parameters(x.shape)
-    for view, single in zip(
-        two(result(x.to(dtype), params)), two(result(x.to(dtype).float(), params)), strict=True
-    ):
+    for view, single in zip(two(result(x.to(dtype), params)), two(result(x.to(dtype).float(), params)), strict=True):
         assert view.dtype == dtype
         torch.testing.assert_close(view, single.to(dtype), rtol=0, atol=1e-5)
 
@@ -302,9 +298,7 @@ def test_local_pair_is_what_it_says() -> None:
 
 @every
 def test_arguments_common_to_all(recipe: Recipe) -> None:
-    with pytest.raises(
-        ValueError, match="modality must be one of 'ultrasound', 'mr', 'mammography', got 'ct'"
-    ):
+    with pytest.raises(ValueError, match="modality must be one of 'ultrasound', 'mr', 'mammography', got 'ct'"):
         recipe(24, modality="ct")
     with pytest.raises(TypeError, match="size must be an integer"):
         recipe((24, 24))

@@ -73,9 +73,7 @@ def test_second_time_decodes_nothing(scans: Path, tmp_path: Path, monkeypatch: p
     assert all(same(again[i], items[i]) for i in range(6))
 
 
-def test_whatever_changes_makes_another_cache(
-    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whatever_changes_makes_another_cache(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def path(size: int = 32, key: str | None = None) -> Path:
         return DiskCache(UnlabelledImages(scans, size=size), tmp_path / "cache", key=key).path
 
@@ -118,16 +116,12 @@ def small_files() -> Iterator[None]:
 
 @pytest.mark.usefixtures("small_files")
 @pytest.mark.parametrize("reserves", [True, False])
-def test_a_file_that_may_not_grow(
-    reserves: bool, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_may_not_grow(reserves: bool, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not reserves:
         monkeypatch.delattr(os, "posix_fallocate", raising=False)
     dataset = UnlabelledImages(scans, size=64)
     decoded = counted(dataset, monkeypatch)
-    with pytest.raises(
-        OSError, match=r"the cache needs 98,304 bytes for .*image\.npy: File too large"
-    ) as caught:
+    with pytest.raises(OSError, match=r"the cache needs 98,304 bytes for .*image\.npy: File too large") as caught:
         DiskCache(dataset, tmp_path / "cache")
     assert caught.value.errno == errno.EFBIG
     assert decoded == [0]
@@ -138,12 +132,8 @@ def full(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize(
-    ("place", "name", "work"), [("posix_fallocate", "image.npy", 1), ("fsync", "mask.npy", 5)]
-)
-def test_a_full_disk_is_told(
-    place: str, name: str, work: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("place", "name", "work"), [("posix_fallocate", "image.npy", 1), ("fsync", "mask.npy", 5)])
+def test_a_full_disk_is_told(place: str, name: str, work: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     phantom = Phantom(5, size=32)
     decoded = counted(phantom, monkeypatch)
     monkeypatch.setattr(os, place, full, raising=False)
@@ -214,9 +204,7 @@ def test_parallel_writers_end_with_one_cache(scans: Path, tmp_path: Path) -> Non
     assert [str(path) for path in (tmp_path / "cache").iterdir() if path.is_dir()] == [results[0][0]]
 
 
-def test_losing_the_race_reads_the_winners(
-    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_losing_the_race_reads_the_winners(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cached = DiskCache(UnlabelledImages(scans, size=32), tmp_path / "cache")
     is_dir, calls = Path.is_dir, []
 
@@ -329,9 +317,7 @@ def test_no_file_of_the_cache_is_mapped(scans: Path, tmp_path: Path) -> None:
     assert str(tmp_path) not in Path("/proc/self/smaps").read_text()
 
 
-def test_unchanged_files_are_hashed_once(
-    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unchanged_files_are_hashed_once(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_hashes, "_RECENT_NS", -(10**18))  # files of this test are young
     read: list[str] = []
     plain = hashlib.file_digest

@@ -137,9 +137,7 @@ def test_single_files(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("write", [unlabelled, pictures, dicom_files, nifti_files])
-def test_broken_files_are_skipped_and_those_after_them_read(
-    tmp_path: Path, write: Callable[[Path], None]
-) -> None:
+def test_broken_files_are_skipped_and_those_after_them_read(tmp_path: Path, write: Callable[[Path], None]) -> None:
     write(tmp_path)
     good = tmp_path / "zz.png"
     picture(good)

@@ -98,9 +98,7 @@ def lungs(count: int, *, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.linspace(0, 1, 96), torch.linspace(-1, 1, 96), indexing="ij")
     fan = (x.abs() < 0.3 + 0.65 * y) & (x.square() + y.square() < 1)
-    own = F.interpolate(torch.rand(count, 1, 24, 24, generator=generator), (96, 96), mode="bicubic").clamp(
-        0, 1
-    )
+    own = F.interpolate(torch.rand(count, 1, 24, 24, generator=generator), (96, 96), mode="bicubic").clamp(0, 1)
     logo = (torch.rand(8, 20, generator=generator) > 0.5).float()
     images = fan * (1.1 - y) * (0.6 + 0.3 * own)
     images[:, 0, 2:10, 2:22] = logo
@@ -242,9 +240,7 @@ def test_tensors_are_compared_by_value() -> None:
 
 @pytest.mark.parametrize(("a", "b"), [(["1"], [1]), ([Path("1")], ["1"]), ([("s", 1)], ["s"])])
 def test_names_of_two_types_are_never_equal_and_so_refused(a: list[object], b: list[object]) -> None:
-    with pytest.raises(
-        TypeError, match=r"names of a and b must be of one type, got .* which are never equal"
-    ):
+    with pytest.raises(TypeError, match=r"names of a and b must be of one type, got .* which are never equal"):
         assert_disjoint(a, b)
     with pytest.raises(TypeError, match="groups of a and b must be of one type"):
         assert_disjoint([{"id": "a", "group": a[0]}], [{"id": "b", "group": b[0]}])

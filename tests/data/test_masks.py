@@ -63,11 +63,7 @@ def test_the_area_stays(tmp_path: Path, ending: str, mode: str) -> None:
         faint = lossy and mode != "1" and colour in (1, (1, 1, 1))
         if faint and not np.asarray(Image.open(path)).any():
             continue  # compression has left nothing of it in the file
-        if (
-            faint
-            or ending not in FORMATS
-            or (ending in (".bmp", ".dib") and colour == (255, 255, 255) and mode == "P")
-        ):
+        if faint or ending not in FORMATS or (ending in (".bmp", ".dib") and colour == (255, 255, 255) and mode == "P"):
             with pytest.raises(ValueError, match=re.escape(str(path))):
                 read_mask(path)
             continue
@@ -91,16 +87,12 @@ def test_a_red_mask_with_the_compression_in_a_tiff(tmp_path: Path) -> None:
 
 def test_a_mask_of_ones_is_refused_as_jpeg(tmp_path: Path) -> None:
     drawn("L", 1).save(tmp_path / "ones.jpg", quality=75)
-    with pytest.raises(
-        ValueError, match=r"ones\.jpg: the largest value is \d+, which lossy compression does not keep"
-    ):
+    with pytest.raises(ValueError, match=r"ones\.jpg: the largest value is \d+, which lossy compression does not keep"):
         read_mask(tmp_path / "ones.jpg")
 
 
 def test_a_bmp_whose_palette_is_black_and_white(tmp_path: Path) -> None:
     drawn("P", (255, 255, 255)).save(tmp_path / "two.bmp")  # Pillow reads its bytes as bits: all black
     for read in (read_image, read_mask):
-        with pytest.raises(
-            ValueError, match=r"two\.bmp: a gray palette with 8 bits a pixel, which would be misread"
-        ):
+        with pytest.raises(ValueError, match=r"two\.bmp: a gray palette with 8 bits a pixel, which would be misread"):
             read(tmp_path / "two.bmp")

@@ -79,9 +79,7 @@ def test_masks_are_left_out_and_named(tmp_path: Path) -> None:
     for name in ("a.png", "a-mask.png", "b.png", "b_Annotation.png"):
         picture(tmp_path / name)
     (tmp_path / "masks.csv").write_text("x")
-    with pytest.warns(
-        UserWarning, match=r"left out 2 masks, by name, as a-mask\.png and 1 more; rename them"
-    ):
+    with pytest.warns(UserWarning, match=r"left out 2 masks, by name, as a-mask\.png and 1 more; rename them"):
         scans = UnlabelledImages(tmp_path)
     assert scans.ids == ["a.png", "b.png"]
     assert scans.masks == ["a-mask.png", "b_Annotation.png"]
@@ -99,9 +97,7 @@ def test_no_own_class_folder_takes_masks_for_images(tmp_path: Path) -> None:
         picture(tmp_path / folder / "a.png")
     assert len(TBUD(tmp_path)) == 2
     picture(tmp_path / "malignant" / "a Annotation.png")
-    with pytest.raises(
-        ValueError, match=r"malignant: a Annotation\.png would be read as images; move masks elsewhere"
-    ):
+    with pytest.raises(ValueError, match=r"malignant: a Annotation\.png would be read as images; move masks elsewhere"):
         TBUD(tmp_path)
 
 

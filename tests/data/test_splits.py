@@ -42,9 +42,7 @@ def test_single_cases_give_exact_sizes(count: int) -> None:
 def test_classes_keep_their_proportions() -> None:
     labels = ["benign"] * 437 + ["malignant"] * 210 + ["normal"] * 133
     for seed in range(5):
-        for fraction, part in zip(
-            FRACTIONS, group_split(range(780), FRACTIONS, labels=labels, seed=seed), strict=True
-        ):
+        for fraction, part in zip(FRACTIONS, group_split(range(780), FRACTIONS, labels=labels, seed=seed), strict=True):
             for name in ("benign", "malignant", "normal"):
                 got = sum(labels[i] == name for i in part)
                 assert abs(got - fraction * labels.count(name)) <= 2
@@ -84,9 +82,7 @@ def test_bad_splits() -> None:
     with pytest.raises(ValueError, match="labels must name a class for each of the 40 cases, got 3"):
         group_split(range(40), (0.5, 0.5), labels=[1, 2, 3], seed=0)
     for other in ("p1", " P1", "P1 ", "\uff301"):
-        with pytest.raises(
-            ValueError, match=r"groups 'P1' and '.*' differ in case, spaces or Unicode form only"
-        ):
+        with pytest.raises(ValueError, match=r"groups 'P1' and '.*' differ in case, spaces or Unicode form only"):
             group_split(["P1", other, "P2", "P3"], (0.5, 0.5), seed=0)
     assert len(group_split(["P1", "P01", "P 1", 1, "1"], (0.5, 0.5), seed=0)) == 2
     with pytest.raises(ValueError, match="seed must be at least 0"):

@@ -18,9 +18,7 @@ EXAMPLES = ("simclr", "moco", "byol", "simsiam", "pirl")
 ROOT = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize(
-    "name", ["simclr", *(pytest.param(name, marks=pytest.mark.slow) for name in EXAMPLES[1:])]
-)
+@pytest.mark.parametrize("name", ["simclr", *(pytest.param(name, marks=pytest.mark.slow) for name in EXAMPLES[1:])])
 def test_a_flat_example_learns_from_a_folder_and_resumes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -33,9 +31,7 @@ def test_a_flat_example_learns_from_a_folder_and_resumes(
 
     def run(out: str, epochs: int) -> str:
         settings = ["--size", "48", "--batch-size", "4", "--epochs", str(epochs)]
-        monkeypatch.setattr(
-            sys, "argv", [name, "--data", str(scans), "--out", str(tmp_path / out), *settings]
-        )
+        monkeypatch.setattr(sys, "argv", [name, "--data", str(scans), "--out", str(tmp_path / out), *settings])
         main()
         return capfd.readouterr().out
 

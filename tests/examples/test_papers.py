@@ -124,10 +124,7 @@ def test_multimodal_breast_whole_and_in_two_shares(
     assert finished(both)
 
     shutil.rmtree(both)
-    assert (
-        outcome(monkeypatch, multimodal_breast, *arguments, "--merge", tmp_path / "share0", "--out", both)
-        == 1
-    )
+    assert outcome(monkeypatch, multimodal_breast, *arguments, "--merge", tmp_path / "share0", "--out", both) == 1
     assert len(json.loads((both / "failures.json").read_text())) > 0
 
 
@@ -199,9 +196,7 @@ def test_a_local_stage_killed_before_its_first_checkpoint_starts_as_it_did(tmp_p
         (mr_masked_vs_contrastive, ["--accumulate", "0"], "'0' is not a positive integer"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(
-    refused, program: ModuleType, arguments: list[str], message: str
-) -> None:  # type: ignore[no-untyped-def]
+def test_a_mistake_is_one_line_and_status_2(refused, program: ModuleType, arguments: list[str], message: str) -> None:  # type: ignore[no-untyped-def]
     assert message in refused(program, *arguments)
 
 
@@ -240,9 +235,7 @@ def test_organs_that_copy_test_images_are_refused_or_left_out(refused, tmp_path:
     assert (tmp_path / "run" / "config.json").is_file()
 
 
-def test_more_labels_of_several_domains_are_all_recorded(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_more_labels_of_several_domains_are_all_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(Run, "run", lambda experiment: experiment._describe() or 0)
     for labels in ("0.5", "1"):
         run = ["--preset", "smoke", "--domains", "us", "mg", "--labels", labels, "--out", tmp_path]
@@ -261,9 +254,7 @@ def test_a_share_without_cells_tabulates_what_others_finish_meanwhile(
         cell = Cell("simclr/BUS", 0.5, 0)
         manifest.record(folder, [manifest.CellEntry(f"cells/{cell.name}", cell)])
         place = folder / "cells" / cell.name
-        write_csv(
-            place / "metrics.csv", [{"id": "a", "group": "a", "dice": 1}], columns=["id", "group", "dice"]
-        )
+        write_csv(place / "metrics.csv", [{"id": "a", "group": "a", "dice": 1}], columns=["id", "group", "dice"])
         result = {"method": "simclr/BUS", "target": "segmentation", "labels": 0.5, "seed": 0, "cases": 1}
         write_json(place / "result.json", result | {"mean": {"dice": 0.5}, "sd": {"dice": None}})
         return []
@@ -291,7 +282,7 @@ def test_own_classes_without_masks_are_learnt(refused, monkeypatch, tmp_path: Pa
         lines.append(f"{i},{phantom.classes[item['label']]},patient {i // 2}")
     (tmp_path / "clinic" / "cases.csv").write_text("\n".join(lines))
     data = ["--domains", "us", "--data", f"us={tmp_path / 'clinic'}"]
-    assert "has no masks, as us/segmentation needs; --tasks classification needs none" in refused(
+    assert "has no masks, as us/segmentation needs; classification needs none" in refused(
         multimodal_breast, *data, "--pretext-data", *data[3:]
     )
     assert "has no masks to fine-tune on" in refused(

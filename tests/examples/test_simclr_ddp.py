@@ -15,9 +15,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "simclr_ddp.py"
 
 def test_without_torchrun_it_says_so_in_one_line() -> None:
     outside = {name: value for name, value in os.environ.items() if name != "RANK"}
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=False, env=outside
-    )
+    done = subprocess.run([sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=False, env=outside)
     assert done.returncode == 2
     assert done.stderr == "simclr_ddp.py: error: start it with torchrun, as --help says\n"
 
@@ -34,9 +32,7 @@ def test_two_processes_train() -> None:
         "2",
         str(EXAMPLE),
     ]
-    done = subprocess.run(
-        [*command, "--steps", "20"], capture_output=True, text=True, timeout=600, check=False
-    )
+    done = subprocess.run([*command, "--steps", "20"], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     losses = [float(x) for x in re.findall(r"loss ([0-9.]+)", done.stdout)]
     assert len(losses) == 2

@@ -51,9 +51,7 @@ def write_busi(root: Path, *, each: int = 6, size: int = 48) -> Path:
             item = phantom[i]
             pixels = (item["image"][0].numpy() * 255).round().astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{name} ({k}).png")
-            Image.fromarray(item["mask"][0].numpy().astype(np.uint8) * 255).save(
-                folder / f"{name} ({k})_mask.png"
-            )
+            Image.fromarray(item["mask"][0].numpy().astype(np.uint8) * 255).save(folder / f"{name} ({k})_mask.png")
     return root
 
 
@@ -95,9 +93,7 @@ def test_a_smoke_run_leaves_a_whole_run_folder(unbroken: tuple[Path, str]) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["pretext/*/last.ckpt", "cells/cp-jig*/last.ckpt"])
-def test_a_killed_run_ends_with_the_same_numbers(
-    tmp_path: Path, unbroken: tuple[Path, str], moment: str
-) -> None:
+def test_a_killed_run_ends_with_the_same_numbers(tmp_path: Path, unbroken: tuple[Path, str], moment: str) -> None:
     folder = tmp_path / "run"
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(
@@ -131,9 +127,7 @@ def test_more_methods_join_a_finished_run_and_other_constants_do_not(
     folder = tmp_path / "run"
     shutil.copytree(unbroken[0], folder)
     before = (folder / "cells/supervised-l50-s0/metrics.csv").stat().st_mtime_ns
-    assert (
-        outcome(monkeypatch, "--preset", "smoke", "--methods", "supervised", "jig/pirl", "--out", folder) == 0
-    )
+    assert outcome(monkeypatch, "--preset", "smoke", "--methods", "supervised", "jig/pirl", "--out", folder) == 0
     assert list(dict.fromkeys(row["method"] for row in read_csv(folder / "table.csv"))) == [
         "supervised", "cp-jig+freq/rcl+percep", "jig/pirl",
     ]  # fmt: skip
@@ -211,10 +205,7 @@ def test_an_empty_folder_and_a_missing_mask_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
-    assert (
-        outcome(monkeypatch, "--preset", "smoke", "--data", tmp_path / "empty", "--out", tmp_path / "run")
-        == 2
-    )
+    assert outcome(monkeypatch, "--preset", "smoke", "--data", tmp_path / "empty", "--out", tmp_path / "run") == 2
     assert "empty" in capfd.readouterr().err
     root = write_busi(tmp_path / "set")
     (root / "Dataset_BUSI_with_GT" / "malignant" / "malignant (2)_mask.png").unlink()
@@ -272,11 +263,7 @@ def test_paper_results_hold_what_the_report_prints() -> None:
     with open(ultrasound_relation.RESULTS, newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} == set(ultrasound_relation.METHODS)
-    best = next(
-        r
-        for r in rows
-        if (r["dataset"], r["method"], r["labels_percent"]) == ("BUSI", "jig+freq/pirl", "100")
-    )
+    best = next(r for r in rows if (r["dataset"], r["method"], r["labels_percent"]) == ("BUSI", "jig+freq/pirl", "100"))
     assert (best["dsc"], best["hd"]) == ("0.910", "17.09")
 
 

@@ -49,9 +49,7 @@ def test_collapsed_rows_at_any_temperature(temperature: float) -> None:
 
 @pytest.mark.parametrize("block_size", [None, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rows_opposite_to_each_other_at_a_very_low_temperature(
-    dtype: torch.dtype, block_size: int | None
-) -> None:
+def test_rows_opposite_to_each_other_at_a_very_low_temperature(dtype: torch.dtype, block_size: int | None) -> None:
     a, settings = torch.tensor([[0.0, 1.0]], dtype=dtype), {"temperature": 1e-4, "block_size": block_size}
     queue = -a.expand(7, 2)
     # The log-sum-exp, about 1 / T, is subtracted from a similarity as high: both are rounded by as much.
@@ -141,9 +139,7 @@ class Spy(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("grad_mode", [False, True])
-def test_no_gradient_is_prepared_where_none_can_be_asked_for(
-    grad_mode: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_gradient_is_prepared_where_none_can_be_asked_for(grad_mode: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_paired, "SIDE_ON_CPU", 50)
     q, p, queue = (rows(n, 2, seed=n) for n in (400, 400, 5000))
     if not grad_mode:
@@ -165,9 +161,7 @@ def test_losses_of_several_threads_do_not_meet() -> None:
         loss = LOSSES[kind](*x, temperature=temperature, block_size=64)
         return torch.cat([loss.reshape(1), *(g.flatten() for g in torch.autograd.grad(loss, x[:2]))])
 
-    jobs = [
-        (kind, temperature, 10 * seed) for kind in LOSSES for temperature in (0.01, 0.5) for seed in range(3)
-    ]
+    jobs = [(kind, temperature, 10 * seed) for kind in LOSSES for temperature in (0.01, 0.5) for seed in range(3)]
     expected = torch.stack([gradients(*job) for job in jobs])
     apart = torch.cdist(expected, expected, p=math.inf)
     assert apart[~torch.eye(len(jobs), dtype=torch.bool)].min() > 1e-4

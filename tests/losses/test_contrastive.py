@@ -53,9 +53,7 @@ def test_nt_xent_of_collapsed_rows(n: int) -> None:
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 0.5, 10.0])
 def test_nt_xent_equals_the_loop(temperature: float) -> None:
     z0, z1 = rows(5, 6), rows(5, 6, seed=1)
-    torch.testing.assert_close(
-        nt_xent(z0, z1, temperature=temperature), reference.nt_xent(z0, z1, temperature)
-    )
+    torch.testing.assert_close(nt_xent(z0, z1, temperature=temperature), reference.nt_xent(z0, z1, temperature))
 
 
 def test_gradients_of_nt_xent() -> None:
@@ -145,13 +143,9 @@ def test_bad_ids() -> None:
     q, n, ids = torch.rand(4, 6), torch.rand(7, 6), torch.arange(4)
     with pytest.raises(ValueError, match=r"ids must have shape \(4,\) to label query, got \(3,\)"):
         info_nce(q, q, ids=ids[:3])
-    with pytest.raises(
-        ValueError, match=r"negative_ids must have shape \(7,\) to label negatives, got \(4,\)"
-    ):
+    with pytest.raises(ValueError, match=r"negative_ids must have shape \(7,\) to label negatives, got \(4,\)"):
         info_nce(q, q, n, ids=ids, negative_ids=ids)
-    with pytest.raises(
-        ValueError, match=r"negative_ids must have shape \(4, 7\) to label negatives, got \(7,\)"
-    ):
+    with pytest.raises(ValueError, match=r"negative_ids must have shape \(4, 7\) to label negatives, got \(7,\)"):
         info_nce(q, q, n.expand(4, 7, 6), ids=ids, negative_ids=torch.arange(7))
     with pytest.raises(ValueError, match="negative_ids must be given along with ids, got None"):
         info_nce(q, q, n, ids=ids)
@@ -197,9 +191,7 @@ def test_info_nce_equals_the_loop(kind: str, temperature: float) -> None:
 
 @pytest.mark.parametrize("kind", NEGATIVES)
 def test_gradients_of_info_nce(kind: str) -> None:
-    inputs = [
-        x.requires_grad_() for x in (rows(5, 6), rows(5, 6, seed=1), negatives_of(kind)) if x is not None
-    ]
+    inputs = [x.requires_grad_() for x in (rows(5, 6), rows(5, 6, seed=1), negatives_of(kind)) if x is not None]
     assert torch.autograd.gradcheck(lambda *x: info_nce(*x, temperature=0.3), inputs)
     assert torch.autograd.gradgradcheck(lambda *x: info_nce(*x, temperature=0.3), inputs)
 
@@ -216,9 +208,7 @@ def test_invariance_to_row_scale_and_batch_order(seed: int, exponent: float, kin
     permuted = n[order] if kind == "own" else n
     torch.testing.assert_close(info_nce(q[order], p[order], permuted), loss)
     if kind == "own":
-        torch.testing.assert_close(
-            nce(q[order] * scale, p[order], n[order], population=9), nce(q, p, n, population=9)
-        )
+        torch.testing.assert_close(nce(q[order] * scale, p[order], n[order], population=9), nce(q, p, n, population=9))
 
 
 def test_no_gradient_where_none_is_asked_for() -> None:
@@ -314,9 +304,7 @@ def test_modules_show_their_settings() -> None:
 
 def test_shapes_that_do_not_fit() -> None:
     q = torch.rand(4, 6)
-    with pytest.raises(
-        ValueError, match=r"query and positive must have the same shape, got \(4, 6\) and \(3, 6\)"
-    ):
+    with pytest.raises(ValueError, match=r"query and positive must have the same shape, got \(4, 6\) and \(3, 6\)"):
         info_nce(q, torch.rand(3, 6))
     with pytest.raises(ValueError, match=r"query must have shape \(N, D\), got \(4,\)"):
         info_nce(torch.rand(4), torch.rand(4))

@@ -42,9 +42,7 @@ def test_the_loop(region: int, size: tuple[int, int], temperature: float) -> Non
     f0, f1 = maps(2, 3, *size), maps(2, 3, *size, seed=1)
     regions = (size[0] // region) * (size[1] // region)
     others = draw_others(2, regions, 4, device=f0.device, generator=generator())
-    loss = local_contrastive(
-        f0, f1, temperature=temperature, region=region, negatives=4, generator=generator()
-    )
+    loss = local_contrastive(f0, f1, temperature=temperature, region=region, negatives=4, generator=generator())
     torch.testing.assert_close(loss, reference.local_contrastive(f0, f1, others, temperature, region))
 
 
@@ -57,9 +55,7 @@ def test_drawn_regions_are_distinct_uniform_and_never_the_own(k: int) -> None:
         counts = others[:, own].flatten().bincount(minlength=7)
         assert counts[own] == 0
         expected = 3000 * k / 6
-        assert (counts[torch.arange(7) != own] - expected).abs().max() <= 5 * math.sqrt(
-            expected * (1 - k / 6)
-        )
+        assert (counts[torch.arange(7) != own] - expected).abs().max() <= 5 * math.sqrt(expected * (1 - k / 6))
 
 
 def test_the_generator_rules_the_draw() -> None:
@@ -75,9 +71,7 @@ def test_the_generator_rules_the_draw() -> None:
 def test_gradients() -> None:
     inputs = maps(2, 2, 4, 4).requires_grad_(), maps(2, 2, 4, 4, seed=1).requires_grad_()
     options = {"temperature": 0.5, "region": 2, "negatives": 2}
-    assert torch.autograd.gradcheck(
-        lambda *f: local_contrastive(*f, **options, generator=generator()), inputs
-    )
+    assert torch.autograd.gradcheck(lambda *f: local_contrastive(*f, **options, generator=generator()), inputs)
 
 
 def test_invariances() -> None:
@@ -90,9 +84,7 @@ def test_invariances() -> None:
 def test_rows_beyond_the_last_whole_region_take_no_part() -> None:
     f0, f1 = maps(1, 2, 11, 10).requires_grad_(), maps(1, 2, 11, 10, seed=1)
     loss = local_contrastive(f0, f1, generator=generator())
-    torch.testing.assert_close(
-        loss, local_contrastive(f0[:, :, :9, :9], f1[:, :, :9, :9], generator=generator())
-    )
+    torch.testing.assert_close(loss, local_contrastive(f0[:, :, :9, :9], f1[:, :, :9, :9], generator=generator()))
     loss.backward()
     assert (f0.grad[:, :, 9:] == 0).all()
     assert (f0.grad[..., 9:] == 0).all()
@@ -100,9 +92,7 @@ def test_rows_beyond_the_last_whole_region_take_no_part() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("temperature", [0.01, 10.0])
-def test_narrow_dtypes_autocast_and_zero_regions(
-    dtype: torch.dtype, temperature: float, device: torch.device
-) -> None:
+def test_narrow_dtypes_autocast_and_zero_regions(dtype: torch.dtype, temperature: float, device: torch.device) -> None:
     f0, f1 = ((1e3 * maps(2, 3, 9, 9, seed=i)).to(device, dtype) for i in (0, 1))
     f0[0, :, :3, :3] = 0
     f0.requires_grad_()

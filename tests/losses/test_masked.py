@@ -19,9 +19,7 @@ def mask() -> torch.Tensor:
 
 
 def test_the_loop(mask: torch.Tensor) -> None:
-    torch.testing.assert_close(
-        masked_l1(images(), images(1), mask), reference.masked_l1(images(), images(1), mask)
-    )
+    torch.testing.assert_close(masked_l1(images(), images(1), mask), reference.masked_l1(images(), images(1), mask))
 
 
 def test_reductions(mask: torch.Tensor) -> None:
@@ -58,9 +56,7 @@ def test_gradients(mask: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_narrow_dtypes_are_summed_in_float32(
-    dtype: torch.dtype, mask: torch.Tensor, device: torch.device
-) -> None:
+def test_narrow_dtypes_are_summed_in_float32(dtype: torch.dtype, mask: torch.Tensor, device: torch.device) -> None:
     p, x, m = (1e4 * images()).to(device, dtype), (1e4 * images(1)).to(device, dtype), mask.to(device)
     for reduction in ("masked", "sum"):
         loss = masked_l1(p, x, m, reduction=reduction)
@@ -93,9 +89,7 @@ def test_a_graph_cannot_look_and_says_nan() -> None:
     loss.backward()
     assert loss.isnan()
     assert (x.grad == 0).all()
-    assert masked_l1(
-        *(y.to("meta") for y in (x, x)), torch.ones(2, 1, 4, 5, dtype=torch.bool, device="meta")
-    ).is_meta
+    assert masked_l1(*(y.to("meta") for y in (x, x)), torch.ones(2, 1, 4, 5, dtype=torch.bool, device="meta")).is_meta
 
 
 def test_transforms_of_torch_func(mask: torch.Tensor) -> None:

@@ -22,9 +22,7 @@ def largest_of(loss: Loss, n: int) -> int:
 
 @pytest.mark.parametrize("loss", [nt_xent, info_nce])
 def test_a_small_batch_makes_its_similarities_and_nothing_larger(loss: Loss) -> None:
-    assert (
-        largest_of(loss, 256) <= 512**2
-    )  # 1 MiB in float32; N x N x D would be 128 times as much for D = 128
+    assert largest_of(loss, 256) <= 512**2  # 1 MiB in float32; N x N x D would be 128 times as much for D = 128
 
 
 @pytest.mark.parametrize("loss", [nt_xent, info_nce])

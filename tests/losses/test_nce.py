@@ -22,9 +22,7 @@ def test_nce_equals_the_loop(temperature: float) -> None:
     torch.testing.assert_close(NCE(temperature=temperature)(q, p, n, population=100), expected)
 
 
-@pytest.mark.parametrize(
-    ("k", "expected"), [(112, 5.722950), (544, 7.299868), (6400, 9.764131), (32000, 11.373507)]
-)
+@pytest.mark.parametrize(("k", "expected"), [(112, 5.722950), (544, 7.299868), (6400, 9.764131), (32000, 11.373507)])
 def test_nce_of_equal_scores(k: int, expected: float) -> None:
     one = torch.ones(1, 2)
     loss = nce(one, one, one.expand(1, k, 2), population=k + 1)

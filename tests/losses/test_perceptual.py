@@ -17,9 +17,7 @@ def maps(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("match", ["pool", "adaptive"])
 def test_equal_features_cost_nothing(match: str) -> None:
     constant = maps(2, 5, 1, 1)
-    assert (
-        perceptual(constant.expand(2, 5, 7, 6), constant[:, None].expand(2, 9, 5, 3, 2), match=match) < 1e-30
-    )
+    assert perceptual(constant.expand(2, 5, 7, 6), constant[:, None].expand(2, 9, 5, 3, 2), match=match) < 1e-30
 
 
 def test_equal_averages_cost_nothing_when_pooled() -> None:

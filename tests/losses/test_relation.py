@@ -51,9 +51,7 @@ def test_perfect_and_worst_scores() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_an_untrained_head_costs_about_one_half(seed: int) -> None:
     torch.manual_seed(seed)
-    loss = RelationContrastive()(
-        unit(16, 128).float(), unit(16, 128, seed=1).float(), unit(99, 128, seed=2).float()
-    )
+    loss = RelationContrastive()(unit(16, 128).float(), unit(16, 128, seed=1).float(), unit(99, 128, seed=2).float())
     assert 0.49 < loss.item() < 0.51
 
 

@@ -50,9 +50,7 @@ def images() -> Images:
     items = [Phantom(COUNT, size=SIZE, seed=0)[i] for i in range(COUNT)]
     x = torch.stack([item["image"] for item in items])
     lesion = F.avg_pool2d(torch.stack([item["mask"].float() for item in items]), 4)
-    return Images(
-        (x - x.mean()) / x.std(), torch.tensor([item["label"] for item in items]), lesion.flatten(1)
-    )
+    return Images((x - x.mean()) / x.std(), torch.tensor([item["label"] for item in items]), lesion.flatten(1))
 
 
 def encoder() -> nn.Sequential:
@@ -112,9 +110,7 @@ def monitor(net: nn.Sequential, images: Images) -> dict[str, float]:
 
 
 def views() -> nn.Sequential:
-    return nn.Sequential(
-        RandomResizedCrop((SIZE, SIZE), scale=(0.5, 1.0)), RandomHorizontalFlip(), GrayJitter()
-    )
+    return nn.Sequential(RandomResizedCrop((SIZE, SIZE), scale=(0.5, 1.0)), RandomHorizontalFlip(), GrayJitter())
 
 
 def train(

@@ -143,9 +143,7 @@ def test_drawn_negatives_are_distinct_and_never_the_own(k: int) -> None:
 def test_negatives_are_drawn_uniformly() -> None:
     bank = MemoryBank(6, 6)
     bank.fill(torch.arange(6), torch.eye(6))
-    drawn = bank.negatives(torch.full((6000,), 2), 2, generator=torch.Generator().manual_seed(0)).argmax(
-        dim=2
-    )
+    drawn = bank.negatives(torch.full((6000,), 2), 2, generator=torch.Generator().manual_seed(0)).argmax(dim=2)
     counts = drawn.flatten().bincount(minlength=6)
     assert counts[2] == 0
     assert ((counts[[0, 1, 3, 4, 5]] - 2400).abs() < 160).all()  # four standard deviations of 38
@@ -182,9 +180,7 @@ def test_a_bank_in_another_dtype(dtype: torch.dtype, device: torch.device) -> No
         bank.update(torch.tensor([1, 2]), v(2).to(device))
     rows = bank[torch.tensor([1, 2])]
     assert rows.dtype == dtype
-    torch.testing.assert_close(
-        rows.norm(dim=1).double(), torch.ones(2, device=device).double(), rtol=0, atol=1e-2
-    )
+    torch.testing.assert_close(rows.norm(dim=1).double(), torch.ones(2, device=device).double(), rtol=0, atol=1e-2)
     assert bank.negatives(torch.tensor([1]), 3).dtype == dtype
 
 

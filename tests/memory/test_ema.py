@@ -23,9 +23,7 @@ def network(seed: int, dtype: torch.dtype = torch.float64) -> nn.Module:
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.9, 0.999, 1.0])
 def test_one_step_equals_the_formula(decay: float) -> None:
     target, online = network(0), network(1)
-    expected = [
-        decay * t + (1 - decay) * o for t, o in zip(target.parameters(), online.parameters(), strict=True)
-    ]
+    expected = [decay * t + (1 - decay) * o for t, o in zip(target.parameters(), online.parameters(), strict=True)]
     update_ema(target, online, decay=decay)
     for got, want in zip(target.parameters(), expected, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-14, atol=1e-15)
@@ -244,9 +242,7 @@ def named_like(*names: str) -> nn.Module:
 @pytest.mark.parametrize("names", [("a", "c"), ("b", "c"), ("a", "b", "c")])
 def test_other_names_of_equal_shapes_are_refused(names: tuple[str, ...]) -> None:
     target, online = named_like("a", "b"), named_like(*names)
-    with pytest.raises(
-        ValueError, match=r"one architecture, but parameter [abc]\.bias of (target|online) is"
-    ):
+    with pytest.raises(ValueError, match=r"one architecture, but parameter [abc]\.bias of (target|online) is"):
         update_ema(target, online, decay=0.5)
     target, online = nn.Module(), nn.Module()
     target.register_parameter("a", nn.Parameter(torch.zeros(3)))
@@ -318,9 +314,7 @@ def test_networks_that_do_not_match() -> None:
     target = network(0)
     with pytest.raises(ValueError, match=r"parameter 1\.bias of target is not in online"):
         update_ema(target, nn.Sequential(nn.Linear(4, 5)).double(), decay=0.5)
-    with pytest.raises(
-        ValueError, match=r"parameter 0\.weight is \(5, 4\) on cpu in target and \(5, 3\) on cpu"
-    ):
+    with pytest.raises(ValueError, match=r"parameter 0\.weight is \(5, 4\) on cpu in target and \(5, 3\) on cpu"):
         update_ema(target, nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5)), decay=0.5)
     with pytest.raises(ValueError, match="on meta in online"):
         update_ema(target, copy.deepcopy(target).to("meta"), decay=0.5)

@@ -102,9 +102,7 @@ PARTIAL = {
 @pytest.mark.parametrize("merged", [False, True], ids=["not strict", "merged with the own state"])
 @pytest.mark.parametrize("own", [0, 5], ids=["new", "in use"])
 @pytest.mark.parametrize("kind", PARTIAL)
-def test_a_checkpoint_that_fits_in_part_gives_no_row_that_is_no_key(
-    kind: str, own: int, merged: bool
-) -> None:
+def test_a_checkpoint_that_fits_in_part_gives_no_row_that_is_no_key(kind: str, own: int, merged: bool) -> None:
     net = torch.nn.ModuleDict({"queue": filled(n=own)})
     state = net.state_dict()
     fits = {
@@ -255,9 +253,7 @@ def test_own_keys_of_earlier_steps_are_no_negatives(block_size: int | None) -> N
     query, keys, ids = torch.randn(2, 3), torch.randn(2, 3), torch.tensor([0, 1])
     options = {"ids": ids, "negative_ids": queue.ids(), "block_size": block_size}
     loss = info_nce(query, keys, queue.negatives(), **options)
-    others = [
-        info_nce(query[i, None], keys[i, None], queue.negatives()[queue.ids() != ids[i]]) for i in range(2)
-    ]
+    others = [info_nce(query[i, None], keys[i, None], queue.negatives()[queue.ids() != ids[i]]) for i in range(2)]
     torch.testing.assert_close(loss, sum(others) / 2)
 
 

@@ -35,9 +35,7 @@ def step(model: Pretext, optimizer: torch.optim.Optimizer, number: int) -> Tenso
         keys = model.target(x1)
     loss = nce(query, model.bank[index], model.bank.negatives(index, 4, generator=draw), population=IMAGES)
     if len(model.queue):
-        loss = loss + info_nce(
-            query, keys, model.queue.negatives(), ids=index // 2, negative_ids=model.queue.ids()
-        )
+        loss = loss + info_nce(query, keys, model.queue.negatives(), ids=index // 2, negative_ids=model.queue.ids())
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -184,9 +184,7 @@ def test_local_contrast_by_hand() -> None:
         for here, there in (quarters, quarters[::-1]):
             for i in range(4):
                 top = math.exp(cosine(here[i], there[i]) / 0.2)
-                rest = sum(
-                    math.exp(cosine(here[i], r[j]) / 0.2) for r in quarters for j in range(4) if j != i
-                )
+                rest = sum(math.exp(cosine(here[i], r[j]) / 0.2) for r in quarters for j in range(4) if j != i)
                 losses.append(-math.log(top / (top + rest)))
     assert float(step(module, data)[0].detach()) == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
@@ -240,9 +238,7 @@ def test_a_bank_starts_with_the_embeddings_of_the_first_view(name: str) -> None:
     with torch.no_grad():
         expected = module.eval().embed(views(data.tensors[0])[0])
     torch.testing.assert_close(module.bank[torch.arange(6)], expected, rtol=1e-4, atol=1e-5)
-    assert (
-        float(expected.std(0).mean()) > 1e-3
-    )  # not all alike, though the network started without statistics
+    assert float(expected.std(0).mean()) > 1e-3  # not all alike, though the network started without statistics
 
 
 @pytest.mark.parametrize("name", ["simclr", "moco", "simsiam", "byol", "masked", "local", "relation"])
@@ -357,9 +353,7 @@ def test_mistakes_are_named() -> None:
 
 
 def test_many_rows_draw_negatives() -> None:
-    module = PIRL(
-        ResNetEncoder("resnet18", width=4), 9, views=fixed_views("pirl"), grid=(2, 2), most_negatives=3
-    )
+    module = PIRL(ResNetEncoder("resnet18", width=4), 9, views=fixed_views("pirl"), grid=(2, 2), most_negatives=3)
     assert module.negatives == 3
     assert step(module, images(4))[0].isfinite()
     patches = split_patches(images(1).tensors[0], (2, 2))

@@ -95,9 +95,7 @@ def test_closed_forms() -> None:
     assert float(mcc(constant, target, classes=3)) == 0
     assert float(mcc(target, constant, classes=3)) == 0
     assert float(balanced_accuracy(constant, target, classes=3)) == pytest.approx(1 / 3)
-    assert float(balanced_accuracy(constant, target, classes=9)) == pytest.approx(
-        1 / 3
-    )  # absent classes do not count
+    assert float(balanced_accuracy(constant, target, classes=9)) == pytest.approx(1 / 3)  # absent classes do not count
     flipped = 1 - torch.tensor([0, 1, 1])
     assert float(mcc(flipped, torch.tensor([0, 1, 1]), classes=2)) == -1
 
@@ -106,9 +104,7 @@ def test_auc_of_hard_labels_is_balanced_accuracy_and_of_soft_scores_is_not() -> 
     target = torch.tensor([0] * 5 + [1] * 7)
     scores = torch.tensor([0.1, 0.2, 0.3, 0.6, 0.7, 0.4, 0.55, 0.65, 0.8, 0.9, 0.95, 0.99])
     hard = (scores > 0.5).float()
-    assert float(roc_auc(hard, target)) == pytest.approx(
-        float(balanced_accuracy(hard.long(), target, classes=2))
-    )
+    assert float(roc_auc(hard, target)) == pytest.approx(float(balanced_accuracy(hard.long(), target, classes=2)))
     pairs = [(p > n) + 0.5 * (p == n) for p in scores[target == 1] for n in scores[target == 0]]
     assert float(roc_auc(scores, target)) == pytest.approx(float(sum(pairs)) / len(pairs))
     assert float(roc_auc(scores, target)) != pytest.approx(float(roc_auc(hard, target)), abs=0.01)
@@ -164,14 +160,10 @@ def test_areas(metric: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], dev
         assert float(area) == float(metric(noise[:, k], (target == k).long()))
     logits = torch.tensor([-torch.inf, -0.0, 0.0, torch.inf], device=device)
     positive = torch.tensor([0, 0, 1, 1], device=device)
-    assert float(metric(logits, positive)) == pytest.approx(
-        {roc_auc: 7 / 8, average_precision: 5 / 6}[metric]
-    )
+    assert float(metric(logits, positive)) == pytest.approx({roc_auc: 7 / 8, average_precision: 5 / 6}[metric])
     for dtype in (torch.float16, torch.bfloat16, torch.float64):  # dyadic scores: every type holds them
         coarse = (noise[:, 0] * 8).round() / 8
-        assert float(metric(coarse.to(dtype), target.clamp(max=1))) == float(
-            metric(coarse, target.clamp(max=1))
-        )
+        assert float(metric(coarse.to(dtype), target.clamp(max=1))) == float(metric(coarse, target.clamp(max=1)))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int32])
@@ -251,9 +243,7 @@ def test_equal_to_scikit_learn(classes: int) -> None:
     sklearn = pytest.importorskip("sklearn.metrics")
     generator = torch.Generator().manual_seed(classes)
     target = torch.randint(classes, (200,), generator=generator)
-    scores = (
-        torch.rand(200, classes, generator=generator) + torch.nn.functional.one_hot(target, classes)
-    ) / 3
+    scores = (torch.rand(200, classes, generator=generator) + torch.nn.functional.one_hot(target, classes)) / 3
     scores = (scores * 20).round() / 20  # ties
     pred = scores.argmax(1)
     t, p = target.numpy(), pred.numpy()
@@ -285,6 +275,4 @@ def test_areas_equal_scikit_learn_over_many_thresholds(levels: int | None) -> No
     scores = scores if levels is None else (scores * levels / 8).round()
     t, s = target.numpy(), scores.numpy()
     assert float(roc_auc(scores, target)) == pytest.approx(sklearn.roc_auc_score(t, s), rel=1e-12)
-    assert float(average_precision(scores, target)) == pytest.approx(
-        sklearn.average_precision_score(t, s), rel=1e-12
-    )
+    assert float(average_precision(scores, target)) == pytest.approx(sklearn.average_precision_score(t, s), rel=1e-12)

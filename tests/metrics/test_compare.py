@@ -195,9 +195,7 @@ def test_the_interval_is_reproducible_and_leaves_the_global_generator() -> None:
     state = torch.get_rng_state()
     assert bootstrap(values) == bootstrap(values.tolist()) == bootstrap(values.numpy())
     assert torch.equal(torch.get_rng_state(), state)
-    first, again, other = (
-        bootstrap(values, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
-    )
+    first, again, other = (bootstrap(values, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert first == again != other
     assert first == pytest.approx(other, abs=0.01)
     narrow, wide = bootstrap(values, confidence=0.5), bootstrap(values, confidence=0.99)

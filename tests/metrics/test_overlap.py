@@ -129,9 +129,7 @@ def test_counts_of_pixels(shape, device):
     ]
     assert counts.tolist() == expected
     assert pixel_counts(pred[:0], target[:0]).shape == (0, 4)
-    assert torch.equal(
-        pixel_counts(pred[:, ::2], target[:, ::2].int()), pixel_counts(pred[:, ::2], target[:, ::2])
-    )
+    assert torch.equal(pixel_counts(pred[:, ::2], target[:, ::2].int()), pixel_counts(pred[:, ::2], target[:, ::2]))
 
 
 def test_pixel_accuracy(device):
@@ -174,15 +172,11 @@ def test_bad_input(metric):
         metric(mask.float(), mask)
     with pytest.raises(TypeError, match=r"target must be a torch.Tensor of shape .*, got ndarray"):
         metric(mask, mask.numpy())
-    with pytest.raises(
-        ValueError, match=r"target must hold 0 and 1 only, got values from 0 to 255; select a label"
-    ):
+    with pytest.raises(ValueError, match=r"target must hold 0 and 1 only, got values from 0 to 255; select a label"):
         metric(mask, mask.to(torch.uint8) + torch.tensor([0, 255, 0, 0], dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"must hold 0 and 1 only, got values from -1 to 0"):
         metric(mask.int() - torch.eye(4, dtype=torch.int32), mask)
-    with pytest.raises(
-        ValueError, match=r"pred and target must have the same shape, got \(2, 4, 4\) and \(1, 4, 4\)"
-    ):
+    with pytest.raises(ValueError, match=r"pred and target must have the same shape, got \(2, 4, 4\) and \(1, 4, 4\)"):
         metric(mask, mask[:1])
     with pytest.raises(ValueError, match=r"pred must have shape \(B, H, W\), \(B, D, H, W\), .*got \(4, 4\)"):
         metric(mask[0], mask[0])

@@ -47,9 +47,7 @@ def test_all_metrics_of_masks_are_swept() -> None:
 
 
 @pytest.mark.parametrize("size", [(12, 14), (7, 12, 14)], ids=["image", "volume"])
-def test_a_channel_of_one_changes_nothing(
-    measure: Callable[[Tensor, Tensor], Tensor], size: tuple[int, ...]
-) -> None:
+def test_a_channel_of_one_changes_nothing(measure: Callable[[Tensor, Tensor], Tensor], size: tuple[int, ...]) -> None:
     pred, target = discs(*size)
     assert torch.equal(measure(pred[:, None], target[:, None]), measure(pred, target))
 
@@ -89,9 +87,7 @@ VOLUMES = {
     "full": lambda: torch.ones(3, 5, 12, 14, dtype=torch.bool),
     "two slices": lambda: discs(2, 12, 14)[0],
     "two slices with one lesion each": lambda: torch.stack(discs(12, 14), dim=1),
-    "a lesion in the corner": lambda: torch.nn.functional.pad(
-        torch.ones(3, 1, 4, 4), (0, 8, 0, 8, 1, 3)
-    ).bool(),
+    "a lesion in the corner": lambda: torch.nn.functional.pad(torch.ones(3, 1, 4, 4), (0, 8, 0, 8, 1, 3)).bool(),
     "one case of three divided": lambda: torch.cat([one_hot(discs(12, 14)[0])[:1], discs(2, 12, 14)[0][1:]]),
     "no case": lambda: torch.zeros(0, 5, 12, 14, dtype=torch.bool),
 }

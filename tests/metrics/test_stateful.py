@@ -155,9 +155,7 @@ def test_values_of_cases_make_the_table() -> None:
     dice, counts = (updated(name, pred, target) for name in ("Dice", "PixelCounts"))
     torch.testing.assert_close(dice.values(), metrics.dice(pred, target))
     table = metrics.summarize({"dice": dice.values()}, counts=counts.values())
-    assert table == metrics.summarize(
-        {"dice": metrics.dice(pred, target)}, counts=metrics.pixel_counts(pred, target)
-    )
+    assert table == metrics.summarize({"dice": metrics.dice(pred, target)}, counts=metrics.pixel_counts(pred, target))
 
 
 def test_undefined_cases_are_left_out_of_the_mean_and_infinite_ones_are_in() -> None:
@@ -243,9 +241,7 @@ def test_bad_settings_and_functions_raise() -> None:
         metric.update(n(3), n(3))
     areas = stateful.ROCAUC()
     areas.update(torch.rand(3, 3), n(3))
-    with pytest.raises(
-        ValueError, match=r"pred must have shape \(N, 3\) as in the batches before, got \(4, 4\)"
-    ):
+    with pytest.raises(ValueError, match=r"pred must have shape \(N, 3\) as in the batches before, got \(4, 4\)"):
         areas.update(torch.rand(4, 4), n(4))
     assert len(areas._gathered()[1]) == 3
 
@@ -276,9 +272,7 @@ def test_in_a_lightning_module() -> None:
     masks[:, 2:] = 1
     loader = DataLoader(TensorDataset(images, masks.bool(), labels), batch_size=3)
     module = Validated()
-    trainer = L.Trainer(
-        accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False
-    )
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
     for _ in range(2):  # the second time nothing of the first counts
         (logged,) = trainer.validate(module, loader, verbose=False)
         assert logged["dice"] == pytest.approx(float(metrics.dice(images > 0.5, masks.bool()).mean()))

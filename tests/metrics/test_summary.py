@@ -75,9 +75,7 @@ def test_jaccard_follows_from_dice_per_case_and_pooled_but_not_for_means() -> No
         ("11", "11", {"dice": 1, "jaccard": 1, "precision": 1, "recall": 1, "balanced_pixel_accuracy": 1}),
     ],
 )
-def test_pooled_values_follow_the_policy_for_empty_masks(
-    pred: str, target: str, expected: dict[str, float]
-) -> None:
+def test_pooled_values_follow_the_policy_for_empty_masks(pred: str, target: str, expected: dict[str, float]) -> None:
     p, t = (torch.tensor([[[c == "1" for c in bits]]]) for bits in (pred, target))
     summary = summarize(overlaps(p, t), counts=pixel_counts(p, t))
     for row in summary.rows:
@@ -86,9 +84,7 @@ def test_pooled_values_follow_the_policy_for_empty_masks(
 
 
 def test_counts_of_batches_of_different_sizes_are_joined() -> None:
-    parts = [
-        (p[:, :rows], t[:, :rows]) for rows, (p, t) in zip((12, 5), (masks(6), masks(4, seed=1)), strict=True)
-    ]
+    parts = [(p[:, :rows], t[:, :rows]) for rows, (p, t) in zip((12, 5), (masks(6), masks(4, seed=1)), strict=True)]
     values = torch.cat([dice(p, t) for p, t in parts])
     summary = summarize({"dice": values}, counts=torch.cat([pixel_counts(p, t) for p, t in parts]))
     both = sum(int((p & t).sum()) for p, t in parts)
@@ -127,12 +123,8 @@ def test_nothing_drops_out_unseen() -> None:
 @settings(deadline=None)
 def test_quartiles_with_infinite_values(values: list[float]) -> None:
     row = summarize({"distance": values})["distance"]
-    far = [
-        1e12 if math.isinf(v) else v for v in values
-    ]  # a large number instead shows where infinity reaches
-    for found, expected in zip(
-        (row.q1, row.median, row.q3), np.quantile(far, [0.25, 0.5, 0.75]), strict=True
-    ):
+    far = [1e12 if math.isinf(v) else v for v in values]  # a large number instead shows where infinity reaches
+    for found, expected in zip((row.q1, row.median, row.q3), np.quantile(far, [0.25, 0.5, 0.75]), strict=True):
         assert found == (math.inf if expected > 1e10 else pytest.approx(expected))
 
 
@@ -150,9 +142,7 @@ def test_text_is_an_aligned_markdown_table() -> None:
 
 def test_csv_keeps_every_digit() -> None:
     pred, target = masks(7)
-    summary = summarize(
-        {"dice": dice(pred, target), "far": [math.inf] * 7}, counts=pixel_counts(pred, target)
-    )
+    summary = summarize({"dice": dice(pred, target), "far": [math.inf] * 7}, counts=pixel_counts(pred, target))
     first, second = csv.DictReader(io.StringIO(summary.to_csv()))
     assert float(first["mean"]) == summary["dice"].mean
     assert float(first["pooled"]) == summary["dice"].pooled

@@ -65,9 +65,7 @@ def slow_hausdorff(pred: torch.Tensor, target: torch.Tensor, spacing, percentile
     return max(float(np.percentile(d, percentile)) for d in slow_distances(pred, target, spacing))
 
 
-@pytest.mark.parametrize(
-    ("move", "distance"), [((0, 5), 5.0), ((3, 4), 5.0), ((1, 1), math.sqrt(2)), ((0, 0), 0.0)]
-)
+@pytest.mark.parametrize(("move", "distance"), [((0, 5), 5.0), ((3, 4), 5.0), ((1, 1), math.sqrt(2)), ((0, 0), 0.0)])
 def test_single_pixels(device, move, distance):
     pred, target = dots((10, 10)).to(device), dots((10 + move[0], 10 + move[1])).to(device)
     for percentile in (100.0, 95.0):
@@ -120,9 +118,7 @@ def test_boundary_is_the_mask_minus_its_erosion(size):
 @pytest.mark.parametrize("spacing", [None, (0.3, 1.7)])
 def test_equals_the_literal_loops(percentile, spacing):
     pred, target = blobs(6, 18, 21, seed=4), blobs(6, 18, 21, seed=5)
-    expected = [
-        slow_hausdorff(p, t, spacing or (1, 1), percentile) for p, t in zip(pred, target, strict=True)
-    ]
+    expected = [slow_hausdorff(p, t, spacing or (1, 1), percentile) for p, t in zip(pred, target, strict=True)]
     result = hausdorff(pred, target, percentile=percentile, spacing_mm=spacing)
     torch.testing.assert_close(result, torch.tensor(expected, dtype=torch.float32), rtol=1e-6, atol=1e-6)
 
@@ -172,9 +168,7 @@ def test_many_scattered_pixels_take_linear_memory():
     assert 1 < hausdorff(pred, target).item() < 20  # all pairs at once would need 80 GB
 
 
-masks_ = st.integers(1, 2**25 - 1).map(
-    lambda n: torch.tensor([bool(n >> k & 1) for k in range(25)]).view(1, 5, 5)
-)
+masks_ = st.integers(1, 2**25 - 1).map(lambda n: torch.tensor([bool(n >> k & 1) for k in range(25)]).view(1, 5, 5))
 
 
 @given(masks_, masks_, masks_)
@@ -202,12 +196,8 @@ def test_it_does_not_matter_where_in_the_image_the_masks_lie(a, b, down, right):
     for percentile in (100, 95):
         here, there = (hausdorff(*pair, percentile=percentile, **spacing) for pair in ((a, b), moved))
         torch.testing.assert_close(here, there)
-    torch.testing.assert_close(
-        average_surface_distance(a, b, **spacing), average_surface_distance(*moved, **spacing)
-    )
-    assert torch.equal(
-        surface_dice(a, b, tolerance_mm=2, **spacing), surface_dice(*moved, tolerance_mm=2, **spacing)
-    )
+    torch.testing.assert_close(average_surface_distance(a, b, **spacing), average_surface_distance(*moved, **spacing))
+    assert torch.equal(surface_dice(a, b, tolerance_mm=2, **spacing), surface_dice(*moved, tolerance_mm=2, **spacing))
 
 
 def test_each_case_is_measured_alone_and_with_its_own_spacing():
@@ -255,9 +245,7 @@ def test_bad_input():
             hausdorff(mask, mask, spacing_mm=spacing)
     with pytest.raises(TypeError, match=r"spacing_mm must be 2 numbers, or a tensor \(1, 2\), got 0.5"):
         hausdorff(mask, mask, spacing_mm=0.5)
-    with pytest.raises(
-        ValueError, match=r"spacing_mm must be 2 numbers, or a tensor \(1, 2\), got shape \(3,\)"
-    ):
+    with pytest.raises(ValueError, match=r"spacing_mm must be 2 numbers, or a tensor \(1, 2\), got shape \(3,\)"):
         hausdorff(mask, mask, spacing_mm=(1, 1, 1))
     for bad in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="spacing_mm must be positive and finite, got"):
@@ -295,9 +283,7 @@ def test_two_pixels_by_hand(device):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_edge_of_the_tolerance_is_within_wherever_the_points_are(dtype):
-    spacing = torch.tensor(
-        [[0.7, 0.4]], dtype=dtype
-    )  # one row and six columns: the root of 0.49 + 5.76 is 2.5
+    spacing = torch.tensor([[0.7, 0.4]], dtype=dtype)  # one row and six columns: the root of 0.49 + 5.76 is 2.5
     for row, column in itertools.product(range(0, 31, 5), range(0, 26, 5)):
         corner = (0, 0), (31, 31)
         pred, target = dots(*corner, (row, column)), dots(*corner, (row + 1, column + 6))

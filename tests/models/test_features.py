@@ -33,9 +33,7 @@ def test_encoders_give_the_features_they_name_and_train_what_makes_them(
 
 def test_pooled_features_are_means_of_the_maps() -> None:
     network, x = UNet(width=4).eval(), torch.rand(2, 1, 32, 32)
-    torch.testing.assert_close(
-        UNetFeatures(network, at="decoder")(x), network.decoder_maps(x)[-1].mean((2, 3))
-    )
+    torch.testing.assert_close(UNetFeatures(network, at="decoder")(x), network.decoder_maps(x)[-1].mean((2, 3)))
     torch.testing.assert_close(UNetFeatures(network)(x), network.encoder_maps(x)[-1].mean((2, 3)))
     flat = UNetFeatures(network, flat_size=32)(x)
     torch.testing.assert_close(flat, network.encoder_maps(x)[-1].contiguous().flatten(1))

@@ -140,9 +140,7 @@ def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a.detach().float() - b.detach()).norm() / b.detach().norm().clamp(min=1e-6))
 
 
-@pytest.mark.parametrize(
-    "layout", [torch.contiguous_format, torch.channels_last], ids=["planar", "channels last"]
-)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["planar", "channels last"])
 @pytest.mark.parametrize("how", ["autocast", "bfloat16 weights"])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_bfloat16_on_a_cpu_is_near_float32_for_images_of_any_shape(name, how, layout):

@@ -100,10 +100,7 @@ def test_only_the_decoder_blocks_asked_for_run(name):
 
 
 def test_names_in_the_state_stay():
-    names = {
-        ".".join(part for part in key.split(".")[:3] if not part.isdigit())
-        for key in UNet(width=4).state_dict()
-    }
+    names = {".".join(part for part in key.split(".")[:3] if not part.isdigit()) for key in UNet(width=4).state_dict()}
     assert names == {"down", "up.block", "out.weight", "out.bias"}
     assert {key.split(".")[0] for key in ResUNet(width=4).state_dict()} == {"encoder", "up", "out"}
 

@@ -25,9 +25,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize(
-    "prefix", ["", "module.", "encoder.", "model.encoder.", "net.backbone.", "_orig_mod."]
-)
+@pytest.mark.parametrize("prefix", ["", "module.", "encoder.", "model.encoder.", "net.backbone.", "_orig_mod."])
 def test_any_prefix_is_found(prefix):
     source, target = encoder(), encoder()
     report = load_encoder(target, {prefix + k: v for k, v in source.state_dict().items()})
@@ -210,9 +208,7 @@ class Wrapped(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(
-            *(part for _ in "ab" for part in (nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)))
-        )
+        self.backbone = nn.Sequential(*(part for _ in "ab" for part in (nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))))
         self.backbone.register_buffer("positions", torch.zeros(2), persistent=False)
         self.backbone.fc = nn.Identity()
         self.projector = nn.Linear(4, 2)
@@ -295,9 +291,7 @@ def test_bad_settings():
 
 def test_the_report_reads_well_and_cannot_be_changed():
     names = tuple(f"layer.{k}" for k in range(8))
-    report = MatchReport(
-        matched=("a", "b"), missing=names, unexpected=("fc.weight",), mismatched=(), prefix="module."
-    )
+    report = MatchReport(matched=("a", "b"), missing=names, unexpected=("fc.weight",), mismatched=(), prefix="module.")
     assert str(report).splitlines() == [
         "matched 2 of 10 tensors (20%)",
         "prefix cut from the checkpoint's names: module.",

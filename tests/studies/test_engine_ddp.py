@@ -59,9 +59,7 @@ def test_slices_make_up_the_batches_of_one_process(count: int, batch_size: int, 
 
 
 def test_a_batch_of_fewer_cases_than_processes_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"5 cases in batches of at most 2 leave 1 for a batch, too few for 2 proc"
-    ):
+    with pytest.raises(ValueError, match=r"5 cases in batches of at most 2 leave 1 for a batch, too few for 2 proc"):
         EvenBatches(5, 2, seed=0, rank=0, world=2)
 
 
@@ -102,9 +100,7 @@ def test_two_machines_of_one_process_learn_what_one_does(tmp_path: Path, ranks: 
 
 
 @pytest.mark.parametrize(("cuda", "local", "nodes"), [(True, 2, 3), (False, 6, 1)])
-def test_fabric_is_told_machines_and_gpus(
-    monkeypatch: pytest.MonkeyPatch, cuda: bool, local: int, nodes: int
-) -> None:
+def test_fabric_is_told_machines_and_gpus(monkeypatch: pytest.MonkeyPatch, cuda: bool, local: int, nodes: int) -> None:
     monkeypatch.setattr(fabric, "world_size", lambda: 6)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
@@ -148,9 +144,7 @@ def test_batch_statistics_are_sent_each_step_and_queues_are_not(tmp_path: Path, 
 def test_nan_on_one_process_stops_both_before_any_checkpoint(tmp_path: Path, ranks: Ranks) -> None:
     results = ranks.run(2, trained, tmp_path, SETTINGS, 21, {"spoil": "loss"})
     for result in results:
-        assert result[4].startswith(
-            "FloatingPointError: toy: the loss is NaN or infinite in epoch 3 of 5, step 2;"
-        )
+        assert result[4].startswith("FloatingPointError: toy: the loss is NaN or infinite in epoch 3 of 5, step 2;")
     kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert kept["epoch"] == 1
     assert all(bool(value.isfinite().all()) for value in kept["state_dict"].values())
@@ -166,9 +160,7 @@ def test_too_many_processes_are_told_before_training(tmp_path: Path, ranks: Rank
 @pytest.mark.ddp
 def test_a_folder_in_use_is_told_to_all_processes(tmp_path: Path, ranks: Ranks) -> None:
     with folder_lock(tmp_path / "cell"):
-        assert (
-            ranks.run(2, held, tmp_path / "cell") == [f"{tmp_path / 'cell'} is in use by another process"] * 2
-        )
+        assert ranks.run(2, held, tmp_path / "cell") == [f"{tmp_path / 'cell'} is in use by another process"] * 2
     assert ranks.run(2, held, tmp_path / "cell") == ["held"] * 2
 
 

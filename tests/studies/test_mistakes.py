@@ -106,10 +106,7 @@ def test_masks_are_not_taken_for_scans(command: Command, tmp_path: Path) -> None
     for folder in ("imagesTr", "labelsTr"):
         shutil.copytree(inner, scans / folder, ignore=shutil.ignore_patterns("*_mask*"))
     error = command.refuses("--data", scans)
-    assert (
-        "holds 4 masks, as labelsTr/benign (1).png; name the whole folder of a known set, one with images/"
-        in error
-    )
+    assert "holds 4 masks, as labelsTr/benign (1).png; name the whole folder of a known set, one with images/" in error
 
 
 def test_masks_are_told_by_their_folder_and_in_volumes(command: Command, tmp_path: Path) -> None:
@@ -277,9 +274,7 @@ def test_images_that_changed_since_are_not_mixed_with_what_was_done(command: Com
     assert (command.out / "config.json").read_text() == config
 
 
-def test_other_contents_under_the_same_names_are_not_mixed_with_what_was_done(
-    command: Command, tmp_path: Path
-) -> None:
+def test_other_contents_under_the_same_names_are_not_mixed_with_what_was_done(command: Command, tmp_path: Path) -> None:
     scans, clinic = write_scans(tmp_path / "scans", 20), tmp_path / "clinic"
     for part in ("images", "masks"):
         shutil.copytree(scans, clinic / part)
@@ -311,15 +306,11 @@ def test_other_contents_under_the_same_names_are_not_mixed_with_what_was_done(
     assert before == {path.name: path.read_bytes() for path in command.out.iterdir() if path.is_file()}
 
 
-def test_lesions_smaller_than_a_pixel_are_told_and_finding_nothing_scores_0(
-    command: Command, tmp_path: Path
-) -> None:
+def test_lesions_smaller_than_a_pixel_are_told_and_finding_nothing_scores_0(command: Command, tmp_path: Path) -> None:
     folder = write_images(tmp_path / "set", 20)
     mask = np.zeros((640, 640), np.uint8)
     mask[320, 323:326] = 255
-    Image.fromarray(np.random.default_rng(9).integers(0, 255, mask.shape, np.uint8)).save(
-        folder / "benign (3).png"
-    )
+    Image.fromarray(np.random.default_rng(9).integers(0, 255, mask.shape, np.uint8)).save(folder / "benign (3).png")
     Image.fromarray(mask).save(folder / "benign (3)_mask.png")
     assert command("--data", tmp_path / "set") == 0
     notes = json.loads((command.out / "data.json").read_text())["notes"]

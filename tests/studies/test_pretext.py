@@ -83,9 +83,7 @@ def test_a_killed_pretext_ends_like_an_unbroken_one(name: str, tmp_path: Path) -
 @pytest.mark.parametrize("name", ["byol", "local"])
 def test_pretrain_saves_the_network_alone(name: str, tmp_path: Path) -> None:
     chosen = method(name)
-    path = pretrain(
-        chosen, images(8), Fit(epochs=1, batch_size=4), optimiser=ADAM, folder=tmp_path, seed=1, title=name
-    )
+    path = pretrain(chosen, images(8), Fit(epochs=1, batch_size=4), optimiser=ADAM, folder=tmp_path, seed=1, title=name)
     saved = torch.load(path, weights_only=True)
     if name == "byol":
         assert path.name == "encoder.pt"
@@ -151,9 +149,7 @@ def test_a_schedule_without_a_fixed_group_or_with_nothing_else() -> None:
 def test_optimisers_refuse_what_they_do_not_know() -> None:
     with pytest.raises(ValueError, match="name must be one of adam, adamw, sgd, got 'lars'"):
         Optimiser("lars", lr=1.0)
-    with pytest.raises(
-        ValueError, match="schedule must be one of constant, cosine, poly, plateau, got 'step'"
-    ):
+    with pytest.raises(ValueError, match="schedule must be one of constant, cosine, poly, plateau, got 'step'"):
         Optimiser("sgd", lr=1.0, schedule="step")
     with pytest.raises(ValueError, match=r"lr must be above 0, got 0\.0"):
         Optimiser("sgd", lr=0.0)

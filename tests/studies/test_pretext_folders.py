@@ -12,8 +12,8 @@ pytest.importorskip("lightning")
 
 import multi_organ
 import multimodal_breast
-from sslmed.models import UNet
 from programs import prepared
+from sslmed.models import UNet
 from sslmed.studies.reading import read
 from sslmed.studies.run import Run
 from sslmed.studies.runs import read_json

@@ -45,9 +45,7 @@ FAST = ("simclr", "masked")  # an encoder, and a whole network
 @pytest.mark.parametrize(
     "method", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 )
-def test_every_method_learns_from_a_folder(
-    method: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_every_method_learns_from_a_folder(method: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data, run = folder_of_images(tmp_path / "scans"), tmp_path / "run"
     assert outcome("pretrain", "--data", data, "--method", method, "--out", run, *TINY) == 0
     shown = capfd.readouterr().out
@@ -62,9 +60,7 @@ def test_every_method_learns_from_a_folder(
         encoder = ResNetEncoder("resnet18", width=4)
         assert load_encoder(encoder, run / "encoder.pt", minimum=1.0).fraction == 1.0
     before = (run / "curves.csv").read_text()
-    assert (
-        outcome("pretrain", "--data", data, "--method", method, "--out", run, *TINY) == 0
-    )  # nothing is left to do
+    assert outcome("pretrain", "--data", data, "--method", method, "--out", run, *TINY) == 0  # nothing is left to do
     assert "done before" in capfd.readouterr().out
     assert (run / "curves.csv").read_text() == before
     (run / "report.html").unlink()
@@ -146,15 +142,10 @@ def test_report_names_what_is_no_run_folder(tmp_path: Path, capfd: pytest.Captur
     assert "is no run folder: it holds no config.json" in capfd.readouterr().err
 
 
-def test_report_refuses_a_study_of_an_older_version(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_report_refuses_a_study_of_an_older_version(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.json").write_text('{"methods": ["supervised"]}')
     assert outcome("report", tmp_path) == 2
-    assert (
-        "was written by an older version of sslmed; run the study again in a new folder"
-        in capfd.readouterr().err
-    )
+    assert "was written by an older version of sslmed; run the study again in a new folder" in capfd.readouterr().err
 
 
 class Known(nn.Module):

@@ -164,9 +164,7 @@ def test_a_disk_that_fills_up_during_a_fit_leaves_the_checkpoint_of_before(
 
     monkeypatch.setattr(os, "fsync", fsync)
     data = TensorDataset(torch.rand(8, dtype=torch.float64), torch.rand(8, dtype=torch.float64))
-    with pytest.raises(
-        OSError, match=r"cannot write .*curves.csv, .* bytes: No space left on device; .* free"
-    ) as full:
+    with pytest.raises(OSError, match=r"cannot write .*curves.csv, .* bytes: No space left on device; .* free") as full:
         fit(Linear(), data, SETTINGS, optimiser=SGD, folder=tmp_path, seed=0, title="line")
     assert full.value.errno == 28
     monkeypatch.undo()
@@ -186,10 +184,7 @@ def test_tensorboard_that_cannot_write_is_done_without(
     assert trained(tmp_path, SETTINGS, 21, {})[0] == "best.ckpt"
     assert len(read_csv(tmp_path / "curves.csv")) == 5
     said = capfd.readouterr().err
-    assert (
-        said.count("TensorBoard's files stop here: [Errno 28] No space left on device; curves.csv goes on")
-        == 1
-    )
+    assert said.count("TensorBoard's files stop here: [Errno 28] No space left on device; curves.csv goes on") == 1
 
 
 def test_a_folder_is_held_by_one_and_freed_by_death(tmp_path: Path) -> None:

@@ -116,9 +116,7 @@ def check(html: str, page: Page) -> None:
 
 @pytest.mark.parametrize("kind", ["targets", "volumes"])
 def test_every_kind_is_drawn(kind, tmp_path):
-    few = (
-        {"methods": ["supervised", "simclr"], "domains": ("us",)} if kind == "targets" else {"labels": (4, 1)}
-    )
+    few = {"methods": ["supervised", "simclr"], "domains": ("us",)} if kind == "targets" else {"labels": (4, 1)}
     html, page = render(RUNS[kind](tmp_path, seeds=(0,), **few))
     check(html, page)
     assert page.sources
@@ -208,9 +206,7 @@ def test_classification_is_counted_case_by_case(tmp_path, plain):
              for row in rows(folder / "cells" / f"simclr-classification-us-l100-s{seed}" / "metrics.csv")]  # fmt: skip
     wrong = [row for row in cases if row["label"] != row["predicted"]]
     _, page = render(folder)
-    own = [
-        sum(row["label"] == name for row in part) for name in run_folders.CLASSES for part in (wrong, cases)
-    ]
+    own = [sum(row["label"] == name for row in part) for name in run_folders.CLASSES for part in (wrong, cases)]
     line = [
         "SimCLR",
         f"{len(wrong)} of {len(cases)}",
@@ -318,9 +314,7 @@ def test_missing_parts_do_not_break_the_page(kind, missing, tmp_path, plain):
     if {"table.csv", "cells"} <= set(missing):
         assert "there is no table of results" in page.text
         alone = "No result of fine-tuning is in this folder."
-        assert (
-            alone if "pretext" not in missing else "This folder holds no training result yet."
-        ) in page.text
+        assert (alone if "pretext" not in missing else "This folder holds no training result yet.") in page.text
 
 
 def test_names_words_and_targets_may_be_missing_from_the_configuration(folder):
@@ -414,7 +408,9 @@ def test_an_unknown_kind_of_target_is_named(folder):
     config = json.loads((folder / "config.json").read_text())
     config["targets"][0]["kind"] = "counting"
     write_json(folder / "config.json", config)
-    with pytest.raises(ValueError, match=r"kind of a target must be one of 'classification', 'segmentation', 'volumes', got 'counting'"):
+    with pytest.raises(
+        ValueError, match=r"kind of a target must be one of 'classification', 'segmentation', 'volumes', got 'counting'"
+    ):
         write_report(folder)
 
 
@@ -447,19 +443,14 @@ def test_many_methods_are_shown_by_baseline_proposal_and_best(tmp_path, plain):
     assert "The highest of 15 pretext methods, jig/rcl, reached a mean Dice of 0.900" in page.text
     assert "The highest of 16 pretext methods, jig/rcl, reached a mean Dice of 0.900" in page.text
     assert f"The paper's own proposal, {NAME}, reached a mean Dice of 0.200" in page.text
-    assert (
-        "a single seed cannot tell an effect from chance. Picking the best of several also flatters it."
-        in page.text
-    )
+    assert "a single seed cannot tell an effect from chance. Picking the best of several also flatters it." in page.text
     assert "Of 17 methods, the baseline, the paper's proposal and the best." in page.text
     assert plots.curve_panels.call_count
 
 
 def test_curves_count_epochs_from_1_and_the_spread_from_0(folder):
     for file in folder.glob("pretext/*/curves.csv"):
-        run_folders.write_csv(
-            file, [{"epoch": k, "loss": 2 - k, "feature_std": 0.04 + k / 1e4} for k in range(2)]
-        )
+        run_folders.write_csv(file, [{"epoch": k, "loss": 2 - k, "feature_std": 0.04 + k / 1e4} for k in range(2)])
     render(folder)
     spread = next(c for c in plots.curve_panels.call_args_list if "spread" in c.kwargs["ylabel"])
     assert spread.kwargs["ylim"] == pytest.approx((0, 1.1 * 0.0401))

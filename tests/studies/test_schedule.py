@@ -150,9 +150,7 @@ def test_a_cell_that_another_run_has_done_by_the_end_is_no_failure(tmp_path: Pat
 CONFIG = {"paper": "x", "preset": {"size": 32}, "methods": ["supervised"], "labels": [1.0], "seeds": [0]}
 
 
-def run_folder(
-    path: Path, cells: list[Cell], *, test: str = "case 1", size: int = 32, mask: str | None = "0a"
-) -> Path:
+def run_folder(path: Path, cells: list[Cell], *, test: str = "case 1", size: int = 32, mask: str | None = "0a") -> Path:
     if mask is not None:
         write_json(path / "contents.json", {"file images/1.png": "7f", "file masks/1.png": mask})
     write_json(path / "config.json", CONFIG | {"preset": {"size": size}})
@@ -171,9 +169,7 @@ def test_merged_folders_hold_all_cells_and_name_those_that_none_has(tmp_path: Pa
     into = run_folder(tmp_path / "all", [])
     record(into, CELLS[:4])
     assert merge([a, b], into, CELLS[:4]) == [CELLS[3].name]
-    assert sorted(p.parent.name for p in into.glob("cells/*/result.json")) == sorted(
-        c.name for c in CELLS[:3]
-    )
+    assert sorted(p.parent.name for p in into.glob("cells/*/result.json")) == sorted(c.name for c in CELLS[:3])
     assert merge([a, b], into, CELLS[:3]) == []
 
 
@@ -191,9 +187,7 @@ def test_a_merge_fills_what_a_killed_run_began_and_brings_nothing_else(tmp_path:
     assert (into / "cells" / begun.name / "metrics.csv").is_file()
     assert (into / "pretext" / "simclr-s0" / "encoder.pt").is_file()
     assert not list(into.rglob("last.ckpt"))
-    assert not (
-        into / "cells" / other.name
-    ).exists()  # of a method that was not asked for, so no table knows it
+    assert not (into / "cells" / other.name).exists()  # of a method that was not asked for, so no table knows it
 
 
 @pytest.mark.parametrize(
@@ -205,15 +199,11 @@ def test_a_merge_fills_what_a_killed_run_began_and_brings_nothing_else(tmp_path:
         ({"mask": None}, "holds no contents.json, which tells that it is of the same images"),
     ],
 )
-def test_folders_that_do_not_belong_together_are_refused(
-    tmp_path: Path, other: dict[str, Any], message: str
-) -> None:
+def test_folders_that_do_not_belong_together_are_refused(tmp_path: Path, other: dict[str, Any], message: str) -> None:
     splits, growing = {"0": {"train": ["case 0"], "test": ["case 1"]}}, ("methods", "labels", "seeds")
     contents = {"file masks/1.png": "0a"}
     check_sources([run_folder(tmp_path / "same", CELLS[:1])], CONFIG, splits, contents, growing=growing)
     with pytest.raises(ValueError, match=message):
-        check_sources(
-            [run_folder(tmp_path / "a", CELLS[:1], **other)], CONFIG, splits, contents, growing=growing
-        )
+        check_sources([run_folder(tmp_path / "a", CELLS[:1], **other)], CONFIG, splits, contents, growing=growing)
     with pytest.raises(ValueError, match="is no run folder"):
         check_sources([tmp_path], CONFIG, splits, contents, growing=growing)

@@ -129,9 +129,7 @@ def test_a_joined_domain_takes_its_share_of_all_it_reads(tmp_path: Path) -> None
 
 def test_two_sets_of_one_kind_are_told_apart_and_share_their_patients() -> None:
     first = Source("--data", "phantom", lambda size: Phantom(40, size=size, seed=0))
-    other = read(
-        Source("--data", "phantom", lambda size: Phantom(40, size=size, seed=1)), size=32, cache=CACHE
-    )
+    other = read(Source("--data", "phantom", lambda size: Phantom(40, size=size, seed=1)), size=32, cache=CACHE)
     sets = [replace(part, ids=[f"scan {i}" for i in range(40)], groups=[f"patient {i // 2}" for i in range(40)])
             for part in (read(first, size=32, cache=CACHE), other)]  # fmt: skip
     sets[0].notes.append("a note")
@@ -142,9 +140,7 @@ def test_two_sets_of_one_kind_are_told_apart_and_share_their_patients() -> None:
     assert {name.partition("/")[0] for name in data.ids} == {"Phantom 1", "Phantom 2"}
     assert set(data.groups) <= {f"Phantom/patient {i}" for i in range(20)}
     spelt = replace(sets[1], classes=("Benign", "malignant", "normal"), labels=["Benign"] * 40)
-    with pytest.raises(
-        ValueError, match="differ in upper and lower case only: benign, malignant, normal, Benign"
-    ):
+    with pytest.raises(ValueError, match="differ in upper and lower case only: benign, malignant, normal, Benign"):
         joined([sets[0], spelt], share=0.5, seed=0)
 
 
@@ -248,9 +244,7 @@ def test_the_unlabelled_part_of_a_task_is_read(tmp_path: Path) -> None:
     assert pool.ids == [f"9#{k}" for k in range(4)]  # of both sequences the first
     assert not pool.has_masks
     (task / "dataset.json").write_text(json.dumps(about | {"test": []}))
-    with pytest.raises(
-        ValueError, match=r"--unlabelled .*, read as Decathlon, holds no images without labels"
-    ):
+    with pytest.raises(ValueError, match=r"--unlabelled .*, read as Decathlon, holds no images without labels"):
         read(Source("--unlabelled", str(task), unlabelled=True), size=16, cache=CACHE)
 
 
@@ -260,9 +254,7 @@ def test_labelled_cases_of_one_class_are_refused() -> None:
             return super().__getitem__(index) | {"label": int(index % 8 == 0)}
 
     source = Source("--data", "phantom", lambda size: Rare(40, size=size, seed=0))
-    with pytest.raises(
-        ValueError, match=r"--labels 0\.1 leaves 3 labelled cases of 28, all benign \(seed 0\)"
-    ):
+    with pytest.raises(ValueError, match=r"--labels 0\.1 leaves 3 labelled cases of 28, all benign \(seed 0\)"):
         StudyData(spec(source, labels=[1.0, 0.1], outlined=False))
     assert StudyData(spec(source, labels=[1.0, 0.1])).labelled  # to outline
 
@@ -276,13 +268,9 @@ def test_classes_of_few_patients_are_noted_where_a_part_lacks_them() -> None:
     source = Source("--data", "phantom", lambda size: Clinic(40, size=size, seed=0))
     data = StudyData(spec(source, fractions=(0.6, 0.2, 0.2), outlined=False, seeds=[0, 1, 2]))
     for seed, split in data.splits.items():
-        groups = {
-            name: [data.data.groups[i] for i in getattr(split, name)] for name in ("train", "val", "test")
-        }
+        groups = {name: [data.data.groups[i] for i in getattr(split, name)] for name in ("train", "val", "test")}
         words = {"train": "training", "val": "validation", "test": "test"}
-        lacking = [
-            f"no normal in the {words[name]} part" for name in groups if "patient 0" not in groups[name]
-        ]
+        lacking = [f"no normal in the {words[name]} part" for name in groups if "patient 0" not in groups[name]]
         assert len(lacking) == 2
         assert f"seed {seed}: {', '.join(lacking)}" in data.notes
     assert StudyData(spec(phantom("breast"), fractions=(0.4, 0.3, 0.3))).notes == []
@@ -297,9 +285,7 @@ def test_one_picture_in_two_groups_is_refused(pool: bool) -> None:
     pools = {"pool": phantom("breast", 10, seed=1)} if pool else {}
     mixes = {"": ("pool",)} if pool else {"": (TRAIN,)}
     source = Source("--data", "phantom", lambda size: Twice(40, size=size, seed=0))
-    with pytest.raises(
-        ValueError, match=r"--data holds the same in two groups, .* share \d+ images .* one group"
-    ):
+    with pytest.raises(ValueError, match=r"--data holds the same in two groups, .* share \d+ images .* one group"):
         StudyData(spec(source, pools=pools, mixes=mixes))
 
 

@@ -21,9 +21,7 @@ FRAME = Frame([TARGET], ["supervised", "jig/pirl", "rcl"], "%", ("supervised", "
 RNG = np.random.default_rng(0)
 
 
-def cell(
-    folder: Path, method: str, seed: int, dice: np.ndarray, ids: list[str], *, labels: float = 0.2
-) -> None:
+def cell(folder: Path, method: str, seed: int, dice: np.ndarray, ids: list[str], *, labels: float = 0.2) -> None:
     own = Cell(method, labels, seed)
     place = folder / "cells" / own.name
     manifest.record(folder, [manifest.CellEntry(f"cells/{own.name}", own)])
@@ -67,10 +65,7 @@ def test_seeds_are_counted_where_a_metric_was_measured(tmp_path: Path) -> None:
     result = read_json(file)
     del result["mean"]["pooled_dice"]
     write_json(file, result)
-    rows = {
-        row["metric"]: row
-        for row in write_table(tmp_path, FRAME, {}, comparability_notes={"segmentation": ""})
-    }
+    rows = {row["metric"]: row for row in write_table(tmp_path, FRAME, {}, comparability_notes={"segmentation": ""})}
     assert (rows["dice"]["seeds"], rows["pooled_dice"]["seeds"]) == (2, 1)
 
 
@@ -83,9 +78,7 @@ def test_paired_tests_are_scipys_on_patients_averaged_over_images_and_seeds(tmp_
     assert rows.keys() == {("jig/pirl", "supervised"), ("rcl", "supervised"), ("rcl", "jig/pirl")}
     raw = []
     for (method, against), row in rows.items():
-        a, b = (
-            np.mean([values[m, s].reshape(20, 2).mean(1) for s in (0, 1)], axis=0) for m in (method, against)
-        )
+        a, b = (np.mean([values[m, s].reshape(20, 2).mean(1) for s in (0, 1)], axis=0) for m in (method, against))
         assert float(row["difference"]) == pytest.approx((a - b).mean(), rel=1e-3)
         assert float(row["p"]) == pytest.approx(wilcoxon(a, b, method="exact").pvalue, rel=1e-3)
         assert (row["cases"], row["seeds"]) == (20, 2)

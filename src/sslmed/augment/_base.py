@@ -117,9 +117,7 @@ class _OneDraw(Seeded):
         params["forward_input_shape"] = torch.tensor(shape, dtype=torch.long, device="cpu")
         return params
 
-    def forward(
-        self, input: Tensor, params: Mapping[str, Tensor] | None = None, *, data_keys: Any = None
-    ) -> Tensor:
+    def forward(self, input: Tensor, params: Mapping[str, Tensor] | None = None, *, data_keys: Any = None) -> Tensor:
         """Augment images.
 
         Args:
@@ -156,15 +154,9 @@ class _OneDraw(Seeded):
         if "forward_input_shape" not in copy:
             copy["forward_input_shape"] = torch.tensor(x.shape, dtype=torch.long, device="cpu")
         for name in ("batch_prob", *self.names):
-            if (
-                not isinstance(copy[name], Tensor)
-                or copy[name].ndim == 0
-                or copy[name].shape[0] != x.shape[0]
-            ):
+            if not isinstance(copy[name], Tensor) or copy[name].ndim == 0 or copy[name].shape[0] != x.shape[0]:
                 got = tuple(copy[name].shape) if isinstance(copy[name], Tensor) else type(copy[name]).__name__
-                raise ValueError(
-                    f"params[{name!r}] must have one row for each of {x.shape[0]} images, got {got}"
-                )
+                raise ValueError(f"params[{name!r}] must have one row for each of {x.shape[0]} images, got {got}")
         return copy
 
     def transform_inputs(
@@ -286,9 +278,7 @@ class Rearrangement(_OneDraw, GeometricAugmentationBase2D):  # type: ignore[misc
 
     def transform_boxes(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         """Raise: a box whose content is scattered is no box."""
-        raise NotImplementedError(
-            f"{type(self).__name__} scatters patches: boxes have no image under it; use a mask"
-        )
+        raise NotImplementedError(f"{type(self).__name__} scatters patches: boxes have no image under it; use a mask")
 
     def transform_keypoints(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         """Raise: keypoints are not carried along."""

@@ -83,9 +83,7 @@ def normal_at(seed: Tensor, size: tuple[int, int, int], place: Tensor) -> Tensor
 
 def _keys(seed: Tensor, size: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Hash each plane (B, C), row (B, H) and column (B, W) of each sample."""
-    if (
-        seed.dtype != torch.int32
-    ):  # wider integers do not wrap where these do, so they would give another field
+    if seed.dtype != torch.int32:  # wider integers do not wrap where these do, so they would give another field
         raise TypeError(f"seed must hold int32, got {seed.dtype}")
     first, second = seed[:, :1], seed[:, 1:]
     starts = zip(size, (_PLANES, _ROWS, _COLUMNS), strict=True)

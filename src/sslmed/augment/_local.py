@@ -102,8 +102,7 @@ def local_pair(
     """
     chosen = strengths(modality, scale=scale, hflip=hflip, brightness=brightness, contrast=contrast)
     first, second = (
-        (crop(size, scale=chosen.scale), *flips(hflip=chosen.hflip, vflip=vflip), jitter(chosen))
-        for _ in range(2)
+        (crop(size, scale=chosen.scale), *flips(hflip=chosen.hflip, vflip=vflip), jitter(chosen)) for _ in range(2)
     )
     return LocalPair(first, second, generator=generator)
 

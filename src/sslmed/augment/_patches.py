@@ -88,9 +88,7 @@ def permute_patches(x: Tensor, order: Tensor, grid: Grid) -> Tensor:
     """
     grid = divided(x, grid)
     if not isinstance(order, Tensor) or order.dtype not in (torch.int64, torch.int32):
-        raise TypeError(
-            f"order must be an integer tensor, got {getattr(order, 'dtype', type(order).__name__)}"
-        )
+        raise TypeError(f"order must be an integer tensor, got {getattr(order, 'dtype', type(order).__name__)}")
     if tuple(order.shape) != (x.shape[0], grid[0] * grid[1]):
         expected = (x.shape[0], grid[0] * grid[1])
         raise ValueError(f"order must have shape {expected} for x {tuple(x.shape)}, got {tuple(order.shape)}")
@@ -146,7 +144,5 @@ def divided(x: Tensor, grid: Grid) -> Grid:
     rows, columns = checked_grid(grid)
     shaped("x", x, "(B, C, H, W)", ndim=4)
     if x.shape[2] % rows or x.shape[3] % columns:
-        raise ValueError(
-            f"grid must divide the image size {x.shape[2]} x {x.shape[3]}, got {(rows, columns)}"
-        )
+        raise ValueError(f"grid must divide the image size {x.shape[2]} x {x.shape[3]}, got {(rows, columns)}")
     return rows, columns

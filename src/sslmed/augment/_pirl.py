@@ -70,9 +70,7 @@ def pirl(
     """
     chosen = strengths(modality, hflip=hflip)
     integer("size", size, low=1)
-    jigsaw = (
-        CrossPatchJigsaw(grid=grid, focal=focal, remainder="error") if cross_patch else PatchJigsaw(grid=grid)
-    )
+    jigsaw = CrossPatchJigsaw(grid=grid, focal=focal, remainder="error") if cross_patch else PatchJigsaw(grid=grid)
     if size % grid[0] or size % grid[1]:
         raise ValueError(f"size must be a multiple of the grid {tuple(grid)}, got {size}")
     filters = [FrequencyBandStop(radius=radius, unit=unit)] if frequency else []

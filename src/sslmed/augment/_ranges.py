@@ -20,9 +20,7 @@ def interval(
     """Return `value`; raise unless it is a pair (least, greatest) of numbers from `low` to `high`, in order."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise ValueError(f"{name} must be a pair (least, greatest), got {value!r}")
-    first, last = (
-        number(f"{name}[{i}]", end, low=low, low_open=low_open, high=high) for i, end in enumerate(value)
-    )
+    first, last = (number(f"{name}[{i}]", end, low=low, low_open=low_open, high=high) for i, end in enumerate(value))
     if first > last:
         raise ValueError(f"{name} must be a pair (least, greatest), got {value!r}")
     return first, last

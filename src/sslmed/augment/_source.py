@@ -111,9 +111,7 @@ class _Redirected(TorchDispatchMode):  # type: ignore[no-untyped-call]
             place = torch.empty_like(args[0], **kwargs)
             bounds = (0, *args[1:]) if len(args) == 2 else args[1:]
             return getattr(place, fill[packet.__name__])(*bounds, generator=self.generator)
-        raise ValueError(
-            f"generator cannot be used for {func}, which a transform draws by and which takes none"
-        )
+        raise ValueError(f"generator cannot be used for {func}, which a transform draws by and which takes none")
 
 
 def _on_cpu(args: Any, kwargs: dict[str, Any]) -> bool:

@@ -78,9 +78,7 @@ def writing(path: Path, nbytes: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(
-            error.errno, f"the cache needs {nbytes:,} bytes for {path}: {error.strerror or error}"
-        ) from error
+        raise OSError(error.errno, f"the cache needs {nbytes:,} bytes for {path}: {error.strerror or error}") from error
 
 
 def _reserve(file: BinaryIO, nbytes: int) -> None:

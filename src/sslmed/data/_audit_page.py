@@ -55,15 +55,9 @@ def _classes(found: Audit) -> list[str]:
 
 
 def _tiny(found: Audit) -> list[str]:
-    rows = [
-        (size, len(names), html.escape(", ".join(names[:5]))) for size, names in found.tiny.items() if names
-    ]
+    rows = [(size, len(names), html.escape(", ".join(names[:5]))) for size, names in found.tiny.items() if names]
     told = "<p>The readers keep one pixel of such a lesion; with a larger size it keeps its shape.</p>"
-    return (
-        ["<h2>Lesions smaller than a pixel</h2>", told, *_table(("size", "masks", "first"), rows)]
-        if rows
-        else []
-    )
+    return ["<h2>Lesions smaller than a pixel</h2>", told, *_table(("size", "masks", "first"), rows)] if rows else []
 
 
 def _leaks(found: Audit) -> list[str]:

@@ -33,9 +33,7 @@ _EQUAL_DETAIL = 0.82
 _FEW = 3  # of so few images it is not known what all of them share
 
 
-def near_duplicates(
-    images: torch.Tensor | Sequence[torch.Tensor], *, threshold: float = 0.95
-) -> npt.NDArray[np.int64]:
+def near_duplicates(images: torch.Tensor | Sequence[torch.Tensor], *, threshold: float = 0.95) -> npt.NDArray[np.int64]:
     """Group images that are nearly the same picture.
 
     Images are reduced to 64 x 64. Two are a pair if their Pearson correlation exceeds `threshold` and their fine
@@ -175,9 +173,7 @@ def _same_moved(
     b: torch.Tensor,
     turns: torch.Tensor,
 ) -> torch.Tensor:
-    other = torch.stack(
-        [turned(pictures[j : j + 1], k)[0] for j, k in zip(b.tolist(), turns.tolist(), strict=True)]
-    )
+    other = torch.stack([turned(pictures[j : j + 1], k)[0] for j, k in zip(b.tolist(), turns.tolist(), strict=True)])
     moved = aligned(pictures[a], other)
     structure = detail(moved)
     correlation = (fine.rows[a] * structure).sum(1)

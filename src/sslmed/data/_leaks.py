@@ -37,9 +37,7 @@ def assert_disjoint(a: Sequence[Any], b: Sequence[Any]) -> None:
     marks_a, marks_b = _marks(a), _marks(b)
     if marks_a and marks_b and ("name" in marks_a) != ("name" in marks_b):
         items, named = ("b", "a") if "name" in marks_a else ("a", "b")
-        raise TypeError(
-            f"a and b must both hold items or both names, got items in {items} and names in {named}"
-        )
+        raise TypeError(f"a and b must both hold items or both names, got items in {items} and names in {named}")
     found = []
     for kind in sorted(marks_a.keys() & marks_b.keys()):
         types_a, types_b = ({_type(key) for key in marks[kind]} for marks in (marks_a, marks_b))

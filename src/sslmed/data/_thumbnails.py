@@ -57,10 +57,7 @@ def detail(pictures: torch.Tensor) -> torch.Tensor:
 
 def coarse_detail(pictures: torch.Tensor) -> torch.Tensor:
     """Return the structure that a shift by 4 % leaves mostly in place, as rows (N, 576) of mean 0 and norm 1."""
-    small = (
-        F.interpolate(part, (_COARSE, _COARSE), mode="bilinear", antialias=True)
-        for _, part in _parts(pictures)
-    )
+    small = (F.interpolate(part, (_COARSE, _COARSE), mode="bilinear", antialias=True) for _, part in _parts(pictures))
     return torch.cat([_detail(part, sigma=2.0) for part in small])
 
 
@@ -95,9 +92,7 @@ def aligned(pictures: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     Gauss-Newton steps on the detail of both (Lucas and Kanade, 1981), each border by 5 % of the side at most. What lies
     beyond a border repeats the border.
     """
-    target, source = (
-        _detail(x.view(-1, 1, SIDE, SIDE), sigma=3.0).view(-1, 1, SIDE, SIDE) for x in (pictures, others)
-    )
+    target, source = (_detail(x.view(-1, 1, SIDE, SIDE), sigma=3.0).view(-1, 1, SIDE, SIDE) for x in (pictures, others))
     axis = (torch.arange(SIDE) + 0.5) * (2 / SIDE) - 1
     place = torch.zeros(len(pictures), 4)  # shift and stretch along x, then along y, of a side of 2
     for _ in range(_STEPS):
@@ -105,9 +100,7 @@ def aligned(pictures: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
         along_y, along_x = torch.gradient(found[:, 0], spacing=2 / SIDE, dim=(1, 2))
         slopes = torch.stack([along_x, along_x * axis, along_y, along_y * axis[:, None]], 1).flatten(2)
         normal = slopes @ slopes.mT
-        normal = normal + 1e-4 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp_min(
-            1e-12
-        ) * torch.eye(4)
+        normal = normal + 1e-4 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp_min(1e-12) * torch.eye(4)
         step = torch.linalg.solve(normal, slopes @ (target - found).flatten(2).mT)[..., 0]
         place = (place + step).clamp(-2 * _REACH, 2 * _REACH)
     return unit_rows(_moved(others.view(-1, 1, SIDE, SIDE), place, axis).flatten(1))

@@ -149,9 +149,7 @@ def audit(root: str | os.PathLike[str], *, threshold: float = 0.95, masks: Seque
         kind = scan_kind(path)
         if kind is None or path in parts:
             continue
-        if named_as_mask(path.relative_to(folder)) or any(
-            fnmatch(name.lower(), pattern.lower()) for pattern in masks
-        ):
+        if named_as_mask(path.relative_to(folder)) or any(fnmatch(name.lower(), pattern.lower()) for pattern in masks):
             hidden.append(name)
             if kind == "image":
                 try:

@@ -109,9 +109,7 @@ class DiskCache(Dataset[dict[str, Any]]):
         name = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
         memory = FileHashes(Path(folder) / f"hashes-{name}.json")
         self.hashes = _hashed(dataset, "files", memory)
-        self.path = Path(folder) / _fingerprint(
-            dataset, key, self.hashes | _hashed(dataset, "tables", memory)
-        )
+        self.path = Path(folder) / _fingerprint(dataset, key, self.hashes | _hashed(dataset, "tables", memory))
         if not self.path.is_dir():
             _write(dataset, self.path, skip=skip, progress=progress or iter)
         memory.save()
@@ -225,9 +223,7 @@ def _broken(reasons: Sequence[str]) -> BrokenItems:
     return BrokenItems(reasons[0] + (f", and {others} more cannot be read" if others else ""))
 
 
-def _write(
-    dataset: Any, path: Path, *, skip: bool, progress: Callable[[Iterable[int]], Iterable[int]]
-) -> None:
+def _write(dataset: Any, path: Path, *, skip: bool, progress: Callable[[Iterable[int]], Iterable[int]]) -> None:
     """Decode every item into a folder of its own and move it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
@@ -251,9 +247,7 @@ def _write(
                 arrays = _arrays(item, i)
                 if not pixels:
                     pixels = {
-                        name: stack.enter_context(
-                            ArrayFile(part / f"{name}.npy", array, len(dataset) - len(skipped))
-                        )
+                        name: stack.enter_context(ArrayFile(part / f"{name}.npy", array, len(dataset) - len(skipped)))
                         for name, array in arrays.items()
                     }
                 _same_layout(arrays, pixels, item.get("id", i))
@@ -261,9 +255,7 @@ def _write(
                     pixels[name].append(array)
                 rows.append({name: value for name, value in item.items() if name not in arrays})
                 if json.loads(json.dumps(rows[-1])) != rows[-1]:
-                    raise TypeError(
-                        f"dataset[{i}] must hold pixels, numbers and strings only, got {rows[-1]}"
-                    )
+                    raise TypeError(f"dataset[{i}] must hold pixels, numbers and strings only, got {rows[-1]}")
             if skipped and not (skip and rows):
                 raise _broken([reason for _, _, reason in skipped]) from first
         table = {"rows": rows, "tiny": list(getattr(dataset, "tiny", ())), "skipped": skipped}
@@ -290,9 +282,5 @@ def _same_layout(arrays: dict[str, npt.NDArray[Any]], pixels: dict[str, ArrayFil
     expected = {key: (values.shape, values.dtype) for key, values in pixels.items()}
     found = {key: (array.shape, array.dtype) for key, array in arrays.items()}
     if found != expected:
-        first, own = (
-            ", ".join(f"{k} {s} {d}" for k, (s, d) in layout.items()) for layout in (expected, found)
-        )
-        raise ValueError(
-            f"dataset must give items of one layout (set size); {name!r} has {own}, the first {first}"
-        )
+        first, own = (", ".join(f"{k} {s} {d}" for k, (s, d) in layout.items()) for layout in (expected, found))
+        raise ValueError(f"dataset must give items of one layout (set size); {name!r} has {own}, the first {first}")

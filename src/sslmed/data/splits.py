@@ -50,9 +50,7 @@ def group_split(
         >>> len(train), len(test), sorted([*train.tolist(), *test.tolist()])
         (3, 3, [0, 1, 2, 3, 4, 5])
     """
-    shares = np.array(
-        [_checks.number(f"fractions[{k}]", f, low=0.0, high=1.0) for k, f in enumerate(fractions)]
-    )
+    shares = np.array([_checks.number(f"fractions[{k}]", f, low=0.0, high=1.0) for k, f in enumerate(fractions)])
     if not abs(shares.sum() - 1) <= 1e-9:
         raise ValueError(f"fractions must sum to 1, got {tuple(fractions)}, which sum to {shares.sum():g}")
     if alike := lookalikes(_listed(groups), strict=False):

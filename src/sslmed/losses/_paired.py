@@ -111,9 +111,7 @@ class _Paired(Function):
             return gradient, None, None
 
 
-def _tiles(
-    z: torch.Tensor, temperature: float, side: int, skip: int = 0
-) -> Iterator[tuple[int, int, torch.Tensor]]:
+def _tiles(z: torch.Tensor, temperature: float, side: int, skip: int = 0) -> Iterator[tuple[int, int, torch.Tensor]]:
     """Tiles (i, j) of the upper triangle of similarities in base 2, each in the place of the one before."""
     rows, place = torch.split(z, side), z.new_empty(side * side)
     to_partner = len(z) // 2

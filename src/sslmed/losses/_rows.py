@@ -19,25 +19,19 @@ def check_pair(**pair: torch.Tensor) -> None:
         raise ValueError(f"{name_a} must have at least one row and one feature, got shape {tuple(a.shape)}")
 
 
-def check_negatives(
-    anchor_name: str, anchor: torch.Tensor, negatives: torch.Tensor, *, per_anchor: bool
-) -> None:
+def check_negatives(anchor_name: str, anchor: torch.Tensor, negatives: torch.Tensor, *, per_anchor: bool) -> None:
     """Raise unless `negatives` fits `anchor` (N, D): (N, K, D) or, unless `per_anchor`, (K, D); K >= 1."""
     expected = "(N, K, D)" if per_anchor else "(K, D) or (N, K, D)"
     _checks.floating("negatives", negatives)
     _checks.shaped("negatives", negatives, expected, ndim=3 if per_anchor else (2, 3))
-    fits = negatives.shape[-1] == anchor.shape[1] and (
-        negatives.ndim == 2 or negatives.shape[0] == anchor.shape[0]
-    )
+    fits = negatives.shape[-1] == anchor.shape[1] and (negatives.ndim == 2 or negatives.shape[0] == anchor.shape[0])
     if not fits:
         raise ValueError(
             f"negatives must have shape {expected} to fit {anchor_name} of shape {tuple(anchor.shape)}, "
             f"got {tuple(negatives.shape)}"
         )
     if not negatives.shape[-2]:
-        raise ValueError(
-            f"negatives must hold at least one row for each anchor, got shape {tuple(negatives.shape)}"
-        )
+        raise ValueError(f"negatives must hold at least one row for each anchor, got shape {tuple(negatives.shape)}")
     _checks.same_device(**{anchor_name: anchor, "negatives": negatives})
 
 

@@ -121,9 +121,7 @@ def info_nce(
     if negatives is not None:
         check_negatives("query", query, negatives, per_anchor=False)
     elif len(query) < 2:
-        raise ValueError(
-            "query must have at least 2 rows when negatives is None, got 1: there is no negative"
-        )
+        raise ValueError("query must have at least 2 rows when negatives is None, got 1: there is no negative")
     check_ids(query, negatives, ids, negative_ids)
     # torch does not compare unsigned integers with others.
     ids, negative_ids = (None if labels is None else plain(labels).long() for labels in (ids, negative_ids))
@@ -143,9 +141,7 @@ def info_nce(
             negative_ids = ids
         elif negatives.requires_grad:
             negatives = unit_rows(negatives.to(dtype))
-        return _cross_entropy(
-            agreement, shared_logsumexp(query, negatives, temperature, block_size, ids, negative_ids)
-        )
+        return _cross_entropy(agreement, shared_logsumexp(query, negatives, temperature, block_size, ids, negative_ids))
 
 
 class NTXent(nn.Module):

@@ -82,16 +82,11 @@ def local_contrastive(
         r0, r1 = _regions(f0.to(dtype), region), _regions(f1.to(dtype), region)
         others = draw_others(batch, count, negatives, device=f0.device, generator=generator).flatten(1)
         place = torch.arange(batch, device=f0.device)[:, None] * count + others
-        drawn = [
-            r.flatten(0, 1).index_select(0, place.flatten()).view(batch, count, negatives, -1)
-            for r in (r0, r1)
-        ]
+        drawn = [r.flatten(0, 1).index_select(0, place.flatten()).view(batch, count, negatives, -1) for r in (r0, r1)]
         pool = torch.cat(drawn, dim=2)
         agreement = (r0 * r1).sum(dim=2) / temperature
         losses = [
-            F.logsigmoid(
-                agreement - (torch.einsum("bgv,bgkv->bgk", r, pool) / temperature).logsumexp(dim=2)
-            ).mean()
+            F.logsigmoid(agreement - (torch.einsum("bgv,bgkv->bgk", r, pool) / temperature).logsumexp(dim=2)).mean()
             for r in (r0, r1)
         ]
         return -(losses[0] + losses[1]) / 2
@@ -136,9 +131,7 @@ class LocalContrastive(nn.Module):
         super().__init__()
         self.temperature, self.region, self.negatives = _checked_settings(temperature, region, negatives)
 
-    def forward(
-        self, f0: torch.Tensor, f1: torch.Tensor, *, generator: torch.Generator | None = None
-    ) -> torch.Tensor:
+    def forward(self, f0: torch.Tensor, f1: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
         """The loss of maps f0 and f1, both (B, D, h, w)."""
         return local_contrastive(
             f0,

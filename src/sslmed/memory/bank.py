@@ -49,9 +49,7 @@ class MemoryBank(nn.Module):
 
     vectors: torch.Tensor
 
-    def __init__(
-        self, rows: int, dim: int, *, momentum: float = 0.5, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, rows: int, dim: int, *, momentum: float = 0.5, generator: torch.Generator | None = None) -> None:
         super().__init__()
         _checks.integer("rows", rows, low=1)
         _checks.integer("dim", dim, low=1)
@@ -175,9 +173,7 @@ class MemoryBank(nn.Module):
             if momentum:
                 moved = old.to(wide).mul(momentum).add(fresh, alpha=1 - momentum)
                 length = torch.linalg.vector_norm(moved, dim=1, keepdim=True)
-                usable &= (
-                    length > 8 * torch.finfo(wide).eps
-                )  # below, opposite vectors cancelled to rounding noise
+                usable &= length > 8 * torch.finfo(wide).eps  # below, opposite vectors cancelled to rounding noise
                 fresh = moved / length
         new = torch.where(usable, fresh.to(old.dtype), old)
         # Every occurrence of an index writes the last one's row: the order in which a device writes does not

@@ -14,9 +14,7 @@ from torch import nn
 
 from .. import _checks
 
-Columns = tuple[
-    list[torch.Tensor], list[torch.Tensor]
-]  # of the target and, row by row, of the online network
+Columns = tuple[list[torch.Tensor], list[torch.Tensor]]  # of the target and, row by row, of the online network
 
 _BUFFERS = ("copy", "ema", "keep")
 
@@ -58,9 +56,7 @@ def update_ema(target: nn.Module, online: nn.Module, *, decay: float, buffers: s
             raise TypeError(f"{name} must be a torch.nn.Module, got {type(network).__name__}")
     averaged, copied = _aligned(target, online) or _matched(target, online)
     if averaged[0] and all(old is new for old, new in zip(*averaged, strict=True)):
-        raise ValueError(
-            "target must have parameters of its own, got online's; start from copy.deepcopy(online)"
-        )
+        raise ValueError("target must have parameters of its own, got online's; start from copy.deepcopy(online)")
     if buffers == "keep":
         copied = ([], [])
     elif buffers == "ema":

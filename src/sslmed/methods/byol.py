@@ -56,9 +56,7 @@ class BYOL(Method):
         if head is None:
             head = ProjectionHead(feature_width(encoder), 4096, 256, batch_norm=True)
         self.head = head
-        self.predictor = (
-            predictor if predictor is not None else PredictionHead(head_width(head, encoder), 4096)
-        )
+        self.predictor = predictor if predictor is not None else PredictionHead(head_width(head, encoder), 4096)
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.target_head = copy.deepcopy(head).requires_grad_(False)
         self.views = views

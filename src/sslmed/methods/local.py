@@ -83,9 +83,7 @@ class LocalContrast(Method):
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """As `Method.forward`; `index` is not used."""
         f0, f1 = (self.embed(view) for view in self.views(images))
-        loss = local_contrastive(
-            f0, f1, temperature=self.temperature, region=self.region, negatives=self.negatives
-        )
+        loss = local_contrastive(f0, f1, temperature=self.temperature, region=self.region, negatives=self.negatives)
         locations = gather(f0.detach().flatten(2)).mT.flatten(0, 1)  # (B h w, dim)
         terms = {"loss": loss.detach(), "feature_std": spread(locations)}
         return Step(loss * ddp_weight(len(images), device=loss.device), terms)

@@ -79,9 +79,7 @@ class MoCo(Method):
             keys = gather(self.key_head(pooled_features(self.key_encoder, x_key)))
         filled = len(self.queue)
         negatives, negative_ids = (self.queue.negatives(), self.queue.ids()) if filled else (keys, ids)
-        loss = info_nce(
-            queries, keys, negatives, temperature=self.temperature, ids=ids, negative_ids=negative_ids
-        )
+        loss = info_nce(queries, keys, negatives, temperature=self.temperature, ids=ids, negative_ids=negative_ids)
         self.queue.enqueue(keys, ids)
         terms = {"loss": loss.detach(), "feature_std": spread(queries)}
         return Step(loss, terms | {"queue_filled": torch.full((), float(filled), device=loss.device)})

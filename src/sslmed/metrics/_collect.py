@@ -71,8 +71,7 @@ class Collected(nn.Module):
         rows = [gather_results(_joined(kept)) for kept in self._rows.values()]
         if not len(rows[0]):
             raise ValueError(
-                f"{type(self).__name__}.compute() needs at least one case, got none;"
-                " call update(pred, target) first"
+                f"{type(self).__name__}.compute() needs at least one case, got none; call update(pred, target) first"
             )
         return rows
 
@@ -210,9 +209,7 @@ class WholeSet(Collected):
         for name, x in (("pred", pred), ("target", target)):
             _checks.shaped(name, x, "(N, ...)", ndim=tuple(range(1, 9)))
         if len(pred) != len(target):
-            raise ValueError(
-                f"pred must have one row for each of {len(target)} cases, got {tuple(pred.shape)}"
-            )
+            raise ValueError(f"pred must have one row for each of {len(target)} cases, got {tuple(pred.shape)}")
         _checks.same_device(pred=pred, target=target)
 
     def _value(self, *rows: Tensor) -> Tensor:

@@ -22,16 +22,14 @@ def masks(pred: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch
             raise ValueError(f"{name} must have pixels, got shape {tuple(mask.shape)}")
         if mask.is_floating_point() or mask.is_complex():
             raise TypeError(
-                f"{name} must be a bool mask, got {mask.dtype};"
-                " threshold first, e.g. logits > 0 or probability > 0.5"
+                f"{name} must be a bool mask, got {mask.dtype}; threshold first, e.g. logits > 0 or probability > 0.5"
             )
         mask = comparable(mask)
         # A label map, or a mask stored as 0 and 255, would otherwise count every label as foreground.
         if mask.dtype != torch.bool and mask.numel() and not 0 <= int(mask.min()) <= int(mask.max()) <= 1:
             low, high = int(mask.min()), int(mask.max())
             raise ValueError(
-                f"{name} must hold 0 and 1 only, got values from {low} to {high};"
-                f" select a label, e.g. {name} == 1"
+                f"{name} must hold 0 and 1 only, got values from {low} to {high}; select a label, e.g. {name} == 1"
             )
         both.append(_one_class(name, mask.bool()))
     _checks.same_shape("pred", pred, "target", target)

@@ -190,9 +190,7 @@ def roc_auc(scores: Tensor, target: Tensor) -> Tensor:
         positives = int(positive.sum())
         negatives = len(positive) - positives
         if not positives or not negatives:
-            raise ValueError(
-                f"target must have cases in class {name} and out of it, got {positives} and {negatives}"
-            )
+            raise ValueError(f"target must have cases in class {name} and out of it, got {positives} and {negatives}")
         # The Mann-Whitney statistic over its maximum, with the mean rank for ties.
         _, group, count = torch.unique(column, return_inverse=True, return_counts=True)
         rank = (count.cumsum(0) - (count.double() - 1) / 2)[group]
@@ -250,9 +248,7 @@ def _one_vs_rest(scores: Tensor, target: Tensor) -> list[tuple[int, Tensor, Tens
         target = target.long()  # one class against the rest, e.g. label == 1
     _class_labels("target", target, classes)
     if len(scores) != len(target):
-        raise ValueError(
-            f"scores must have one row for each of {len(target)} cases, got {tuple(scores.shape)}"
-        )
+        raise ValueError(f"scores must have one row for each of {len(target)} cases, got {tuple(scores.shape)}")
     _checks.same_device(scores=scores, target=target)
     if bool(scores.isnan().any()):
         raise ValueError("scores must be numbers, got NaN")

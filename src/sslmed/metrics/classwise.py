@@ -54,9 +54,7 @@ def per_class(
         _channels("pred", pred)
         _channels("target", target)
         _checks.same_shape("pred", pred, "target", target)
-        pairs: Iterable[tuple[torch.Tensor, torch.Tensor]] = zip(
-            pred.unbind(1), target.unbind(1), strict=True
-        )
+        pairs: Iterable[tuple[torch.Tensor, torch.Tensor]] = zip(pred.unbind(1), target.unbind(1), strict=True)
     else:
         _checks.integer("classes", classes, low=2)
         pred, target = _labels("pred", pred, classes), _labels("target", target, classes)

@@ -78,9 +78,7 @@ class Summary:
             "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |"
             for line in cells
         )
-        rule = (
-            "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
-        )
+        rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
         notes = [_note(row) for row in self.rows if row.undefined or row.infinite]
         if self.empty is not None:
             target, pred, both = (self.empty[name] for name in ("target", "pred", "both"))

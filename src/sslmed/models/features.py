@@ -36,8 +36,7 @@ def pooled_features(encoder: nn.Module, images: torch.Tensor) -> torch.Tensor:
         found = found.mean((2, 3))
     if found.ndim != 2:
         raise ValueError(
-            "encoder must return features (B, F), a map (B, F, h, w) or a list of maps, got shape "
-            f"{tuple(found.shape)}"
+            f"encoder must return features (B, F), a map (B, F, h, w) or a list of maps, got shape {tuple(found.shape)}"
         )
     return found  # type: ignore[no-any-return]
 
@@ -97,9 +96,7 @@ class UNetFeatures(nn.Module):
         if flat_size is not None:
             _checks.integer("flat_size", flat_size, low=32)
             if at != "bottom":
-                raise ValueError(
-                    f"flat_size must be None for at={at!r}: only the bottom map is laid out flat"
-                )
+                raise ValueError(f"flat_size must be None for at={at!r}: only the bottom map is laid out flat")
         self.network, self.flat_size = network, flat_size
         self.features = network.width * (16 if at == "bottom" else 1)
         if flat_size is not None:

@@ -36,9 +36,7 @@ class ProjectionHead(nn.Module):
         torch.Size([4, 128])
     """
 
-    def __init__(
-        self, in_dim: int, hidden: int, out_dim: int, *, layers: int = 2, batch_norm: bool = False
-    ) -> None:
+    def __init__(self, in_dim: int, hidden: int, out_dim: int, *, layers: int = 2, batch_norm: bool = False) -> None:
         super().__init__()
         _checks.integer("in_dim", in_dim, low=1)
         _checks.integer("hidden", hidden, low=1)
@@ -154,9 +152,7 @@ class PatchHead(nn.Module):
         torch.Size([4, 128])
     """
 
-    def __init__(
-        self, in_dim: int, out_dim: int = 128, *, patches: int = 36, style: str = "concat_linear"
-    ) -> None:
+    def __init__(self, in_dim: int, out_dim: int = 128, *, patches: int = 36, style: str = "concat_linear") -> None:
         super().__init__()
         self.in_dim = _checks.integer("in_dim", in_dim, low=1)
         _checks.integer("out_dim", out_dim, low=1)

@@ -41,8 +41,7 @@ class UNet(nn.Module):
         self.width = _checks.integer("width", width, low=1)
         channels = [width * 2**k for k in range(5)]
         self.down = nn.ModuleList(
-            _ConvBlock(before, after)
-            for before, after in zip([in_channels, *channels[:-1]], channels, strict=True)
+            _ConvBlock(before, after) for before, after in zip([in_channels, *channels[:-1]], channels, strict=True)
         )
         self.up = nn.ModuleList(_Up(2 * c, c, c) for c in reversed(channels[:-1]))
         self.out = nn.Conv2d(width, classes, 1)
@@ -156,9 +155,7 @@ class ResUNet(nn.Module):
         *skips, bottom = encoder.channels
         self.up = nn.ModuleList(
             _Up(below, skip, after)
-            for below, skip, after in zip(
-                [bottom, *decoder[:-1]], [*reversed(skips), 0], decoder, strict=True
-            )
+            for below, skip, after in zip([bottom, *decoder[:-1]], [*reversed(skips), 0], decoder, strict=True)
         )
         self.out = nn.Conv2d(decoder[-1], classes, 1)
         initialise(self.up)

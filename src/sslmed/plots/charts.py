@@ -59,9 +59,7 @@ def curves(
     for name, (x, y) in runs.items():
         xs, ys = array(x), array(y)
         if xs.ndim != 1 or xs.shape != ys.shape or not len(xs):
-            raise ValueError(
-                f"runs[{name!r}] must be two sequences of one length, got {xs.shape} and {ys.shape}"
-            )
+            raise ValueError(f"runs[{name!r}] must be two sequences of one length, got {xs.shape} and {ys.shape}")
         k = order.index(labels[name])
         (line,) = axes.plot(
             xs,
@@ -78,9 +76,7 @@ def curves(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     if ylim is not None:
         axes.set_ylim(*ylim)
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside lower left", ncols=columns, handlelength=2.6
-    )
+    figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=columns, handlelength=2.6)
     settle(figure)
     return figure
 
@@ -129,9 +125,7 @@ def metric_strip(
             continue
         # The golden ratio spreads equal values evenly and, unlike random jitter, the same way each time.
         offset = (np.arange(len(finite)) * 0.6180339887 % 1 - 0.5) * 0.62
-        axes.scatter(
-            finite, row + offset, s=11, color=CYCLE[0], alpha=0.55, linewidths=0, clip_on=False, zorder=2
-        )
+        axes.scatter(finite, row + offset, s=11, color=CYCLE[0], alpha=0.55, linewidths=0, clip_on=False, zorder=2)
         low, median, high = np.quantile(finite, [0.25, 0.5, 0.75])
         axes.broken_barh(
             [(low, high - low)], (row - 0.36, 0.72), facecolor="none", edgecolor=INK, linewidth=1.0, zorder=3

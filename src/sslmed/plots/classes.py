@@ -155,9 +155,7 @@ def _legend(
         own = int((truth == k).sum())
         area = None if areas is None else areas[k]
         drawn = own > 0 and len(truth) - own >= least
-        texts.append(
-            f"{name}: no line" if not drawn else name if area is None else f"{name}, area {area:.3f}"
-        )
+        texts.append(f"{name}: no line" if not drawn else name if area is None else f"{name}, area {area:.3f}")
     figure.set_figheight(3.35 + 0.19 * len(texts))
     figure.legend(lines, texts, loc="outside lower left", handlelength=2.6, labelcolor=INK)
     settle(figure)

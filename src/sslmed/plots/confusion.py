@@ -41,9 +41,7 @@ def confusion_matrix(counts: Array, *, classes: Sequence[str], title: str | None
     if not np.issubdtype(table.dtype, np.integer):
         raise TypeError(f"counts must be integers, got {table.dtype}")
     if table.shape != (size, size) or not size or table.min() < 0:
-        raise ValueError(
-            f"counts must be a ({size}, {size}) table of counts for {size} classes, got {table.shape}"
-        )
+        raise ValueError(f"counts must be a ({size}, {size}) table of counts for {size} classes, got {table.shape}")
     totals = table.sum(1, keepdims=True)
     shares = np.divide(table, totals, out=np.zeros(table.shape), where=totals > 0)
     side = 0.62 * size

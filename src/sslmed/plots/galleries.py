@@ -21,9 +21,7 @@ _FOCAL = "#3d9bff"
 
 
 @styled
-def filter_gallery(
-    images: Array, filtered: Array, kept: Array, *, titles: Sequence[str] | None = None
-) -> Figure:
+def filter_gallery(images: Array, filtered: Array, kept: Array, *, titles: Sequence[str] | None = None) -> Figure:
     """One row for each image: original, band-stopped, difference, spectrum with the stopped bins in orange.
 
     Args:
@@ -151,14 +149,10 @@ def _spectrum(image: npt.NDArray[np.float32], keep: npt.NDArray[Any]) -> npt.NDA
     columns = np.arange(w // 2 + 1, w)
     whole[:, columns] = keep[(-np.arange(h) % h)[:, None], w - columns]
     level = np.fft.fftshift(power / max(float(power.max()), 1e-6)).astype(np.float32)[..., None]
-    return np.where(np.fft.fftshift(whole)[..., None], level, 0.35 * level + 0.65 * _STOPPED).astype(
-        np.float32
-    )
+    return np.where(np.fft.fftshift(whole)[..., None], level, 0.35 * level + 0.65 * _STOPPED).astype(np.float32)
 
 
-def _grid_lines(
-    axes: Axes, shape: tuple[int, ...], grid: tuple[int, int], focal: npt.NDArray[np.bool_] | None
-) -> None:
+def _grid_lines(axes: Axes, shape: tuple[int, ...], grid: tuple[int, int], focal: npt.NDArray[np.bool_] | None) -> None:
     """White lines between patches; blue where a focal patch meets another one or the border."""
     y, x = (np.linspace(-0.5, n - 0.5, k + 1) for n, k in zip(shape, grid, strict=True))
     axes.hlines(y[1:-1], x[0], x[-1], color="white", linewidth=0.6, alpha=0.75)

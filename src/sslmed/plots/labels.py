@@ -50,15 +50,11 @@ def label_curves(
 
     if not lines:
         raise ValueError("lines must hold at least one method, got none")
-    points = {
-        name: [None if part is None else array(part) for part in parts] for name, parts in lines.items()
-    }
+    points = {name: [None if part is None else array(part) for part in parts] for name, parts in lines.items()}
     for name, (xs, ys, bars) in points.items():
         shapes = [part.shape for part in (xs, ys, bars) if part is not None]
         if xs is None or ys is None or xs.ndim != 1 or not len(xs) or len(set(shapes)) > 1:
-            raise ValueError(
-                f"lines[{name!r}] must be sequences of one length of at least 1, got shapes {shapes}"
-            )
+            raise ValueError(f"lines[{name!r}] must be sequences of one length of at least 1, got shapes {shapes}")
         if log2 and xs.min() <= 0:
             raise ValueError(f"lines[{name!r}] must have amounts above 0 with log2, got {xs.min():g}")
     amounts = np.unique(np.concatenate([xs for xs, *_ in points.values()]).astype(np.float64))

@@ -104,9 +104,7 @@ def overlay_grid(
         large, large_truth, large_guess = (x.repeat(k, 0).repeat(k, 1) for x in (base, truth, guess))
         for axes in row[:3]:
             axes.imshow(base, cmap="gray", vmin=0, vmax=1, interpolation="bilinear", extent=_extent(base))
-        row[3].imshow(
-            overlay(large, large_truth, large_guess), interpolation="bilinear", extent=_extent(base)
-        )
+        row[3].imshow(overlay(large, large_truth, large_guess), interpolation="bilinear", extent=_extent(base))
         _outline(row[1], truth, _TARGET)
         _outline(row[2], guess, _PRED)
         _outline(row[3], truth, _TARGET, width=0.7)

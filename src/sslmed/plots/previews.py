@@ -85,9 +85,7 @@ def _gray(name: str, images: torch.Tensor) -> npt.NDArray[np.float64]:
     return np.asarray(values)
 
 
-def _spectra(
-    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], ...]:
+def _spectra(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
     """Centred magnitudes in dB below the greatest one of `before`, whose mean is taken off both."""
     both = [np.abs(np.fft.fftshift(np.fft.fft2(image - before.mean()))) for image in (before, after)]
     peak = float(both[0].max()) or 1.0

@@ -60,8 +60,6 @@ def embedding(xy: Array, labels: Sequence[str] | Array, *, title: str | None = N
     axes.spines[:].set(visible=True, color=MUTED, linewidth=0.5)
     if title is not None:
         axes.set_title(title, fontweight="bold")
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower left", ncols=columns, handletextpad=0.2
-    )
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=columns, handletextpad=0.2)
     settle(figure)
     return figure

@@ -129,9 +129,7 @@ def run_as_program(prepare: Callable[[], Callable[[], int]], *, prog: str) -> No
             sys.exit(_say(f"{prog}: error: {line}"))
         sys.exit(work())
     except KeyboardInterrupt:
-        print(
-            f"{prog}: interrupted; rerun the same command to resume from the last checkpoint", file=sys.stderr
-        )
+        print(f"{prog}: interrupted; rerun the same command to resume from the last checkpoint", file=sys.stderr)
         sys.exit(130)
 
 

@@ -75,6 +75,4 @@ class Curves:
             self._board.flush()
         except OSError as error:
             self._refused = True
-            print(
-                f"    TensorBoard's files stop here: {error}; curves.csv goes on", file=sys.stderr, flush=True
-            )
+            print(f"    TensorBoard's files stop here: {error}; curves.csv goes on", file=sys.stderr, flush=True)

@@ -176,9 +176,7 @@ def fit(
             if val_loader is not None:
                 validated = _validate(fabric, module, val_loader)
                 val_loss = validated["val_loss"]
-                watched = {
-                    ("the validation loss", len(batches)): torch.tensor(val_loss, device=fabric.device)
-                }
+                watched = {("the validation loss", len(batches)): torch.tensor(val_loss, device=fabric.device)}
                 _check_finite(watched, title, epoch, settings.epochs)
                 row = {"epoch": epoch} | validated | row | {"lr": optimizer.param_groups[0]["lr"]}
                 stopping.update(epoch, val_loss)

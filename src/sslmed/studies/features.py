@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 UNTRAINED = "untrained"  # in place of a method, in the manifest
 
+
 def write_features(run: Run, cells: Sequence[Cell]) -> None:
     """Write features.npz into each pretext's folder of the first seed, and of an untrained network beside them.
 

@@ -11,9 +11,7 @@ from ..augment import MultiView, RandomPixelMask
 CAPTIONS = ("image", "first view", "second view")
 
 
-def pair_gallery(
-    images: Tensor, views: MultiView, captions: tuple[str, str, str] = CAPTIONS
-) -> dict[str, np.ndarray]:
+def pair_gallery(images: Tensor, views: MultiView, captions: tuple[str, str, str] = CAPTIONS) -> dict[str, np.ndarray]:
     """Images (N, 1, H, W) and one draw of the two views of each, from a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -229,9 +229,7 @@ class Items(Sequence[dict[str, Any]]):
         }
 
 
-def cached(
-    data: Any, folder: Path, *, title: str, skip_broken: bool = False, key: str = "synthetic"
-) -> DiskCache:
+def cached(data: Any, folder: Path, *, title: str, skip_broken: bool = False, key: str = "synthetic") -> DiskCache:
     """The cache of a set; of several processes the first one decodes.
 
     Args:

@@ -60,9 +60,7 @@ def record(folder: Path, cells: Iterable[CellEntry] = (), pretexts: Iterable[Pre
             {"folder": e.folder, **dataclasses.asdict(e.cell), "domain": e.domain, "pretext": e.pretext}
             for e in {e.folder: e for e in (*known.cells, *cells)}.values()
         ],
-        "pretexts": [
-            dataclasses.asdict(e) for e in {e.folder: e for e in (*known.pretexts, *pretexts)}.values()
-        ],
+        "pretexts": [dataclasses.asdict(e) for e in {e.folder: e for e in (*known.pretexts, *pretexts)}.values()],
     }
     write_json(folder / MANIFEST, content)
 
@@ -75,20 +73,14 @@ def read(folder: Path) -> Manifest:
     """
     file = folder / MANIFEST
     if not file.exists():
-        raise ValueError(
-            f"{folder} was written by an older version of sslmed; run the study again in a new folder"
-        )
+        raise ValueError(f"{folder} was written by an older version of sslmed; run the study again in a new folder")
     content = read_json(file)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else content
-        raise ValueError(
-            f"{file} must be a manifest of format {FORMAT}, got {found!r}; use the version that wrote it"
-        )
+        raise ValueError(f"{file} must be a manifest of format {FORMAT}, got {found!r}; use the version that wrote it")
     return Manifest(
         [
-            CellEntry(
-                e["folder"], Cell(e["method"], e["labels"], e["seed"], e["target"]), e["domain"], e["pretext"]
-            )
+            CellEntry(e["folder"], Cell(e["method"], e["labels"], e["seed"], e["target"]), e["domain"], e["pretext"])
             for e in content["cells"]
         ],
         [PretextEntry(**e) for e in content["pretexts"]],

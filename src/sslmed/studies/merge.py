@@ -50,13 +50,9 @@ def check_sources(
             raise ValueError(f"--merge {source} is of other images: {changed} is not the same there")
         theirs = read_json(source / "splits.json")
         for seed in splits.keys() & theirs.keys():
-            differing = [
-                name for name in ("train", "val", "test") if splits[seed].get(name) != theirs[seed].get(name)
-            ]
+            differing = [name for name in ("train", "val", "test") if splits[seed].get(name) != theirs[seed].get(name)]
             if differing:
-                raise ValueError(
-                    f"--merge {source} has other images in the {differing[0]} part of seed {seed}"
-                )
+                raise ValueError(f"--merge {source} has other images in the {differing[0]} part of seed {seed}")
 
 
 def merge(sources: Sequence[Path], into: Path, cells: Sequence[Cell]) -> list[str]:
@@ -86,6 +82,4 @@ def merge(sources: Sequence[Path], into: Path, cells: Sequence[Cell]) -> list[st
                 shutil.rmtree(target, ignore_errors=True)
                 partial.rename(target)
         manifest.record(into, pretexts=theirs.pretexts)
-    return [
-        e.cell.name for e in manifest.read(into).of(cells) if not (into / e.folder / "result.json").exists()
-    ]
+    return [e.cell.name for e in manifest.read(into).of(cells) if not (into / e.folder / "result.json").exists()]

@@ -56,16 +56,12 @@ class Optimiser:
                 the start.
             epochs: length of the schedule.
         """
-        chosen = [
-            ([p for p in group["params"] if p.requires_grad], group.get("fix_lr", False)) for group in groups
-        ]
+        chosen = [([p for p in group["params"] if p.requires_grad], group.get("fix_lr", False)) for group in groups]
         chosen = [(some, keeps) for some, keeps in chosen if some]
         trained = [{"params": some} for some, _ in chosen]
         optimizer: torch.optim.Optimizer
         if self.name == "sgd":
-            optimizer = torch.optim.SGD(
-                trained, self.lr, momentum=self.momentum, weight_decay=self.weight_decay
-            )
+            optimizer = torch.optim.SGD(trained, self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         else:
             kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
             optimizer = kind(trained, self.lr, weight_decay=self.weight_decay)

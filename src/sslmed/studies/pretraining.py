@@ -191,9 +191,7 @@ class Pretraining:
             ]
         )
         near = (embedded(encoder, held) @ rows.T).topk(min(4, len(others)), dim=1).indices
-        neighbours = torch.stack(
-            [torch.stack([self.items[others[j]]["image"][0] for j in row]) for row in near]
-        )
+        neighbours = torch.stack([torch.stack([self.items[others[j]]["image"][0] for j in row]) for row in near])
         pair = method.views if isinstance(getattr(method, "views", None), MultiView) else self._pair()
         write_npz(
             path / "galleries.npz",

@@ -89,9 +89,7 @@ class Settings:
 PRESETS = {
     "smoke": Settings(epochs=2, size=48, batch_size=16, width=8),
     "small": Settings(size=96, precision="bf16-mixed"),
-    "gpu": Settings(
-        epochs=200, size=216, batch_size=128, encoder="resnet50", width=64, precision="bf16-mixed"
-    ),
+    "gpu": Settings(epochs=200, size=216, batch_size=128, encoder="resnet50", width=64, precision="bf16-mixed"),
 }
 
 CLASSES: dict[str, Callable[..., methods.Method]] = {

@@ -52,30 +52,65 @@ def add_study(
         amounts: what --labels are.
     """
     add, listing = parser.add_argument, words or ", ".join(m for m in methods if m != SUPERVISED)
-    add("--methods", nargs="+", metavar="METHOD", default=list(usual),
-        help=f"`all`, `supervised`, or {listing} (default: {' '.join(usual)})")
+    add(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        default=list(usual),
+        help=f"`all`, `supervised`, or {listing} (default: {' '.join(usual)})",
+    )
     add("--labels", nargs="+", type=labels, metavar="AMOUNT", help=f"{amounts} (default: the preset's)")
-    add("--preset", choices=presets, default="small", help="smoke: checks the installation, about a minute; small "
-        "(default): for CPUs; gpu: one GPU, 224 px, 200 epochs; paper: the paper's own numbers")
+    add(
+        "--preset",
+        choices=presets,
+        default="small",
+        help="smoke: checks the installation, about a minute; small "
+        "(default): for CPUs; gpu: one GPU, 224 px, 200 epochs; paper: the paper's own numbers",
+    )
     add("--seeds", nargs="+", type=cli.seed, default=[0], metavar="N", help="splits and runs (0)")
     add("--out", type=cli.path, metavar="FOLDER", default=Path(out), help=f"the run folder ({out})")
-    add("--cache", type=cli.path, metavar="FOLDER", help="where decoded images are kept, for later runs too (default: "
-        "FOLDER/cache in the run folder)")
-    add("--skip-broken", action="store_true", help="leave out files that cannot be read, and list them, instead of "
-        "stopping")
+    add(
+        "--cache",
+        type=cli.path,
+        metavar="FOLDER",
+        help="where decoded images are kept, for later runs too (default: FOLDER/cache in the run folder)",
+    )
+    add(
+        "--skip-broken",
+        action="store_true",
+        help="leave out files that cannot be read, and list them, instead of stopping",
+    )
     add("--workers", type=cli.seed, default=0, metavar="N", help="processes that load images (0)")
-    add("--shard", type=cli.shard, default=(0, 1), metavar="I/N", help="run share I of N of the study, so that N machines "
-        "run all of it")
-    add("--merge", nargs="+", type=cli.path, default=[], metavar="FOLDER", help="train nothing: copy the finished cells of "
-        "these run folders, then tabulate")
+    add(
+        "--shard",
+        type=cli.shard,
+        default=(0, 1),
+        metavar="I/N",
+        help="run share I of N of the study, so that N machines run all of it",
+    )
+    add(
+        "--merge",
+        nargs="+",
+        type=cli.path,
+        default=[],
+        metavar="FOLDER",
+        help="train nothing: copy the finished cells of these run folders, then tabulate",
+    )
     group = parser.add_argument_group("settings of the preset")
     known = listed(presets["small"])
     for option, (names, kind, text) in SETTINGS.items():
         if _matching(known, names):
             group.add_argument(f"--{option}", type=kind, metavar="VALUE", help=f"{text} (default: the preset's)")
     group.add_argument("--size", type=cli.count, metavar="PIXELS", help="side of the images (default: the preset's)")
-    group.add_argument("--set", nargs="+", action="extend", type=cli.assigned, default=[], metavar="NAME=VALUE",
-                       help="any other setting, as finetune.epochs=50; --show-settings lists them")
+    group.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        type=cli.assigned,
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting, as finetune.epochs=50; --show-settings lists them",
+    )
     group.add_argument("--show-settings", action="store_true", help="print all settings and stop")
 
 

@@ -19,9 +19,7 @@ from .image_set import ImageSet, cached
 from .sources import UNLABELLED, Source, open_set
 
 
-def read(
-    source: Source, *, size: int, cache: Path, fit: str = "stretch", skip_broken: bool = False
-) -> ImageSet:
+def read(source: Source, *, size: int, cache: Path, fit: str = "stretch", skip_broken: bool = False) -> ImageSet:
     """Read the synthetic set, a known one, or any folder of images, at size x size pixels, into the cache.
 
     Args:
@@ -47,9 +45,7 @@ def read(
     ids = [str(row["id"]) for row in items.rows]
     facts = facts_of(items)
     if facts.not_finite:
-        raise ValueError(
-            f"{name}: NaN or infinite pixels in {', '.join(ids[i] for i in facts.not_finite[:3])}"
-        )
+        raise ValueError(f"{name}: NaN or infinite pixels in {', '.join(ids[i] for i in facts.not_finite[:3])}")
     has_masks = "mask" in items.layout
     maps = has_masks and "label_map" in items.layout
     labels = [data.classes[row["label"]] for row in items.rows] if "label" in items.rows[0] else None
@@ -121,9 +117,7 @@ def _inside(data: Any, source: Source) -> str:
 
 def part_of(data: ImageSet, *, share: float, seed: int) -> ImageSet:
     """A share of a set, by whole groups, the classes in proportion."""
-    index = splits.label_fraction(
-        np.arange(len(data)), share, groups=data.groups, labels=data.labels, seed=seed
-    )
+    index = splits.label_fraction(np.arange(len(data)), share, groups=data.groups, labels=data.labels, seed=seed)
     return data.only(sorted(int(i) for i in index))
 
 
@@ -139,10 +133,7 @@ def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
     taken = [part_of(part, share=share, seed=seed) for part in parts]
     labels = [label for part in taken for label in part.labels or ()]
     kinds = [part.name for part in taken]
-    names = [
-        f"{kind} {kinds[: k + 1].count(kind)}" if kinds.count(kind) > 1 else kind
-        for k, kind in enumerate(kinds)
-    ]
+    names = [f"{kind} {kinds[: k + 1].count(kind)}" if kinds.count(kind) > 1 else kind for k, kind in enumerate(kinds)]
     classes = tuple(dict.fromkeys(name for part in taken for name in part.classes))
     if len({name.lower() for name in classes}) < len(classes):
         raise ValueError(
@@ -159,9 +150,7 @@ def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
         labels=labels if len(labels) == count else None,
         counts={"images": count} | dict(sorted(Counter(labels).items())),
         caches=tuple(cache for part in taken for cache in part.caches),
-        rows=[
-            (int(first) + k, row) for first, part in zip(before, taken, strict=False) for k, row in part.rows
-        ],
+        rows=[(int(first) + k, row) for first, part in zip(before, taken, strict=False) for k, row in part.rows],
         size=taken[0].size,
         notes=[
             line

@@ -343,5 +343,3 @@ def _now() -> str:
 def _spread(images: ImageSet) -> list[int]:
     """Positions of a few images, spread over the set."""
     return [int(i) for i in np.linspace(0, len(images) - 1, SHOWN).round()]
-
-

@@ -120,9 +120,7 @@ def _first_difference(before: Any, now: Any, *, skip: set[str], place: str = "")
         for key in sorted(before.keys() | now.keys(), key=str):
             if key in skip:
                 continue
-            found = _first_difference(
-                before.get(key), now.get(key), skip=set(), place=f"{place}.{key}".lstrip(".")
-            )
+            found = _first_difference(before.get(key), now.get(key), skip=set(), place=f"{place}.{key}".lstrip("."))
             if found is not None:
                 return found
         return None
@@ -219,11 +217,7 @@ def write_tensors(path: Path, state: Mapping[str, Any]) -> None:
 
 def environment() -> dict[str, Any]:
     """Python, platform, device and package versions of this process."""
-    device = (
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"CPU, {torch.get_num_threads()} threads"
-    )
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     versions = {}
     for package in PACKAGES:
         try:

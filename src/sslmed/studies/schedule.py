@@ -16,9 +16,7 @@ from .results import results
 from .runs import read_json, write_json, write_text
 
 
-def sharded(
-    cells: Sequence[Cell], shard: tuple[int, int], pretext: Callable[[Cell], str | None]
-) -> list[Cell]:
+def sharded(cells: Sequence[Cell], shard: tuple[int, int], pretext: Callable[[Cell], str | None]) -> list[Cell]:
     """The cells of share i of n; those that need one pretext stay together, so that no machine waits for another.
 
     The largest groups are dealt first, each to the share that has least; a pretext counts as one cell more.
@@ -114,15 +112,12 @@ def in_words(result: Mapping[str, Any]) -> str:
     return f"{name.replace('_', ' ')} {value:.3f}{spread}"
 
 
-def write_failures(
-    folder: Path, failures: list[dict[str, str]], cells: Sequence[Cell]
-) -> list[dict[str, str]]:
+def write_failures(folder: Path, failures: list[dict[str, str]], cells: Sequence[Cell]) -> list[dict[str, str]]:
     """Bring failures.json up to date: what other commands wrote of other cells stays until these succeed.
 
     Returns:
         The failures of this command, but for cells that another run has done meanwhile.
     """
-
     done = {result.cell.name for result in results(folder)}
     file = folder / "failures.json"
     own = {cell.name for cell in cells}

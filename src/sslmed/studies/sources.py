@@ -33,9 +33,7 @@ class Source:
     unlabelled: bool = False
 
 
-def open_set(
-    source: Source, *, size: int, fit: str = "stretch", skip_broken: bool = False
-) -> tuple[str, str, Any]:
+def open_set(source: Source, *, size: int, fit: str = "stretch", skip_broken: bool = False) -> tuple[str, str, Any]:
     """Find the reader of a source and open it, without decoding an image.
 
     Args:

@@ -74,9 +74,7 @@ def split(
     labelled = {}
     for number in labels:
         chosen = (
-            _volumes(data, train, number, seed=seed)
-            if unit == "volumes"
-            else _share(data, train, number, seed=seed)
+            _volumes(data, train, number, seed=seed) if unit == "volumes" else _share(data, train, number, seed=seed)
         )
         if len(chosen) < 2:
             raise ValueError(f"--labels {number:g} leaves {len(chosen)} labelled case of {len(train)}")
@@ -155,6 +153,4 @@ def without_copies(
     taken = {int(first) for first in alike[: len(held_out)]}
     copies = [i for i, first in enumerate(alike[len(held_out) :]) if int(first) in taken]
     groups = {pretext.groups[i] for i in copies}
-    return [i for i, group in enumerate(pretext.groups) if group not in groups], [
-        pretext.ids[i] for i in copies
-    ]
+    return [i for i, group in enumerate(pretext.groups) if group not in groups], [pretext.ids[i] for i in copies]

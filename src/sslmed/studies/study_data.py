@@ -150,9 +150,7 @@ class StudyData:
                     f"{source.option} {source.place} holds one image; pretext learning compares two at least"
                 )
         elif self.spec.outlined and not any(data.outlined):
-            raise ValueError(
-                f"{source.option} {source.place} shows no lesion in any of its {len(data)} masks"
-            )
+            raise ValueError(f"{source.option} {source.place} shows no lesion in any of its {len(data)} masks")
         if self.spec.unit == "volumes" and not data.has_label_maps:
             raise ValueError(
                 f"{source.option} {source.place}, read as {data.name}, has no numbered structures; give a Decathlon "
@@ -234,9 +232,7 @@ class StudyData:
     def description(self) -> dict[str, Any]:
         """The content of data.json."""
         data = self.data
-        counts = data.counts | {
-            f"more for the pretext ({name})": len(pool) for name, pool in self.pools.items()
-        }
+        counts = data.counts | {f"more for the pretext ({name})": len(pool) for name, pool in self.pools.items()}
         return {
             "name": data.name,
             "source": data.source,

@@ -168,8 +168,7 @@ def collect_cases(folder: Path) -> None:
     """Write metrics.csv: every test case of every finished cell, with the columns of all kinds of task."""
     identity = ["target", "method", "labels", "seed"]
     parts = [
-        pd.DataFrame(cell.rows).assign(**{name: getattr(cell, name) for name in identity})
-        for cell in results(folder)
+        pd.DataFrame(cell.rows).assign(**{name: getattr(cell, name) for name in identity}) for cell in results(folder)
     ]
     cases = pd.concat(parts) if parts else pd.DataFrame(columns=[*identity, "id"])
     text = io.StringIO()

@@ -42,9 +42,7 @@ def summary(finished: Finished) -> list[tuple[str, str]]:
     for method in finished.main:
         table = confusion(finished.cells(method), names)
         if table.sum():
-            parts = [
-                f"{row.sum() - row[k]} of {row.sum()} {names[k]}" for k, row in enumerate(table) if row.sum()
-            ]
+            parts = [f"{row.sum() - row[k]} of {row.sum()} {names[k]}" for k, row in enumerate(table) if row.sum()]
             wrong = table.sum() - table.trace()
             texts.append((finished.display(method), f"{wrong} of {table.sum()} images ({', '.join(parts)})"))
     return texts
@@ -66,9 +64,7 @@ def _wrong(finished: Finished) -> list[Block]:
     seeds = ", added over the seeds" if finished.several_seeds else ""
     return [
         Heading("Classified wrongly", "mistakes"),
-        Text(
-            f"Test images that were given another class than their own{seeds}; on the right, by true class."
-        ),
+        Text(f"Test images that were given another class than their own{seeds}; on the right, by true class."),
         Table(["Method", "Wrong", *names, "Seeds"], groups),
     ]
 
@@ -81,8 +77,7 @@ def _matrices(finished: Finished) -> list[Block]:
         if table.sum():
             plot = plots.confusion_matrix(table, classes=names, title=finished.display(method))
             rows = "; ".join(
-                f"{name}: "
-                + ", ".join(f"{count} as {other}" for count, other in zip(row, names, strict=True) if count)
+                f"{name}: " + ", ".join(f"{count} as {other}" for count, other in zip(row, names, strict=True) if count)
                 for name, row in zip(names, table, strict=True)
                 if row.sum()
             )

@@ -86,8 +86,7 @@ def _against_rest(metric: Compute) -> Compute:
 
     def compute(probability: Tensor, target: Tensor) -> Tensor:
         areas = [
-            metric(probability[:, c], (target == c).long()).double()
-            for c in with_area(target, probability.shape[1])
+            metric(probability[:, c], (target == c).long()).double() for c in with_area(target, probability.shape[1])
         ]
         return torch.stack(areas).mean() if areas else torch.tensor(float("nan"))
 
@@ -154,9 +153,7 @@ def metric(key: str) -> Metric:
         return METRICS[key]
     part = key.removeprefix("dice_").replace("_", " ")
     if part != key.replace("_", " "):
-        return Metric(
-            key, f"Dice, {part}", f"Dice, {part}", "as Dice", f"Agreement of the outlines of: {part}."
-        )
+        return Metric(key, f"Dice, {part}", f"Dice, {part}", "as Dice", f"Agreement of the outlines of: {part}.")
     return Metric(key, part, part, limits=None)
 
 

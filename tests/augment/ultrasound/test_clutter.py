@@ -44,9 +44,7 @@ def test_haze_in_a_sector_follows_depth() -> None:
     side = (beam > 0.8) & (beam < 0.95)
     for low in (0.3, 0.5):
         ring = (depth > low) & (depth < low + 0.1)
-        assert y[..., ring & centre].mean().item() == pytest.approx(
-            y[..., ring & side].mean().item(), abs=1.0
-        )
+        assert y[..., ring & centre].mean().item() == pytest.approx(y[..., ring & side].mean().item(), abs=1.0)
 
 
 def test_reverberation_repeats_a_line_at_equal_distances() -> None:

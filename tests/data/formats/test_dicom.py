@@ -261,9 +261,7 @@ def test_a_truncated_deflated_file_is_named(tmp_path: Path) -> None:
             read(path)
 
 
-def test_no_name_is_read_even_where_its_element_is_malformed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_name_is_read_even_where_its_element_is_malformed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     group = dataset(FrameContentSequence=[dataset(PatientBirthDate="20000101")], PatientBirthDate="20000101")
     tags = {"PatientBirthDate": "20000101", "PerFrameFunctionalGroupsSequence": [group]}
     path = write(tmp_path / "a.dcm", RAMP, **tags)
@@ -284,9 +282,7 @@ def test_other_mistakes(tmp_path: Path) -> None:
     assert not is_dicom(tmp_path)
 
 
-def test_without_pydicom_the_message_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pydicom_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.dcm", RAMP)
     monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
     with pytest.raises(ImportError, match=r"python -m pip install .*pydicom>="):

@@ -108,18 +108,14 @@ def group(*, slope: float | None = None, voi: dict[str, Any] | None = None) -> A
     """A functional group with a rescale and a window."""
     item = dataset()
     if slope is not None:
-        item.PixelValueTransformationSequence = [
-            dataset(RescaleSlope=slope, RescaleIntercept=10, RescaleType="US")
-        ]
+        item.PixelValueTransformationSequence = [dataset(RescaleSlope=slope, RescaleIntercept=10, RescaleType="US")]
     if voi is not None:
         item.FrameVOILUTSequence = [dataset(**voi)]
     return item
 
 
 @pytest.mark.parametrize("syntax", ["explicit", "implicit", "big"])
-def test_values_of_a_frame_come_before_shared_ones_and_those_before_the_files(
-    tmp_path: Path, syntax: str
-) -> None:
+def test_values_of_a_frame_come_before_shared_ones_and_those_before_the_files(tmp_path: Path, syntax: str) -> None:
     tags = {
         "RescaleSlope": 1000,  # of no frame
         "RescaleIntercept": 1000,
@@ -153,9 +149,7 @@ def test_a_frame_may_have_a_table(tmp_path: Path) -> None:
     table = dataset(LUTDescriptor=[4096, 0, 8], LUTData=words(np.arange(4096) % 256))
     table["LUTData"].VR = "OW"
     groups = [group(voi=window(500, 901)), group(voi={"VOILUTSequence": [table]}), group()]
-    path = write_dicom(
-        tmp_path / "a.dcm", CLIP, PerFrameFunctionalGroupsSequence=groups, **window(2000, 3000)
-    )
+    path = write_dicom(tmp_path / "a.dcm", CLIP, PerFrameFunctionalGroupsSequence=groups, **window(2000, 3000))
     shown = read_dicom(path, window="header")[:, 0]
     torch.testing.assert_close(shown[0], linear(CLIP[0], 500, 901))
     torch.testing.assert_close(shown[1], torch.tensor(CLIP[1] % 256 / np.float32(255)))

@@ -218,9 +218,7 @@ def test_soft_edges_are_cut_at_half_of_white_and_label_maps_are_not(tmp_path: Pa
 
 
 def test_float_masks(tmp_path: Path) -> None:
-    assert read_mask(save(tmp_path / "m.tif", np.array([[0, 0.5]], dtype=np.float32))).tolist() == [
-        [[False, True]]
-    ]
+    assert read_mask(save(tmp_path / "m.tif", np.array([[0, 0.5]], dtype=np.float32))).tolist() == [[[False, True]]]
     with pytest.raises(ValueError, match=r"m\.tif.*NaN"):
         read_mask(save(tmp_path / "m.tif", np.array([[0, np.nan]], dtype=np.float32)))
 

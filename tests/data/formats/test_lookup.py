@@ -65,9 +65,7 @@ def test_segmented_palettes(tmp_path: Path, syntax: str, bits: int) -> None:
     tags: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
     for colour in COLOURS:
         tags[f"{colour}PaletteColorLookupTableDescriptor"] = [14, 0, bits]
-        tags[f"Segmented{colour}PaletteColorLookupTableData"] = words(
-            segments, syntax=syntax, packed=bits == 8
-        )
+        tags[f"Segmented{colour}PaletteColorLookupTableData"] = words(segments, syntax=syntax, packed=bits == 8)
     stored = np.arange(14, dtype=np.uint16).reshape(2, 7)
     path = write_dicom(tmp_path / "a.dcm", stored, syntax=syntax, **tags)
     close(path, (entries / white).reshape(2, 7))
@@ -114,9 +112,7 @@ def test_tables_may_begin_below_zero(tmp_path: Path, syntax: str) -> None:
         ([5, 0, 10], 5, "a lookup table of 10 bits holds 4000"),
     ],
 )
-def test_tables_that_deny_their_descriptor(
-    tmp_path: Path, descriptor: list[int], entries: int, message: str
-) -> None:
+def test_tables_that_deny_their_descriptor(tmp_path: Path, descriptor: list[int], entries: int, message: str) -> None:
     content = np.tile(np.arange(entries) * 1000, (3, 1))
     tags = palette(content, descriptor, "explicit", packed=False)
     path = write_dicom(tmp_path / "a.dcm", np.zeros((2, 2), dtype=np.uint16), **tags)

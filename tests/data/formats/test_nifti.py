@@ -60,9 +60,7 @@ def test_axes_of_the_file(tmp_path: Path) -> None:
 
 def test_byte_order_scale_and_channels(tmp_path: Path) -> None:
     values = np.arange(2 * 3 * 4 * 2, dtype=np.int16).reshape(2, 3, 4, 2)
-    little, big = (
-        read_nifti(write(tmp_path / f"{k}.nii", values, dtype=k + "i2"), axes="file") for k in "<>"
-    )
+    little, big = (read_nifti(write(tmp_path / f"{k}.nii", values, dtype=k + "i2"), axes="file") for k in "<>")
     assert torch.equal(little.values, big.values)
     assert little.values.shape == (2, 4, 3, 2)
     assert little.values[1, 0, 0, 0] == 1
@@ -71,9 +69,7 @@ def test_byte_order_scale_and_channels(tmp_path: Path) -> None:
     image.to_filename(tmp_path / "scaled.nii")
     stored = nibabel.load(tmp_path / "scaled.nii")
     scaled = read_nifti(tmp_path / "scaled.nii", axes="file").values
-    torch.testing.assert_close(
-        scaled, torch.tensor(stored.get_fdata().transpose(3, 2, 1, 0), dtype=torch.float32)
-    )
+    torch.testing.assert_close(scaled, torch.tensor(stored.get_fdata().transpose(3, 2, 1, 0), dtype=torch.float32))
 
 
 def test_flat_images(tmp_path: Path) -> None:
@@ -134,9 +130,7 @@ def test_spacing_is_in_millimetres(tmp_path: Path, unit: str) -> None:
     image.header.set_xyzt_units(unit, "msec")
     image.to_filename(tmp_path / "a.nii")
     for axes in ("anatomical", "file"):
-        assert read_nifti(tmp_path / "a.nii", axes=axes).spacing_mm == pytest.approx(
-            (3 * mm, 2 * mm, 0.5 * mm)
-        )
+        assert read_nifti(tmp_path / "a.nii", axes=axes).spacing_mm == pytest.approx((3 * mm, 2 * mm, 0.5 * mm))
 
 
 @pytest.mark.parametrize(("place", "value"), [(123, b"\x05"), (80, np.float32(np.nan).tobytes())])
@@ -146,9 +140,7 @@ def test_a_spacing_that_is_no_length(tmp_path: Path, place: int, value: bytes) -
     content[place : place + len(value)] = value
     path.write_bytes(content)
     for read in (read_nifti, nifti_shape, lambda path: read_nifti(path, axes="file")):
-        with pytest.raises(
-            ValueError, match=r"a\.nii: .*a spacing in metres, millimetres or microns was expected"
-        ):
+        with pytest.raises(ValueError, match=r"a\.nii: .*a spacing in metres, millimetres or microns was expected"):
             read(path)
 
 
@@ -159,9 +151,7 @@ def test_spacing_alone_tells_no_orientation(tmp_path: Path, kind: str, ending: s
     image.header.set_zooms((0.5, 2, 3))
     image.to_filename(path)
     for read in (read_nifti, nifti_shape, lambda _: UnlabelledImages(tmp_path)):
-        with pytest.raises(
-            ValueError, match=r"a\.nii.*which way the axes run, it has neither a qform nor an sform"
-        ):
+        with pytest.raises(ValueError, match=r"a\.nii.*which way the axes run, it has neither a qform nor an sform"):
             read(path)
     assert read_nifti(path, axes="file").spacing_mm == (3, 2, 0.5)
     for qform, sform in ((1, 0), (0, 1)):
@@ -199,15 +189,11 @@ def test_damaged_files_name_the_file(tmp_path: Path) -> None:
         read_nifti(tmp_path / "cut.nii")
 
 
-@pytest.mark.parametrize(
-    "rows", [np.zeros((3, 4)), np.full((3, 4), np.nan), [[1, 0, 0, 0]] * 2 + [[0, 0, 1, 0]]]
-)
+@pytest.mark.parametrize("rows", [np.zeros((3, 4)), np.full((3, 4), np.nan), [[1, 0, 0, 0]] * 2 + [[0, 0, 1, 0]]])
 def test_axes_that_run_nowhere(tmp_path: Path, rows: Any) -> None:
     path = write(tmp_path / "a.nii", np.ones((2, 3, 4), dtype=np.float32), np.eye(4))
     content = bytearray(path.read_bytes())
-    content[252:256] = np.array(
-        [0, 1], dtype=np.int16
-    ).tobytes()  # the matrix counts, the quaternion does not
+    content[252:256] = np.array([0, 1], dtype=np.int16).tobytes()  # the matrix counts, the quaternion does not
     content[280:328] = np.asarray(rows, dtype=np.float32).tobytes()
     path.write_bytes(content)
     for read in (read_nifti, nifti_shape):
@@ -229,9 +215,7 @@ def test_other_mistakes(tmp_path: Path) -> None:
         read_nifti(write(tmp_path / "d.nii", np.ones((2, 2, 2, 2, 2))))
 
 
-def test_without_nibabel_the_message_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_nibabel_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.nii", coordinates())
     monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
     with pytest.raises(ImportError, match=r"python -m pip install .*nibabel>="):

@@ -39,9 +39,7 @@ PLAIN = {(k, UNSIGNED) for k in (1, 2, 4, 8, 16)} | {(32, FLOAT)}
 def variants(samples: int, extra: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     """Every number of bits, layout, compression and byte order; strips, rows and tiles take turns."""
     blocks = itertools.cycle([{}, {"rows_per_strip": 7}, {"tile": 16}])
-    for (bits, kind), compression, big in itertools.product(
-        NUMBERS, (RAW, LZW, DEFLATE, PACKBITS), (False, True)
-    ):
+    for (bits, kind), compression, big in itertools.product(NUMBERS, (RAW, LZW, DEFLATE, PACKBITS), (False, True)):
         for planar in (False, True)[: min(samples, 2)]:
             for photometric in (BLACK_IS_ZERO, WHITE_IS_ZERO) if samples == 1 else (None,):
                 common = {"bits": bits, "kind": kind, "compression": compression, "big": big, "extra": extra}
@@ -106,9 +104,7 @@ def test_a_tiff_is_read_right_or_refused(tmp_path: Path, samples: int, extra: tu
         (1, {"bits": 8, "pages": 2}, "holds 2 frames"),
     ],
 )
-def test_what_pillow_misreads_is_refused(
-    tmp_path: Path, samples: int, variant: dict[str, Any], words: str
-) -> None:
+def test_what_pillow_misreads_is_refused(tmp_path: Path, samples: int, variant: dict[str, Any], words: str) -> None:
     path = write_tiff(tmp_path / "scan.tif", np.ones((4, 5, samples)), **variant)
     for read in (read_image, read_mask, image_size):
         with pytest.raises(ValueError, match=rf"scan\.tif: .*{words}"):
@@ -118,9 +114,7 @@ def test_what_pillow_misreads_is_refused(
 def test_eight_bit_planes_are_read(tmp_path: Path) -> None:
     stored, unit = pixels(3, 8, UNSIGNED, ())
     for compression in (RAW, LZW):
-        image = read_image(
-            write_tiff(tmp_path / "a.tif", stored, bits=8, planar=True, compression=compression)
-        )
+        image = read_image(write_tiff(tmp_path / "a.tif", stored, bits=8, planar=True, compression=compression))
         assert np.abs(image[0].numpy() - luma(unit, ())).max() < 1 / 255
 
 
@@ -158,16 +152,12 @@ def save(path: Path, stored: Any, orientation: int | None, **options: Any) -> Pa
 
 @pytest.mark.parametrize(("ending", "options"), FORMATS)
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_no_orientation_is_applied(
-    tmp_path: Path, orientation: int, ending: str, options: dict[str, Any]
-) -> None:
+def test_no_orientation_is_applied(tmp_path: Path, orientation: int, ending: str, options: dict[str, Any]) -> None:
     stored = (np.add.outer(np.arange(12) * 9, np.arange(9) * 16)).astype(np.uint8)
     path = save(tmp_path / f"scan.{ending}", stored, orientation, **options)
     assert image_size(path) == (12, 9)
     assert read_image(path)[0].sub(torch.from_numpy(stored) / 255).abs().max() <= 3 / 255
-    assert torch.equal(
-        read_mask(path)[0], read_mask(save(tmp_path / f"b.{ending}", stored, None, **options))[0]
-    )
+    assert torch.equal(read_mask(path)[0], read_mask(save(tmp_path / f"b.{ending}", stored, None, **options))[0])
 
 
 @pytest.mark.parametrize("mode", [np.uint8, np.uint16, np.float32, np.bool_])
@@ -202,7 +192,5 @@ def test_a_mask_drawn_on_the_turned_image_is_refused_with_the_reason(tmp_path: P
         (tmp_path / folder).mkdir()
     save(tmp_path / "images" / "a.tif", np.ones((7, 5), dtype=np.uint8), 6)
     save(tmp_path / "masks" / "a.png", np.ones((5, 7), dtype=np.uint8), None)
-    with pytest.raises(
-        ValueError, match=r"a\.png: the mask has 5 x 7.*orientation in the header is not applied"
-    ):
+    with pytest.raises(ValueError, match=r"a\.png: the mask has 5 x 7.*orientation in the header is not applied"):
         LabelledImages(tmp_path)

@@ -22,9 +22,7 @@ def test_developed_speckle_is_rayleigh() -> None:
     power = 10 ** (homogeneous(Scanner(noise_db=-200)) / 10)
     envelope = np.sqrt(power)
     assert power.mean() == pytest.approx(1, rel=0.05)
-    assert envelope.mean() / envelope.std() == pytest.approx(
-        math.sqrt(math.pi / (4 - math.pi)), rel=0.05
-    )  # 1.91
+    assert envelope.mean() / envelope.std() == pytest.approx(math.sqrt(math.pi / (4 - math.pi)), rel=0.05)  # 1.91
 
 
 def test_backscatter_is_in_decibels() -> None:
@@ -77,11 +75,7 @@ def test_a_point_shows_the_pulse_and_the_beam(depth_mm: float) -> None:
     )
     zone_mm = scanner.depth_mm / scanner.zones
     centre_mm = (depth_mm // zone_mm + 0.5) * zone_mm
-    beam_mm = (
-        scanner.f_number
-        * wavelength_mm
-        * math.hypot(1, (centre_mm - scanner.focus_mm) / scanner.focal_range_mm)
-    )
+    beam_mm = scanner.f_number * wavelength_mm * math.hypot(1, (centre_mm - scanner.focus_mm) / scanner.focal_range_mm)
     assert width_mm(envelope[row], step_mm) == pytest.approx(math.sqrt(beam_mm**2 + grid), rel=0.05)
 
 
@@ -95,18 +89,14 @@ def test_an_attenuating_lesion_casts_a_shadow_and_a_cyst_an_enhancement() -> Non
         lesion = tissue.copy()
         lesion[80:140, 80:176] += np.float32(extra)
         behind = (b_mode_db(zeros, zeros, lesion, scanner, np.random.default_rng(0)) - plain)[160:240]
-        assert behind[:, 110:146].mean() == pytest.approx(
-            -2 * scanner.frequency_mhz * extra * thickness_cm, rel=0.02
-        )
+        assert behind[:, 110:146].mean() == pytest.approx(-2 * scanner.frequency_mhz * extra * thickness_cm, rel=0.02)
         np.testing.assert_allclose(behind[:, :40], 0, atol=1e-2)
 
 
 def test_display_maps_the_dynamic_range_to_gray() -> None:
     scanner = Scanner()
     for level_db, gray in ((-30.0, 0.0), (-15.0, 0.25), (0.0, 0.5), (30.0, 1.0), (90.0, 1.0)):
-        shown = display(
-            np.full((64, 64), level_db, dtype=np.float32), 32, scanner, dynamic_range_db=60, middle_db=0
-        )
+        shown = display(np.full((64, 64), level_db, dtype=np.float32), 32, scanner, dynamic_range_db=60, middle_db=0)
         assert shown.shape == (32, 32)
         assert shown.dtype == np.float32
         np.testing.assert_allclose(shown, gray, atol=1e-6)

@@ -76,9 +76,7 @@ def test_the_anatomy_is_the_same_at_every_size_and_depth() -> None:
         for zone in (1, 2):
             up = (a["label_map"] == zone).repeat_interleave(3, 2).repeat_interleave(3, 3)
             assert dice(up, b["label_map"] == zone).item() > 0.8
-    for few, many in zip(
-        MRPhantom(4, depth=4, slices=False), MRPhantom(4, depth=12, slices=False), strict=True
-    ):
+    for few, many in zip(MRPhantom(4, depth=4, slices=False), MRPhantom(4, depth=12, slices=False), strict=True):
         middles = many["label_map"][:, 1::3]
         assert torch.equal(few["label_map"], middles)
 

@@ -34,9 +34,7 @@ def root(tmp_path: Path) -> Path:
     mask = np.zeros((30, 40), dtype=np.uint8)
     mask[9:15, 9:15] = 255
     for name in ROWS:
-        Image.fromarray(rng.integers(0, 255, (30, 40), dtype=np.uint8)).save(
-            folder / "Images" / f"{name}.png"
-        )
+        Image.fromarray(rng.integers(0, 255, (30, 40), dtype=np.uint8)).save(folder / "Images" / f"{name}.png")
         Image.fromarray(mask).save(folder / "Masks" / f"{name.replace('bus', 'mask')}.png")
     write_table(folder, ROWS)
     return folder

@@ -98,9 +98,7 @@ def test_out_of_range(root: Path) -> None:
 
 
 def test_a_partial_set_is_refused_with_what_it_lacks(root: Path) -> None:
-    words = (
-        r"benign 3 of 437, malignant 2 of 210, normal 2 of 133.*benign \(4\).*770 more.*allow_partial=True"
-    )
+    words = r"benign 3 of 437, malignant 2 of 210, normal 2 of 133.*benign \(4\).*770 more.*allow_partial=True"
     with pytest.raises(ValueError, match=words):
         BUSI(root)
     assert dict(BUSI.published) == {"benign": 437, "malignant": 210, "normal": 133}
@@ -139,9 +137,7 @@ def test_groups_come_from_the_csv(root: Path, beside: bool) -> None:
     with pytest.raises(ValueError, match=r"groups\.csv: columns image and group"):
         BUSI(root, allow_partial=True)
     path.write_text("\n".join(f"{line},{k or 'patient'}" for k, line in enumerate(lines)))
-    with pytest.raises(
-        ValueError, match=r"groups\.csv: the column 'patient' would not be read; call it 'group'"
-    ):
+    with pytest.raises(ValueError, match=r"groups\.csv: the column 'patient' would not be read; call it 'group'"):
         BUSI(root, allow_partial=True)
     path.write_text("\n".join([*lines[:-1], lines[-1].upper().replace("NORMAL (2)", "normal (2)")]))
     with pytest.raises(ValueError, match=r"groups\.csv: the group 'n' looks like 'N': spell them alike"):
@@ -191,9 +187,7 @@ def test_hidden_and_foreign_files_do_not_count(root: Path) -> None:
 def test_a_scan_that_is_no_png_is_not_left_out_unseen(root: Path, name: str) -> None:
     path = root / "benign" / name
     path.write_bytes(bytes(128) + b"DICM")
-    with pytest.raises(
-        ValueError, match=rf"benign: {re.escape(name)} may hold a scan, but \.png was expected"
-    ):
+    with pytest.raises(ValueError, match=rf"benign: {re.escape(name)} may hold a scan, but \.png was expected"):
         BUSI(root, allow_partial=True)
 
 
@@ -201,9 +195,7 @@ def test_names_that_differ_in_case_only_are_not_one_image(root: Path) -> None:
     write(root / "benign" / "benign (1).PNG", np.zeros((30, 40), dtype=np.uint8))
     if len(list((root / "benign").glob("benign (1).*"))) < 2:
         pytest.skip("this file system knows no difference of case")
-    with pytest.raises(
-        ValueError, match=r"benign \(1\)\.png is there more than once, in upper and lower case"
-    ):
+    with pytest.raises(ValueError, match=r"benign \(1\)\.png is there more than once, in upper and lower case"):
         BUSI(root, allow_partial=True)
 
 

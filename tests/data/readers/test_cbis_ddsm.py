@@ -61,11 +61,7 @@ def write_tables(folder: Path, rows: list[tuple[str, str, str, int, str, str]] =
 
 
 def build(folder: Path, style: str) -> Path:
-    images = (
-        folder / "manifest-ZkhPvrLo5216730872708713142" / "CBIS-DDSM"
-        if style == "uid"
-        else folder / "CBIS-DDSM"
-    )
+    images = folder / "manifest-ZkhPvrLo5216730872708713142" / "CBIS-DDSM" if style == "uid" else folder / "CBIS-DDSM"
     for n, (_, _, image, k, _, _) in enumerate(ROWS):
         full, region = images / image, images / f"{image}_{k}"
         if style == "uid":
@@ -151,9 +147,7 @@ def test_masks_of_another_size(root: Path, tmp_path: Path) -> None:
 
 def test_partial_sets(root: Path) -> None:
     shutil.rmtree(folder_of(root, "Mass-Training_P_00001_LEFT_CC_2"))
-    with pytest.raises(
-        ValueError, match=r"lacks 1 of 5 images.*Mass-Training_P_00001_LEFT_CC\..*allow_partial=True"
-    ):
+    with pytest.raises(ValueError, match=r"lacks 1 of 5 images.*Mass-Training_P_00001_LEFT_CC\..*allow_partial=True"):
         CBISDDSM(root)
     assert "Mass-Training_P_00001_LEFT_CC" not in CBISDDSM(root, allow_partial=True).ids
     write_tables(root, [*ROWS[:4], ("mass_case_description_test_set.csv", *ROWS[5][1:])])

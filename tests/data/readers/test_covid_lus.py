@@ -110,9 +110,7 @@ def test_the_repository(root: Path, up: bool) -> None:
         *["CC BY 2.0"] * 2,
     ]
     assert data.counts == {"covid": 2, "pneumonia": 1, "viral": 1, "regular": 1}
-    assert data.skipped == {
-        "pocus_videos/linear/label_uncertain/Cov_bolzano_Linee B .mpeg": "label uncertain"
-    }
+    assert data.skipped == {"pocus_videos/linear/label_uncertain/Cov_bolzano_Linee B .mpeg": "label uncertain"}
     item = data[4]
     assert set(item) == {"image", "label", "id", "group"}
     assert torch.equal(item["image"][0] * 255, torch.from_numpy(RAMP + 40).float())
@@ -126,18 +124,14 @@ def test_licences(root: Path) -> None:
     assert set(data.licences) == {"CC BY 4.0", "CC BY 2.0"}
     assert data.skipped["pocus_videos/convex/Cov-Atlas+(44).gif"] == "CC BY-NC 4.0"
     assert len(data) == 3
-    with pytest.raises(
-        ValueError, match=r"no clip has one of \('MIT',\); there are CC BY 2.0, CC BY 4.0, CC BY-NC"
-    ):
+    with pytest.raises(ValueError, match=r"no clip has one of \('MIT',\); there are CC BY 2.0, CC BY 4.0, CC BY-NC"):
         CovidLUS(root, licences=("MIT",))
 
 
 def test_videos_are_never_left_out_unseen(root: Path) -> None:
     for file in (root / "pocus_videos/linear").glob("*.png"):
         file.unlink()
-    with pytest.raises(
-        ValueError, match=r"1 videos are not decoded here: Vir_prospective_file1\.mp4.*ffmpeg"
-    ):
+    with pytest.raises(ValueError, match=r"1 videos are not decoded here: Vir_prospective_file1\.mp4.*ffmpeg"):
         CovidLUS(root)
     data = CovidLUS(root, videos="skip")
     assert data.skipped["pocus_videos/linear/Vir_prospective_file1.mp4"] == "video without frames"

@@ -30,9 +30,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rng = np.random.default_rng(0)
     for k in (0, 1):
         depth = 4 + k
-        write_nifti(
-            folder / f"imagesTr/prostate_{k:02}.nii.gz", rng.random((12, 10, depth, 2)) * 900, SPACING
-        )
+        write_nifti(folder / f"imagesTr/prostate_{k:02}.nii.gz", rng.random((12, 10, depth, 2)) * 900, SPACING)
         label = np.zeros((12, 10, depth))
         label[3:7, 2:5, 1], label[7:9, 2:5, 1] = 1, 2
         write_nifti(folder / f"labelsTr/prostate_{k:02}.nii.gz", label, SPACING, dtype="u1")

@@ -110,9 +110,7 @@ def test_a_table_that_does_not_fit_is_refused(root: Path, lines: list[str], mess
 def test_groups_that_look_alike_are_refused(root: Path, other: str) -> None:
     names = ["P1", "P1", other, "P2"]
     table(root, "image,group", *(f"{image},{name}" for image, name in zip(IDS, names, strict=True)))
-    with pytest.raises(
-        ValueError, match=r"cases\.csv: the group 'P1' looks like .*: spell them alike if they are one"
-    ):
+    with pytest.raises(ValueError, match=r"cases\.csv: the group 'P1' looks like .*: spell them alike if they are one"):
         LabelledImages(root)
 
 
@@ -180,9 +178,7 @@ def test_files_that_cannot_serve_are_named(root: Path) -> None:
 def test_folders(root: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such folder"):
         LabelledImages(tmp_path / "absent")
-    with pytest.raises(
-        ValueError, match=r"the labelled folder, with images/ and masks/ or cases\.csv, or its parent"
-    ):
+    with pytest.raises(ValueError, match=r"the labelled folder, with images/ and masks/ or cases\.csv, or its parent"):
         LabelledImages(root / "images")
     for path in (root / "masks").rglob("*.png"):
         path.unlink()

@@ -54,9 +54,7 @@ def test_several_masks_are_merged(root: Path) -> None:
 
 
 def test_a_partial_set_is_refused_with_what_it_lacks(root: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"benign 3 of 109, malignant 2 of 123\. Missing: 3 Benign.*224 more"
-    ):
+    with pytest.raises(ValueError, match=r"benign 3 of 109, malignant 2 of 123\. Missing: 3 Benign.*224 more"):
         QAMEBI(root)
 
 
@@ -71,9 +69,7 @@ def test_images_and_masks_must_pair(root: Path) -> None:
     with pytest.raises(ValueError, match=r"4 Benign Mask\.tif: a mask without its image 4 Benign Image\.bmp"):
         QAMEBI(root, allow_partial=True)
     (root / "Benign" / "4 Benign Mask.tif").unlink()
-    with pytest.raises(
-        ValueError, match=r"2 Benign Image\.bmp: an image without its mask 2 Benign Mask\.tif"
-    ):
+    with pytest.raises(ValueError, match=r"2 Benign Image\.bmp: an image without its mask 2 Benign Mask\.tif"):
         QAMEBI(root, allow_partial=True)
 
 
@@ -86,9 +82,7 @@ def test_strange_names(root: Path) -> None:
     with pytest.raises(ValueError, match=r"3 Malignant Image\.bmp: a name such as '1 Benign Image\.bmp'"):
         QAMEBI(root, allow_partial=True)
     (root / "Benign" / "3 Malignant Image.bmp").rename(root / "Benign" / "3 Benign Image.jpg")
-    with pytest.raises(
-        ValueError, match=r"3 Benign Image\.jpg may hold a scan, but \.bmp or \.tif was expected"
-    ):
+    with pytest.raises(ValueError, match=r"3 Benign Image\.jpg may hold a scan, but \.bmp or \.tif was expected"):
         QAMEBI(root, allow_partial=True)
 
 

@@ -33,9 +33,7 @@ def root(tmp_path: Path) -> Path:
     for name in ("original", "GT"):
         (root / name).mkdir(parents=True)
     for name in ("000001", "000002", "000012"):
-        Image.fromarray(rng.integers(0, 255, (30, 40), dtype=np.uint8)).save(
-            root / "original" / f"{name}.png"
-        )
+        Image.fromarray(rng.integers(0, 255, (30, 40), dtype=np.uint8)).save(root / "original" / f"{name}.png")
         Image.fromarray(mask).save(root / "GT" / f"{name}.png")
     write_sheet(root, ROWS)
     return root

@@ -45,9 +45,7 @@ def test_what_is_no_scan_is_skipped(root: Path) -> None:
     assert len(UnlabelledImages(root)) == 4
 
 
-@pytest.mark.parametrize(
-    "name", ["volume.mha", "IM0001", "clip.MP4", "table.gz", "what.xyz", "a.npy", "old.zip"]
-)
+@pytest.mark.parametrize("name", ["volume.mha", "IM0001", "clip.MP4", "table.gz", "what.xyz", "a.npy", "old.zip"])
 def test_scans_that_cannot_be_read_are_not_left_out_unseen(root: Path, name: str) -> None:
     (root / "b" / name).write_text("x")
     with pytest.raises(ValueError, match=rf"unsupported scans b/{name}; supported are \.png"):
@@ -225,9 +223,7 @@ def test_dicom_frames_and_nifti_slices(root: Path, monkeypatch: pytest.MonkeyPat
 
     reads: list[Path] = []
     plain = unlabelled.read_frames
-    monkeypatch.setattr(
-        unlabelled, "read_frames", lambda path, *a, **k: reads.append(path) or plain(path, *a, **k)
-    )
+    monkeypatch.setattr(unlabelled, "read_frames", lambda path, *a, **k: reads.append(path) or plain(path, *a, **k))
     scans = UnlabelledImages(root)
     assert [scans[i]["id"] for i in range(len(scans))] == data.ids
     assert len(reads) == len(scans.files) == len(set(reads))  # in order, each file is decoded once

@@ -45,16 +45,12 @@ def bias_field(size: tuple[int, int], coefficients: Tensor) -> Tensor:
     shaped("coefficients", coefficients, "(B, K)", ndim=2)
     order = (math.isqrt(9 + 8 * coefficients.shape[1]) - 3) // 2
     if order < 1 or len(terms(order)) != coefficients.shape[1]:
-        raise ValueError(
-            f"coefficients must have 2, 5, 9, 14 ... columns, got shape {tuple(coefficients.shape)}"
-        )
+        raise ValueError(f"coefficients must have 2, 5, 9, 14 ... columns, got shape {tuple(coefficients.shape)}")
     down, right = (_legendre(n, order, coefficients) for n in size)
     sums = [torch.zeros_like(coefficients[:, :1]) for _ in range(order + 1)]
     for k, (i, j) in enumerate(terms(order)):
         sums[j] = sums[j] + coefficients[:, k, None] * down[i]
-    mean = torch.stack([part.mean(dim=1) * row.mean() for part, row in zip(sums, right, strict=True)]).sum(
-        dim=0
-    )
+    mean = torch.stack([part.mean(dim=1) * row.mean() for part, row in zip(sums, right, strict=True)]).sum(dim=0)
     log = (sums[0] - mean[:, None])[:, :, None].expand(-1, size[0], size[1])
     for part, row in zip(sums[1:], right[1:], strict=True):
         log = torch.addcmul(log, part[:, :, None], row)
@@ -88,9 +84,7 @@ def apply_bias_field(x: Tensor, field: Tensor) -> Tensor:
     shaped("x", x, "(B, C, H, W)", ndim=4)
     expected = (x.shape[0], 1, *x.shape[2:])
     if tuple(field.shape) != expected:
-        raise ValueError(
-            f"field must have shape {expected} for x of {tuple(x.shape)}, got {tuple(field.shape)}"
-        )
+        raise ValueError(f"field must have shape {expected} for x of {tuple(x.shape)}, got {tuple(field.shape)}")
     same_device(x=x, field=field)
     if x.numel() == 0:
         return x.clone()

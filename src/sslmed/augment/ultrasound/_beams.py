@@ -22,9 +22,7 @@ def apex_or_none(value: Apex) -> Apex:
     return number("apex[0]", value[0]), number("apex[1]", value[1], high=1, high_open=True)
 
 
-def beams(
-    size: tuple[int, int], *, apex: Apex = None, device: torch.device | None = None
-) -> tuple[Tensor, Tensor]:
+def beams(size: tuple[int, int], *, apex: Apex = None, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Depth and beam of each pixel's centre.
 
     Args:

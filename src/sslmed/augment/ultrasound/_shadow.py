@@ -58,9 +58,7 @@ def shadow_profile(
         shaped(name, value, "(B,)", ndim=1)
         same_shape("beam", beam, name, value)
     device = beam.device if device is None else torch.device(device)
-    beam, depth, width = (
-        moved(value.to(torch.float32), device).view(-1, 1, 1, 1) for value in (beam, depth, width)
-    )
+    beam, depth, width = (moved(value.to(torch.float32), device).view(-1, 1, 1, 1) for value in (beam, depth, width))
     deep, across = beams(size, apex=apex, device=device)
     behind = ((deep - depth) / _THICKNESS).clamp(0, 1)
     rim = ((1 - (across - beam).abs() * 2 / width) / _RIM).clamp(0, 1)

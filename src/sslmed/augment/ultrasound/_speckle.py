@@ -144,9 +144,7 @@ def reduce_speckle(x: Tensor, strength: Tensor) -> Tensor:
     mean = _window_mean(unit)
     variance = (_window_mean(unit.square()) - mean.square()).clamp(min=0)
     sampled = variance.detach()[..., ::4, ::4].flatten(2)
-    noise = (
-        torch.where(sampled > _FLAT, sampled, math.nan).nanmedian(dim=2).values.nan_to_num()[..., None, None]
-    )
+    noise = torch.where(sampled > _FLAT, sampled, math.nan).nanmedian(dim=2).values.nan_to_num()[..., None, None]
     # Not a quotient that is clamped afterwards: where the variance is next to nothing, its gradient would overflow.
     smoothed = noise / torch.maximum(variance, noise.clamp(min=torch.finfo(work.dtype).tiny))
     change = smoothed * (mean - unit) * (extent * strength.to(work).view(-1, 1, 1, 1))

@@ -24,14 +24,10 @@ def read_contours(path: Path) -> list[Contour]:
     with reading(path, "list of regions"), path.open("rb") as file:
         content = plistlib.load(file, fmt=plistlib.FMT_XML)
         regions = [region for image in content["Images"] for region in image["ROIs"]]
-        return [
-            (str(region.get("Name", "")), [_point(text) for text in region["Point_px"]]) for region in regions
-        ]
+        return [(str(region.get("Name", "")), [_point(text) for text in region["Point_px"]]) for region in regions]
 
 
-def draw_contours(
-    contours: Sequence[tuple[int, Sequence[tuple[float, float]]]], size: tuple[int, int]
-) -> torch.Tensor:
+def draw_contours(contours: Sequence[tuple[int, Sequence[tuple[float, float]]]], size: tuple[int, int]) -> torch.Tensor:
     """Fill contours, each with its number, on a map of `size` (H, W), later ones over earlier ones.
 
     A contour of one or two points is these pixels. What lies outside the map is cut.

@@ -170,9 +170,7 @@ def _decoded(header: Dataset, samples: int) -> Pixels:
     if header.file_meta.TransferSyntaxUID.is_encapsulated:
         _check_compressed(header, shape)
     elif header.PhotometricInterpretation in ("YBR_ICT", "YBR_RCT"):
-        raise Unreadable(
-            f"{header.PhotometricInterpretation}, which is of JPEG 2000, in pixels without compression"
-        )
+        raise Unreadable(f"{header.PhotometricInterpretation}, which is of JPEG 2000, in pixels without compression")
     elif int(header.get("HighBit", bits - 1)) != bits - 1:
         raise Unreadable(f"{bits} bits up to bit {header.HighBit}; only values in the lowest bits are read")
     pixels = pixel_array(header)  # YBR comes as RGB
@@ -182,9 +180,7 @@ def _decoded(header: Dataset, samples: int) -> Pixels:
         )
     low = -(2 ** (bits - 1)) if header.PixelRepresentation else 0
     if pixels.min() < low or pixels.max() >= low + 2**bits:
-        raise Unreadable(
-            f"the header has {bits} bits, its pixels range from {pixels.min()} to {pixels.max()}"
-        )
+        raise Unreadable(f"the header has {bits} bits, its pixels range from {pixels.min()} to {pixels.max()}")
     return pixels.reshape(shape if samples > 1 else shape[:3])
 
 
@@ -202,9 +198,7 @@ def _check_compressed(header: Dataset, shape: tuple[int, ...]) -> None:
         except UnidentifiedImageError:  # of a kind that says no size, or that Pillow does not read
             if header.file_meta.TransferSyntaxUID == RLELossless and shape[1] * shape[2] > 64 * len(frame):
                 # Before memory is taken for what a damaged header claims: two bytes give at most 128 pixels.
-                raise Unreadable(
-                    f"the header has {shape[1:3]} (rows, columns), a frame {len(frame)} bytes"
-                ) from None
+                raise Unreadable(f"the header has {shape[1:3]} (rows, columns), a frame {len(frame)} bytes") from None
             continue
         if (rows, columns) != shape[1:3]:
             raise Unreadable(f"the header has {shape[1:3]} (rows, columns), a frame {(rows, columns)}")

@@ -89,11 +89,7 @@ def _gray_values(path: str | os.PathLike[str]) -> torch.Tensor:
     if pixels.mode == "F":
         values = np.asarray(pixels, dtype=np.float32)
         if not ((values >= 0) & (values <= 1)).all():
-            found = (
-                f"from {values.min():g} to {values.max():g}"
-                if np.isfinite(values).all()
-                else "NaN or infinity"
-            )
+            found = f"from {values.min():g} to {values.max():g}" if np.isfinite(values).all() else "NaN or infinity"
             raise ValueError(f"{path}: floating point pixels must lie in [0, 1], found {found}")
     elif pixels.mode in _DEEP:
         values = _sixteen_bit(pixels, path).astype(np.float32) / np.float32(65535)
@@ -188,9 +184,7 @@ def _opened(path: Path) -> Image:
         raise ValueError(f"{path}: the file holds {image.format} data, which its ending denies; rename it")
     if getattr(image, "n_frames", 1) != 1:
         image.close()
-        raise ValueError(
-            f"{path}: the file holds {image.n_frames} frames, one was expected; save each as a file"
-        )
+        raise ValueError(f"{path}: the file holds {image.n_frames} frames, one was expected; save each as a file")
     if image.format == "TIFF":
         if unread := _unread(image.tag_v2):
             image.close()
@@ -204,9 +198,7 @@ def _opened(path: Path) -> Image:
         and (bits := _bmp_bits(path, image.format)) != _BMP_BITS[image.mode]
     ):
         image.close()
-        raise ValueError(
-            f"{path}: a gray palette with {bits} bits a pixel, which would be misread; save it as PNG"
-        )
+        raise ValueError(f"{path}: a gray palette with {bits} bits a pixel, which would be misread; save it as PNG")
     return image  # type: ignore[no-any-return]
 
 

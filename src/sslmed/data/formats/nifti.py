@@ -81,9 +81,7 @@ def _volume(path: Path, axes: str) -> Volume:
     values = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
     spacing = _spacing_mm(path, image.header)
     if not np.isfinite(values).all():
-        raise ValueError(
-            f"{path}: the volume holds {int((~np.isfinite(values)).sum())} values of NaN or infinity"
-        )
+        raise ValueError(f"{path}: the volume holds {int((~np.isfinite(values)).sum())} values of NaN or infinity")
     values = values.reshape(shape)
     if axes == "anatomical":
         try:
@@ -167,9 +165,7 @@ def _spacing_mm(path: Path, header: Any) -> list[float]:
     unit = int(header["xyzt_units"]) % 8
     steps = [float(step) for step in header.get_zooms()[:3]]
     if unit not in _TO_MM or not all(0 < step < np.inf for step in steps):
-        raise ValueError(
-            f"{path}: a spacing in metres, millimetres or microns was expected, got {steps}, unit {unit}"
-        )
+        raise ValueError(f"{path}: a spacing in metres, millimetres or microns was expected, got {steps}, unit {unit}")
     return [_TO_MM[unit] * step for step in steps] + [1.0] * (3 - len(steps))
 
 
@@ -189,14 +185,10 @@ def _orientation(image: Any) -> npt.NDArray[np.float64]:
 
     # nibabel would guess a matrix from the spacing.
     if not image.header["sform_code"] and not image.header["qform_code"]:
-        raise ValueError(
-            "the header does not say which way the axes run, it has neither a qform nor an sform"
-        )
+        raise ValueError("the header does not say which way the axes run, it has neither a qform nor an sform")
     found: npt.NDArray[np.float64] = np.full((3, 2), np.nan)
     if np.isfinite(image.affine).all():
         found = io_orientation(image.affine)
     if np.isnan(found).any():
-        raise ValueError(
-            f"the header does not say which way the axes run, its matrix is {image.affine.tolist()}"
-        )
+        raise ValueError(f"the header does not say which way the axes run, its matrix is {image.affine.tolist()}")
     return found

@@ -82,9 +82,7 @@ def _spread(scanner: Scanner, steps: int) -> tuple[torch.Tensor, torch.Tensor, t
     )
 
 
-def b_mode_db(
-    echo_db: Map, specular: Map, attenuation: Map, scanner: Scanner, rng: np.random.Generator
-) -> Map:
+def b_mode_db(echo_db: Map, specular: Map, attenuation: Map, scanner: Scanner, rng: np.random.Generator) -> Map:
     """Image a square map of tissue.
 
     Args:
@@ -111,9 +109,7 @@ def b_mode_db(
     field *= np.sqrt((diffuse * diffuse + noise * noise) / 2)
     field[0] += specular * passed
     pulsed = axial @ torch.from_numpy(field)
-    zones = [
-        zone @ beam for zone, beam in zip(pulsed.tensor_split(scanner.zones, dim=1), lateral, strict=True)
-    ]
+    zones = [zone @ beam for zone, beam in zip(pulsed.tensor_split(scanner.zones, dim=1), lateral, strict=True)]
     real, imaginary = torch.cat(zones, dim=1)
     return (10 * torch.log10(real * real + imaginary * imaginary + 1e-12)).numpy()
 
@@ -132,9 +128,7 @@ def _screen(scanner: Scanner, steps: int, size: int) -> tuple[torch.Tensor, torc
     return sides[0], sides[1]
 
 
-def display(
-    envelope_db: Map, size: int, scanner: Scanner, *, dynamic_range_db: float, middle_db: float
-) -> Map:
+def display(envelope_db: Map, size: int, scanner: Scanner, *, dynamic_range_db: float, middle_db: float) -> Map:
     """Log-compress, smooth as scanners do against speckle, and sample to (size, size) in [0, 1].
 
     `dynamic_range_db` fill black to white; `middle_db` is shown as middle gray.

@@ -146,9 +146,7 @@ def tissue(rng: np.random.Generator, steps: int, scanner: Scanner) -> tuple[Map,
     near = z < 0.25 * scanner.depth_mm
     # Ligaments, and air between probe and skin: shadows that deepen, then stay.
     for _ in range(int(u(0, 4))):
-        attenuation += (
-            near * min(rng.exponential(0.25), 1.0) * line(x - u(-0.5, 0.5) * scanner.width_mm, u(1.5, 7.0))
-        )
+        attenuation += near * min(rng.exponential(0.25), 1.0) * line(x - u(-0.5, 0.5) * scanner.width_mm, u(1.5, 7.0))
     return echo, specular, attenuation
 
 
@@ -177,9 +175,7 @@ def place(
     for _ in range(lesion.specks):
         r, phi = 0.7 * math.sqrt(rng.uniform()), rng.uniform(0, 2 * math.pi)
         row = int((lesion.z_mm + r * lesion.half_height_mm * math.sin(phi)) / step_mm)
-        column = int(
-            (lesion.x_mm + scanner.width_mm / 2 + r * lesion.half_width_mm * math.cos(phi)) / step_mm
-        )
+        column = int((lesion.x_mm + scanner.width_mm / 2 + r * lesion.half_width_mm * math.cos(phi)) / step_mm)
         # A point's echo does not depend on the grid, so its amplitude in a pixel does.
         echo_of_point = rng.uniform(0.3, 0.9) / step_mm
         specular[min(max(row, 0), steps - 1), min(max(column, 0), steps - 1)] += echo_of_point

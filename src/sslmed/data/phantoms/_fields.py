@@ -21,9 +21,7 @@ def basis(steps: int, extent_mm: float, scale_mm: float, margin_mm: float = 0.0)
     return F.normalize(torch.from_numpy(peaks).float(), dim=1)
 
 
-def bumps(
-    rng: np.random.Generator, steps: int, scanner: Scanner, dz_mm: float, dx_mm: float, margin_mm: float
-) -> Map:
+def bumps(rng: np.random.Generator, steps: int, scanner: Scanner, dz_mm: float, dx_mm: float, margin_mm: float) -> Map:
     """Return a smooth Gaussian field of unit variance whose grain is dz_mm deep and dx_mm wide."""
     z, x = basis(steps, scanner.depth_mm, dz_mm, margin_mm), basis(steps, scanner.width_mm, dx_mm)
     # torch's products: NumPy's would spin up threads of their own in every worker of a DataLoader.
@@ -34,9 +32,7 @@ def bumps(
 def axes_mm(steps: int, scanner: Scanner) -> tuple[Map, Map]:
     """Return the pixel centres' depth (steps, 1) and place across, from the middle (steps,)."""
     centres = (np.arange(steps, dtype=np.float32) + np.float32(0.5)) / np.float32(steps)
-    return centres[:, None] * np.float32(scanner.depth_mm), (centres - np.float32(0.5)) * np.float32(
-        scanner.width_mm
-    )
+    return centres[:, None] * np.float32(scanner.depth_mm), (centres - np.float32(0.5)) * np.float32(scanner.width_mm)
 
 
 def step(depth_mm: Map, boundary_mm: Map | float, width_mm: float) -> Map:

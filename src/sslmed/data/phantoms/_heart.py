@@ -104,9 +104,7 @@ def draw_heart(phase: int, rng: np.random.Generator) -> Heart:
     septum = wall * u(0.85, 1.05)
     right_wide = u(13.0, 19.0) * scale
     z, x = at(0.74 * length, -(half_width + septum + 0.95 * right_wide))
-    right_ventricle = Chamber(
-        z, x, 0.46 * length, 0.34 * length, right_wide, tilt - u(0.05, 0.25), waves[::-1]
-    )
+    right_ventricle = Chamber(z, x, 0.46 * length, 0.34 * length, right_wide, tilt - u(0.05, 0.25), waves[::-1])
     long, wide = 0.95 * atrium_long, u(15.0, 20.0) * scale
     z, x = at(length + 0.9 * long, -(0.55 * atrium_wide + wide + u(7.0, 10.0)))
     right_atrium = Chamber(z, x, long, long, wide, tilt, uneven[::-1])
@@ -218,9 +216,7 @@ def render(label: int, size: int, rng: np.random.Generator) -> tuple[Map, npt.ND
     dynamic_range_db, middle_db = rng.uniform(44, 62), rng.uniform(-18, -8)
     echo, specular, attenuation = tissue(heart, rng, steps, scanner, sector)
     envelope_db = b_mode_db(echo, specular, attenuation, scanner, rng)
-    image = scan_convert(
-        envelope_db, size, scanner, sector, dynamic_range_db=dynamic_range_db, middle_db=middle_db
-    )
+    image = scan_convert(envelope_db, size, scanner, sector, dynamic_range_db=dynamic_range_db, middle_db=middle_db)
     fine = max(1, math.ceil(128 / size))
     distance = heart.cavity(*sector.screen_mm(size * fine)).astype(np.float32)
     mask = F.avg_pool2d(torch.from_numpy(distance)[None], fine)[0] < 0

@@ -86,9 +86,7 @@ def draw_lung(label: int, rng: np.random.Generator) -> Lung:
     reach = 0.24 if ribs else 0.85 * half
     pleura_mm = u(16.0, 28.0)
     middle, spread, deep_mm = u(-0.4, 0.4) * reach, u(0.12, 0.26), u(10.0, 30.0)
-    count = {REGULAR: rng.integers(0, 3), B_LINES: rng.integers(3, 8), CONSOLIDATION: rng.integers(2, 6)}[
-        label
-    ]
+    count = {REGULAR: rng.integers(0, 3), B_LINES: rng.integers(3, 8), CONSOLIDATION: rng.integers(2, 6)}[label]
     rays = []
     for k in range(int(count)):
         strong = label != REGULAR
@@ -193,9 +191,7 @@ def render(label: int, size: int, rng: np.random.Generator) -> tuple[Map, npt.ND
     dynamic_range_db, middle_db = rng.uniform(46, 62), rng.uniform(-14, -6)
     echo, specular, attenuation = tissue(lung, rng, steps)
     envelope_db = b_mode_db(echo, specular, attenuation, _SCANNER, rng)
-    image = scan_convert(
-        envelope_db, size, _SCANNER, _SECTOR, dynamic_range_db=dynamic_range_db, middle_db=middle_db
-    )
+    image = scan_convert(envelope_db, size, _SCANNER, _SECTOR, dynamic_range_db=dynamic_range_db, middle_db=middle_db)
     mask: npt.NDArray[np.bool_] = np.zeros((size, size), dtype=bool)
     if label == CONSOLIDATION:
         fine = max(1, math.ceil(128 / size))

@@ -106,8 +106,7 @@ def draw_mass(label: int, rng: np.random.Generator, breast: Breast) -> Mass:
     y = breast.nipple_mm + r * math.sin(phi) * (breast.above_mm if phi < 0 else breast.below_mm)
     x = max(r * math.cos(phi) * breast.reach_mm, 1.3 * mean_mm)
     spicules = [
-        (u(-math.pi, math.pi), mean_mm * u(1.6, 3.0), u(0.6, 1.3))
-        for _ in range(0 if benign else int(u(6, 16)))
+        (u(-math.pi, math.pi), mean_mm * u(1.6, 3.0), u(0.6, 1.3)) for _ in range(0 if benign else int(u(6, 16)))
     ]
     specks = []
     if benign and u() < 0.15:

@@ -81,9 +81,7 @@ def _around(image: Map, at: Axes, level: dict[str, float], back_mm: float, rng: 
             _oval(at, -8 + 0.1 * up, side * 72 * spread, 34, 18 + 0.1 * up, 0.1 * side),
             level["marrow"],
         )
-        _paint(
-            image, _oval(at, 2.0, side * 47 * spread, 35, thick_mm + 0.06 * up, -0.16 * side), level["muscle"]
-        )
+        _paint(image, _oval(at, 2.0, side * 47 * spread, 35, thick_mm + 0.06 * up, -0.16 * side), level["muscle"])
         _paint(image, _oval(at, low_mm, side * 50 * spread, 17, 40, 0.5 * side), level["muscle"])
     # The pubic bones meet in front, below the bladder.
     low = np.clip(1 - at.z / u(34.0, 44.0), 0.02, 1)

@@ -53,9 +53,7 @@ class Prostate:
         """Return the signed distance to the transition zone, which reaches the gland's front."""
         dz, dy, dx = (a - c for a, c in zip((at.z, at.y, at.x), self.inner_centre, strict=True))
         dy = np.where(dy < 0, 0.45 * dy, dy)
-        inner: Map = np.maximum(
-            _egg(dz, dy, dx, self.inner_half, self.inner_waves, at.z), self.gland(at) + 1.0
-        )
+        inner: Map = np.maximum(_egg(dz, dy, dx, self.inner_half, self.inner_waves, at.z), self.gland(at) + 1.0)
         return inner
 
 

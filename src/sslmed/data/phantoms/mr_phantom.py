@@ -57,9 +57,7 @@ class MRPhantom(Dataset[dict[str, Any]]):
 
     labels: None = None
 
-    def __init__(
-        self, count: int, *, depth: int = 12, size: int = 64, slices: bool = True, seed: int = 0
-    ) -> None:
+    def __init__(self, count: int, *, depth: int = 12, size: int = 64, slices: bool = True, seed: int = 0) -> None:
         self.count = _checks.integer("count", count, low=1)
         self.depth = _checks.integer("depth", depth, low=3)
         self.size = _checks.integer("size", size, low=32)

@@ -135,9 +135,7 @@ def find_root(root: str | os.PathLike[str], name: str, layout: str, fits: Callab
     found = [child for child in sorted(folder.iterdir()) if child.is_dir() and fits(child)]
     if len(found) != 1:
         several = f"; {', '.join(child.name for child in found)} all do, name one of them" if found else ""
-        raise ValueError(
-            f"root must be the {name} folder, with {layout}, or its parent; got {folder}{several}"
-        )
+        raise ValueError(f"root must be the {name} folder, with {layout}, or its parent; got {folder}{several}")
     return found[0]
 
 
@@ -153,9 +151,7 @@ def shown(names: Iterable[str], *, limit: int = 3) -> str:
     return ", ".join(names[:limit]) + rest
 
 
-def refuse_partial(
-    name: str, published: Mapping[str, int], counts: Mapping[str, int], missing: Sequence[str]
-) -> None:
+def refuse_partial(name: str, published: Mapping[str, int], counts: Mapping[str, int], missing: Sequence[str]) -> None:
     """Raise ValueError unless the counts are the published ones."""
     if dict(published) == dict(counts):
         return

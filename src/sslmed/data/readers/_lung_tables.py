@@ -93,9 +93,7 @@ def frames_table(root: Path) -> dict[tuple[str, str], Clip]:
     table = {}
     for row in _rows(path, {"video_or_image", "probe", "licence", "frames"}):
         if not row["frames"].isdigit():
-            raise ValueError(
-                f"{path}: {row['video_or_image']} has frames {row['frames']!r}, a number was expected"
-            )
+            raise ValueError(f"{path}: {row['video_or_image']} has frames {row['frames']!r}, a number was expected")
         clip = row["video_or_image"]
         table[row["probe"], clip.lower()] = Clip(clip, _licence(row["licence"]), frames=int(row["frames"]))
     return table

@@ -130,9 +130,7 @@ def _images(root: Path) -> Path:
         if path.is_dir() and any(path.glob("case*.png"))
     ]
     if not found:
-        raise ValueError(
-            f"{root}: no folder {_FOLDER} with case001.png and so on; unpack it beside the sheet"
-        )
+        raise ValueError(f"{root}: no folder {_FOLDER} with case001.png and so on; unpack it beside the sheet")
     return _only(found, f"{root} holds several folders of images: ")
 
 

@@ -80,9 +80,7 @@ class BUSBRA(Cases):
         images = _files(self.root / "Images", "bus_", ids)
         masks = _files(self.root / "Masks", "mask_", ids)
         groups = [table[name]["Case"] for name in ids]
-        super().__init__(
-            images, [[mask] for mask in masks], ids=ids, labels=labels, groups=groups, size=size, fit=fit
-        )
+        super().__init__(images, [[mask] for mask in masks], ids=ids, labels=labels, groups=groups, size=size, fit=fit)
 
 
 def _fits(folder: Path) -> bool:

@@ -57,9 +57,7 @@ class BUSI(Cases):
     """
 
     classes: tuple[str, ...] = ("benign", "malignant", "normal")
-    published: ClassVar[Mapping[str, int]] = MappingProxyType(
-        {"benign": 437, "malignant": 210, "normal": 133}
-    )
+    published: ClassVar[Mapping[str, int]] = MappingProxyType({"benign": 437, "malignant": 210, "normal": 133})
 
     @classmethod
     def recognises(cls, folder: Path) -> bool:
@@ -75,9 +73,7 @@ class BUSI(Cases):
         allow_partial: bool = False,
     ) -> None:
         self.root = find_root(root, "BUSI", "benign/, malignant/ and normal/", _fits)
-        found = [
-            (label, *case) for label, name in enumerate(self.classes) for case in _cases_of(self.root / name)
-        ]
+        found = [(label, *case) for label, name in enumerate(self.classes) for case in _cases_of(self.root / name)]
         if not found:
             raise ValueError(f"{self.root} holds no images")
         labels, images, masks = zip(*found, strict=True)
@@ -87,9 +83,7 @@ class BUSI(Cases):
             counts = {name: labels.count(k) for k, name in enumerate(self.classes)}
             refuse_partial("BUSI", self.published, counts, [name for name in wanted if name not in set(ids)])
         self.tables = _tables(self.root)
-        super().__init__(
-            images, masks, ids=ids, labels=labels, groups=_groups(self.tables, ids), size=size, fit=fit
-        )
+        super().__init__(images, masks, ids=ids, labels=labels, groups=_groups(self.tables, ids), size=size, fit=fit)
 
 
 def _fits(folder: Path) -> bool:

@@ -90,27 +90,18 @@ class CAMUS(Cases):
         allow_partial: bool = False,
     ) -> None:
         self.frames = _checks.choice("frames", frames, ("ed_es", "sequence"))
-        self.root = find_root(
-            root, "CAMUS", "patient0001/ and so on, or training/ and testing/ with these", _fits
-        )
+        self.root = find_root(root, "CAMUS", "patient0001/ and so on, or training/ and testing/ with these", _fits)
         patients = _patients(self.root, masks=masks)
         ending = _NIFTI if any(path.name.endswith(_NIFTI) for path in patients[0].iterdir()) else _META
         if ending == _META and frames == "sequence" and masks:
-            raise ValueError(
-                f"masks must be False for frames='sequence': {self.root} has no outlines of these"
-            )
+            raise ValueError(f"masks must be False for frames='sequence': {self.root} has no outlines of these")
         parts = ("ED", "ES") if frames == "ed_es" else ("half_sequence" if ending == _NIFTI else "sequence",)
         wanted = {
-            folder / f"{folder.name}_{view}_{part}": view
-            for folder in patients
-            for view in _VIEWS
-            for part in parts
+            folder / f"{folder.name}_{view}_{part}": view for folder in patients for view in _VIEWS for part in parts
         }
         stems = [stem for stem in wanted if _file(stem, ending).is_file()]
         if not allow_partial:
-            share = (
-                0.9 if ending == _META and masks else 1
-            )  # 50 of the older layout's patients have no outlines
+            share = 0.9 if ending == _META and masks else 1  # 50 of the older layout's patients have no outlines
             expected = {view: round(share * n) for view, n in self.published.items()}
             views = [wanted[stem] for stem in stems]
             counts = {view: views.count(view) / len(parts) for view in _VIEWS}
@@ -122,9 +113,7 @@ class CAMUS(Cases):
         outlines = [[_file(stem, f"_gt{ending}")] for stem in stems] if masks else None
         lacking = [files[0].name for files in outlines or () if not files[0].is_file()]
         if lacking:
-            raise ValueError(
-                f"{self.root}: images without their outlines {shown(lacking)}; or pass masks=False"
-            )
+            raise ValueError(f"{self.root}: images without their outlines {shown(lacking)}; or pass masks=False")
         names = [stem.name.removesuffix("_half_sequence").removesuffix("_sequence") for stem in stems]
         groups = [stem.parent.name for stem in stems]
         self._last: tuple[int, torch.Tensor, torch.Tensor | None] | None = None
@@ -138,9 +127,7 @@ class CAMUS(Cases):
     @property
     def counts(self) -> dict[str, int]:
         """Number of patients of each view as found."""
-        patients = {
-            view: {path.parent for path in self._images if f"_{view}_" in path.name} for view in _VIEWS
-        }
+        patients = {view: {path.parent for path in self._images if f"_{view}_" in path.name} for view in _VIEWS}
         return {view: len(found) for view, found in patients.items()}
 
     @property

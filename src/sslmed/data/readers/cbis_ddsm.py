@@ -96,19 +96,13 @@ class CBISDDSM(Cases):
         parts = [name for name in _PARTS if part in (name, "both")]
         self.root = find_root(root, "CBIS-DDSM", "mass_case_description_train_set.csv and the like", _fits)
         folder = _images_folder(self.root)
-        self.tables = [
-            path for known in _KINDS for name in parts if (path := _table(self.root, known, name)).is_file()
-        ]
+        self.tables = [path for known in _KINDS for name in parts if (path := _table(self.root, known, name)).is_file()]
         cases = {name: _cases(self.root, name, kind, allow_partial) for name in parts}
         if kind == "both" and not allow_partial:
             found = {name: len(cases[name]) for name in parts}
             refuse_partial("CBIS-DDSM", {name: self.published[name] for name in parts}, found, [])
         listed = {name: case for name in parts for name, case in cases[name].items()}
-        missing = [
-            name
-            for name, case in listed.items()
-            if not all((folder / x).is_dir() for x in (name, *case.masks))
-        ]
+        missing = [name for name, case in listed.items() if not all((folder / x).is_dir() for x in (name, *case.masks))]
         if missing and not allow_partial:
             raise ValueError(
                 f"{folder} lacks {len(missing)} of {len(listed)} images or their masks: {shown(missing)}. Complete the "
@@ -190,9 +184,7 @@ def _cases(root: Path, part: str, kind: str, allow_partial: bool) -> dict[str, _
         for row in read_csv(path, _COLUMNS):
             image, masks = (PurePosixPath(row[column].strip()).parts[:1] for column in _COLUMNS[3:])
             if row["pathology"] not in _PATHOLOGY or not (image and masks and row["patient_id"]):
-                raise ValueError(
-                    f"{path}: a row lacks patient, image, mask or pathology: {list(row.values())}"
-                )
+                raise ValueError(f"{path}: a row lacks patient, image, mask or pathology: {list(row.values())}")
             case = cases.setdefault(image[0], _Case(row["patient_id"]))
             case.labels.append(_PATHOLOGY[row["pathology"]])
             case.birads.append(row["assessment"].strip())
@@ -223,9 +215,7 @@ def _image(folder: Path) -> tuple[Path, tuple[int, int]]:
 def _mask(folder: Path, shape: Sequence[int]) -> tuple[Path, tuple[int, int]]:
     """Return the mask of a folder: the largest file, and at least half the image on each side."""
     large = [
-        (path, found)
-        for path, found in _files(folder)
-        if all(2 * a >= b for a, b in zip(found, shape, strict=True))
+        (path, found) for path, found in _files(folder) if all(2 * a >= b for a, b in zip(found, shape, strict=True))
     ]
     if not large:
         raise ValueError(f"{folder}: no mask of about {shape[0]} x {shape[1]} pixels (height x width)")

@@ -75,9 +75,7 @@ class CovidLUS(Cases):
     """
 
     classes: tuple[str, ...] = ("covid", "pneumonia", "viral", "regular")
-    published: ClassVar[Mapping[str, int]] = MappingProxyType(
-        {"covid": 72, "pneumonia": 73, "viral": 6, "regular": 90}
-    )
+    published: ClassVar[Mapping[str, int]] = MappingProxyType({"covid": 72, "pneumonia": 73, "viral": 6, "regular": 90})
 
     title: ClassVar[str] = "COVID-LUS"
 
@@ -109,9 +107,7 @@ class CovidLUS(Cases):
             kept = [one for one in found if one.licence in licences]
             if not kept:
                 names = sorted({one.licence for one in found})
-                raise ValueError(
-                    f"licences: no clip has one of {tuple(licences)}; there are {shown(names, limit=12)}"
-                )
+                raise ValueError(f"licences: no clip has one of {tuple(licences)}; there are {shown(names, limit=12)}")
             self.skipped |= {self._name(one.path): one.licence for one in found if one not in kept}
             found = kept
         found = self._readable(found, skip)

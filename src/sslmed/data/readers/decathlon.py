@@ -118,9 +118,7 @@ class Decathlon(Dataset[dict[str, Any]]):
         self.volumes = [path.name.removesuffix(".gz").removesuffix(".nii") for path in self._images]
         # Ids and groups are volumes: two of one name would be one, half in training and half in the test.
         if twice := sorted(name for name, count in Counter(self.volumes).items() if count > 1):
-            raise ValueError(
-                f"{self.root / 'dataset.json'}: several volumes are called {shown(twice)}; rename them"
-            )
+            raise ValueError(f"{self.root / 'dataset.json'}: several volumes are called {shown(twice)}; rename them")
         self.groups = [self.volumes[v] for v, _ in self._items]
         self.ids = [self.volumes[v] + (f"#{k}" if slices else "") for v, k in self._items]
         self._last: tuple[int, dict[str, Any]] | None = None
@@ -150,9 +148,7 @@ class Decathlon(Dataset[dict[str, Any]]):
         for name, stack in self._last[1].items():
             if name != "spacing_mm":
                 part = frame_of(stack.movedim(1, 0), k, self._images[volume])
-                item[name] = (
-                    self._sizing.image(part) if name == "image" else self._sizing.mask(part, self.ids[i])
-                )
+                item[name] = self._sizing.image(part) if name == "image" else self._sizing.mask(part, self.ids[i])
         return item | names
 
     def __getstate__(self) -> dict[str, Any]:
@@ -187,9 +183,7 @@ class Decathlon(Dataset[dict[str, Any]]):
             if channels != len(self.sequences):
                 raise ValueError(f"{path}: {len(self.sequences)} sequences were expected, got {channels}")
             if self._masks is not None and (found := nifti_shape(self._masks[v])) != (1, depth, *plane):
-                raise ValueError(
-                    f"{self._masks[v]}: a label of shape {(1, depth, *plane)} was expected, got {found}"
-                )
+                raise ValueError(f"{self._masks[v]}: a label of shape {(1, depth, *plane)} was expected, got {found}")
             items += [(v, k) for k in range(depth)] if self.slices else [(v, 0)]
         return items
 

@@ -102,13 +102,9 @@ class INbreast(Cases):
             raise ValueError(f"{self.root / 'INbreast.csv'}: no row for the images {shown(unknown)}")
         if not (self.root / "AllXML").is_dir():
             raise ValueError(f"{self.root / 'AllXML'}: the folder is missing")
-        contours = {
-            path.stem: path for path in visible_files(self.root / "AllXML") if path.suffix.lower() == ".xml"
-        }
+        contours = {path.stem: path for path in visible_files(self.root / "AllXML") if path.suffix.lower() == ".xml"}
         if not allow_partial:
-            refuse_partial(
-                "INbreast", self.published, {"images": len(images)}, sorted(set(birads) - set(images))
-            )
+            refuse_partial("INbreast", self.published, {"images": len(images)}, sorted(set(birads) - set(images)))
             if stray := sorted(set(contours) - set(images)):
                 raise ValueError(f"{self.root / 'AllXML'}: contours without their image {shown(stray)}")
         classes = {name: birads_class(birads[name]) for name in images}
@@ -176,13 +172,9 @@ def _images(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
             continue
         match = _NAME.fullmatch(path.stem)
         if match is None:
-            raise ValueError(
-                f"{path}: a name such as 20586908_6c613a14b80a8591_MG_R_CC_ANON.dcm was expected"
-            )
+            raise ValueError(f"{path}: a name such as 20586908_6c613a14b80a8591_MG_R_CC_ANON.dcm was expected")
         if match["id"] in images:
-            raise ValueError(
-                f"{path}: a second file of image {match['id']}, beside {images[match['id']].name}"
-            )
+            raise ValueError(f"{path}: a second file of image {match['id']}, beside {images[match['id']].name}")
         images[match["id"]], patients[match["id"]] = path, match["patient"].lower()
     return images, patients
 
@@ -191,16 +183,12 @@ def _birads(root: Path) -> dict[str, str]:
     """Return the assessment of each image, by id."""
     path = root / "INbreast.csv"
     if not path.is_file():
-        raise ValueError(
-            f"{path}: the file is missing; if there is an INbreast.xls, save it as CSV with semicolons"
-        )
+        raise ValueError(f"{path}: the file is missing; if there is an INbreast.xls, save it as CSV with semicolons")
     with reading(path, "CSV table of UTF-8 text"), path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, delimiter=";")
         head, rows = reader.fieldnames, list(reader)
     if not set(head or ()) >= _COLUMNS:
-        raise ValueError(
-            f"{path}: columns File Name and Bi-Rads with semicolons between were expected, got {head}"
-        )
+        raise ValueError(f"{path}: columns File Name and Bi-Rads with semicolons between were expected, got {head}")
     cells = [((row["File Name"] or "").strip(), (row["Bi-Rads"] or "").strip()) for row in rows]
     table = {name: assessment for name, assessment in cells if name}
     for name, assessment in table.items():

@@ -74,9 +74,7 @@ class LabelledImages(Cases):
         names = set(os.listdir(folder))
         return "images" in names and bool(names & {"masks", "cases.csv"})
 
-    def __init__(
-        self, root: str | os.PathLike[str], *, size: int | None = None, fit: str = "stretch"
-    ) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, size: int | None = None, fit: str = "stretch") -> None:
         self.root = find_root(root, "labelled", "images/ and masks/ or cases.csv", _fits)
         images = _pictures(self.root / "images")
         self.tables = [path] if (path := self.root / "cases.csv").is_file() else []
@@ -84,9 +82,7 @@ class LabelledImages(Cases):
         named = columns.get("class")
         folder = self.root / "masks"
         if named is None and not folder.is_dir():
-            raise ValueError(
-                f"{self.root}: neither masks/ nor a column class in cases.csv: nothing is labelled"
-            )
+            raise ValueError(f"{self.root}: neither masks/ nor a column class in cases.csv: nothing is labelled")
         self.classes = tuple(sorted(set(named or ())))
         super().__init__(
             list(images.values()),

@@ -13,9 +13,7 @@ from ._cases import Cases, find_root, refuse_partial
 from ._pictures import pictures
 
 # A mask may carry a number of its own, should an image have several.
-_NAME = re.compile(
-    r"(?P<number>\d+)\s+(?P<name>\w+)\s+(?P<kind>image|mask|lesion)(\s*\(?\d+\)?)?", re.IGNORECASE
-)
+_NAME = re.compile(r"(?P<number>\d+)\s+(?P<name>\w+)\s+(?P<kind>image|mask|lesion)(\s*\(?\d+\)?)?", re.IGNORECASE)
 
 
 class QAMEBI(Cases):
@@ -79,22 +77,16 @@ class QAMEBI(Cases):
             raise ValueError(f"{self.root} holds no images")
         labels, ids, images, masks = zip(*found, strict=True)
         if not allow_partial:
-            wanted = [
-                f"{k} {name.capitalize()}" for name, n in self.published.items() for k in range(1, n + 1)
-            ]
+            wanted = [f"{k} {name.capitalize()}" for name, n in self.published.items() for k in range(1, n + 1)]
             counts = {name: labels.count(k) for k, name in enumerate(self.classes)}
-            refuse_partial(
-                "QAMEBI", self.published, counts, [name for name in wanted if name not in set(ids)]
-            )
+            refuse_partial("QAMEBI", self.published, counts, [name for name in wanted if name not in set(ids)])
         super().__init__(images, masks, ids=ids, labels=labels, groups=None, size=size, fit=fit)
 
 
 def _fits(folder: Path) -> bool:
     # BUSI's folders have the same names, where letter case does not count.
     return any(
-        any((folder / name).glob(f"* {name} *.bmp"))
-        for name in ("Benign", "Malignant")
-        if (folder / name).is_dir()
+        any((folder / name).glob(f"* {name} *.bmp")) for name in ("Benign", "Malignant") if (folder / name).is_dir()
     )
 
 

@@ -64,9 +64,7 @@ class TBUD(Cases):
         # Of any other set, masks would be images, or a class left out.
         return all(path.parent.as_posix() in cls.classes and not named_as_mask(path) for path in scans)
 
-    def __init__(
-        self, root: str | os.PathLike[str], *, size: int | None = None, fit: str = "stretch"
-    ) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, size: int | None = None, fit: str = "stretch") -> None:
         self.root = find_root(root, "TBUD", "benign/ and malignant/", _fits)
         images: list[Path] = []
         labels: list[int] = []
@@ -75,9 +73,7 @@ class TBUD(Cases):
             if not found:
                 raise ValueError(f"{self.root / name} holds no images")
             if masks := [path.name for path in found if named_as_mask(Path(path.name))]:
-                raise ValueError(
-                    f"{self.root / name}: {shown(masks)} would be read as images; move masks elsewhere"
-                )
+                raise ValueError(f"{self.root / name}: {shown(masks)} would be read as images; move masks elsewhere")
             images += found
             labels += [label] * len(found)
         ids = [f"{path.parent.name}/{path.stem}" for path in images]

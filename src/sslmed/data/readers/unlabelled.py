@@ -119,9 +119,7 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
             self._frames += [(path, kind, k) for k in range(count)]
             self.ids += [self._name(path) + (f"#{k}" if count > 1 else "") for k in range(count)]
         count = len(self.masks)
-        left_out = (
-            f"{count} mask{'s' * (count > 1)}, by name, as {shown(self.masks, limit=1)}" if count else ""
-        )
+        left_out = f"{count} mask{'s' * (count > 1)}, by name, as {shown(self.masks, limit=1)}" if count else ""
         if not self.ids:
             raise ValueError(
                 f"{self.root} holds no images{' but ' * bool(left_out)}{left_out}; looked for "

@@ -45,9 +45,7 @@ def gain(run: Run, target: Target) -> Figure | None:
     alt = f"{metric(target.metric).name} against the amount of labels: " + ", ".join(lines)
     caption = "Bars: SD over the seeds." if any(bars is not None for *_, bars in lines.values()) else ""
     if len(shown) < len(methods):
-        caption = (
-            f"Of {len(methods)} methods, the baseline, the paper's proposal and the best. {caption}".strip()
-        )
+        caption = f"Of {len(methods)} methods, the baseline, the paper's proposal and the best. {caption}".strip()
     return _report.figure(figure, alt, caption=caption)
 
 
@@ -102,9 +100,7 @@ def _apart(
         panels.setdefault(display(curve.title), {})[f"seed {curve.seed}"] = _points(curve, column)
     # The spread is judged by its distance from 0, which a range of its own would hide.
     limits = (
-        (0.0, 1.1 * max(float(np.nanmax(c.columns[column])) for c in held) or 1.0)
-        if column == "feature_std"
-        else None
+        (0.0, 1.1 * max(float(np.nanmax(c.columns[column])) for c in held) or 1.0) if column == "feature_std" else None
     )
     figure = plots.curve_panels(panels, ylabel=_name(column), sharey=sharey, ylim=limits)
     return [_report.figure(figure, f"{_name(column)} {where}: " + ", ".join(panels))]

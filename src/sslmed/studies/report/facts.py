@@ -36,8 +36,7 @@ def splits(run: Run) -> list[SplitCounts]:
         domain, _, seed = key.rpartition("/")
         ids = {name: frozenset(parts.get(name) or ()) for name in PARTS}
         labelled = {
-            amount_as_number(text, run.unit): set(items)
-            for text, items in (parts.get("labelled") or {}).items()
+            amount_as_number(text, run.unit): set(items) for text, items in (parts.get("labelled") or {}).items()
         }
         shared = {f"{a} and {b}": len(ids[a] & ids[b]) for a, b in itertools.combinations(PARTS, 2)}
         del shared["pretext and train"]  # learning without labels from the training images is the method

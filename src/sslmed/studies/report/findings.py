@@ -111,17 +111,12 @@ def sentence(run: Run, row: dict[str, Any]) -> str:
     m = metric(row["metric"])
     mine, theirs = run.display(row["method"]), run.display(row["against"])
     gap, low, high = (
-        f"{float(row[key]):+.{m.digits}f}".replace("-", "\N{MINUS SIGN}")
-        for key in ("difference", "ci_low", "ci_high")
+        f"{float(row[key]):+.{m.digits}f}".replace("-", "\N{MINUS SIGN}") for key in ("difference", "ci_low", "ci_high")
     )
     p = float(row["p_holm"])
     if math.isnan(p) or p >= LEVEL:
         few = int(row["cases"]) < FEWEST
-        verdict = (
-            "So few cases cannot show a difference by this test."
-            if few
-            else "These cases show no difference."
-        )
+        verdict = "So few cases cannot show a difference by this test." if few else "These cases show no difference."
     else:
         side = "better" if m.better(float(row["difference"]), 0) else "worse"
         verdict = f"On these cases {mine} is {side}."

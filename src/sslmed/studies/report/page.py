@@ -55,9 +55,7 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
     own = [row for row in run.table if row.get("target") == target.name]
     printed = [key for key in target.metrics if any(row["paper"] and row["metric"] == key for row in own)]
     reasons = list(
-        dict.fromkeys(
-            r["why_not_comparable"] for r in own if r["metric"] in printed and r["why_not_comparable"]
-        )
+        dict.fromkeys(r["why_not_comparable"] for r in own if r["metric"] in printed and r["why_not_comparable"])
     )
     sets = list(dict.fromkeys(r["paper_set"] for r in own if r["metric"] in printed and r["paper_set"]))
     remark = ""
@@ -95,9 +93,7 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
 def _best(methods: dict[str, dict[str, dict[str, str]]], target: Target) -> str | None:
     """The best of several methods by the target's metric, as the table prints it."""
     means = {
-        m: row["mean"]
-        for m, by in methods.items()
-        if (row := by.get(target.metric)) and row["mean"] not in {"", "nan"}
+        m: row["mean"] for m, by in methods.items() if (row := by.get(target.metric)) and row["mean"] not in {"", "nan"}
     }
     ranked = metric(target.metric).best_first(means, {m: float(text) for m, text in means.items()})
     return means[ranked[0]] if len(ranked) > 1 else None

@@ -130,15 +130,11 @@ class Run:
         """At most four: first baseline, the paper's proposal, and the best at the fewest labels."""
         groups, rows = self.groups(target), self.rows(target)
         order = {name: k for k, name in enumerate(self.config.get("methods") or ())}
-        methods = sorted(
-            {m for by in groups.values() for m in by}, key=lambda m: (order.get(m, len(order)), m)
-        )
+        methods = sorted({m for by in groups.values() for m in by}, key=lambda m: (order.get(m, len(order)), m))
         if len(methods) <= 4:
             return methods
         there = rows[min(rows)] if rows else {}
-        score = {
-            m: float(by[target.metric]["mean"] or "nan") for m, by in there.items() if target.metric in by
-        }
+        score = {m: float(by[target.metric]["mean"] or "nan") for m, by in there.items() if target.metric in by}
         ranked = [*self.baselines()[:1], self.config.get("proposed"),
                   *metric(target.metric).best_first(methods, score), *methods]  # fmt: skip
         chosen = list(dict.fromkeys(method for method in ranked if method in methods))[:4]
@@ -147,9 +143,7 @@ class Run:
     def pretexts(self) -> list[tuple[str, int, Path]]:
         """Title, seed and folder of every pretext training, in the order of the configuration."""
         order = {name: k for k, name in enumerate(self.config.get("methods") or ())}
-        entries = sorted(
-            self.manifest.pretexts, key=lambda e: (order.get(e.method, len(order)), e.title, e.seed)
-        )
+        entries = sorted(self.manifest.pretexts, key=lambda e: (order.get(e.method, len(order)), e.title, e.seed))
         return [(entry.title, entry.seed, self.folder / entry.folder) for entry in entries]
 
     def pretext_curves(self) -> list[Curve]:

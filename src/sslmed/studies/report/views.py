@@ -17,9 +17,7 @@ def filters(run: Run) -> Figure | None:
     if not z.keys() >= {"original", "filtered", "kept"} or not len(z["original"]):
         return None
     figure = plots.filter_gallery(*(z[name][:SHOWN] for name in ("original", "filtered", "kept")))
-    return _report.figure(
-        figure, "images before and after the band-stop filter, their difference and their spectra"
-    )
+    return _report.figure(figure, "images before and after the band-stop filter, their difference and their spectra")
 
 
 def jigsaws(run: Run) -> Figure | None:
