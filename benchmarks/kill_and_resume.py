@@ -186,9 +186,13 @@ def trial(script: Path, kills: int, seed: int, place: Path) -> dict[str, Any]:
             break
         run += 1
     return {
-        "unbroken_s": round(length, 1), "trained_s": round(trained, 1), "runs": run + 1, "kills": rows,
-        "compared": compared, "different": different,
-    }  # fmt: skip
+        "unbroken_s": round(length, 1),
+        "trained_s": round(trained, 1),
+        "runs": run + 1,
+        "kills": rows,
+        "compared": compared,
+        "different": different,
+    }
 
 
 def main() -> int:

@@ -178,9 +178,14 @@ def make_local(preset: Preset, count: int, weights: Path | None) -> Method:
     if weights is not None:
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return LocalContrast(
-        network, views=make_views(preset)[1], blocks=c.blocks, dim=c.local_dim, temperature=c.temperature,
-        region=c.region, negatives=c.negatives,
-    )  # fmt: skip
+        network,
+        views=make_views(preset)[1],
+        blocks=c.blocks,
+        dim=c.local_dim,
+        temperature=c.temperature,
+        region=c.region,
+        negatives=c.negatives,
+    )
 
 
 def make_recipes(preset: Preset) -> dict[str, Recipe | None]:
@@ -231,18 +236,30 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
     if args.leave_out_copies and args.unlabelled is None:
         raise ValueError("--leave-out-copies is about --unlabelled, which was not given")
     phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
-    pools = {} if args.unlabelled is None else {
-        POOL: Source("--unlabelled", args.unlabelled, phantoms[1], unlabelled=True)
-    }  # fmt: skip
+    pools = (
+        {} if args.unlabelled is None else {POOL: Source("--unlabelled", args.unlabelled, phantoms[1], unlabelled=True)}
+    )
     data = DataSpec(
-        Source("--data", args.data, phantoms[0]), size=preset.size, fit="pad", fractions=preset.constants.fractions,
-        labels=args.labels, unit="volumes", seeds=args.seeds, pools=pools, mixes={"": (TRAIN, *pools)},
-        everything=args.all_volumes, parts_seed=0, leave_out_copies=args.leave_out_copies, **program.reading(args),
-    )  # fmt: skip
+        Source("--data", args.data, phantoms[0]),
+        size=preset.size,
+        fit="pad",
+        fractions=preset.constants.fractions,
+        labels=args.labels,
+        unit="volumes",
+        seeds=args.seeds,
+        pools=pools,
+        mixes={"": (TRAIN, *pools)},
+        everything=args.all_volumes,
+        parts_seed=0,
+        leave_out_copies=args.leave_out_copies,
+        **program.reading(args),
+    )
     volumes = Volumes(
-        network=partial(make_network, preset), loss=soft_dice, augment=make_augmentation(preset),
+        network=partial(make_network, preset),
+        loss=soft_dice,
+        augment=make_augmentation(preset),
         title="Segmentation by volume",
-    )  # fmt: skip
+    )
     return Study(
         citation="Umapathy et al., Learning to segment with limited annotations: Self-supervised pretraining with "
         "regression and contrastive loss in MRI",

@@ -152,9 +152,14 @@ def make_views(preset: Preset) -> MultiView:
     """MoCo v2's pair for all three methods (2.1); hue, saturation and graying do nothing to gray images."""
     c = preset.constants
     return views.moco_v2(
-        preset.size, scale=c.crop_scale, hflip=c.flip, brightness=c.jitter, contrast=c.jitter, blur=c.blur,
+        preset.size,
+        scale=c.crop_scale,
+        hflip=c.flip,
+        brightness=c.jitter,
+        contrast=c.jitter,
+        blur=c.blur,
         sigma=c.sigma,
-    )  # fmt: skip
+    )
 
 
 def make_encoder(preset: Preset) -> ResNetEncoder | UNetFeatures:
@@ -179,9 +184,13 @@ def make_method(name: str, preset: Preset, count: int) -> Method:
     if name == "simclr":
         return SimCLR(encoder, views=pair, head=projection, temperature=c.temperature["simclr"])
     return MoCo(
-        encoder, views=pair, head=projection, queue_size=min(c.queue, count), temperature=c.temperature["moco"],
+        encoder,
+        views=pair,
+        head=projection,
+        queue_size=min(c.queue, count),
+        temperature=c.temperature["moco"],
         momentum=c.momentum,
-    )  # fmt: skip
+    )
 
 
 def make_recipe(method: str, preset: Preset) -> Recipe | None:
@@ -301,10 +310,16 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         pools["natural"] = Source("--natural", args.natural)
         mixes |= {"natural": ("natural",), "BUS+natural": (TRAIN, "natural")}
     data = DataSpec(
-        Source("--data", args.data, _phantom(preset.phantoms, "breast")), size=preset.size,
-        fractions=preset.constants.fractions, labels=args.labels, seeds=args.seeds, pools=pools, mixes=mixes,
-        leave_out_copies=args.leave_out_copies, **program.reading(args),
-    )  # fmt: skip
+        Source("--data", args.data, _phantom(preset.phantoms, "breast")),
+        size=preset.size,
+        fractions=preset.constants.fractions,
+        labels=args.labels,
+        seeds=args.seeds,
+        pools=pools,
+        mixes=mixes,
+        leave_out_copies=args.leave_out_copies,
+        **program.reading(args),
+    )
     return Study(
         citation="Figueiras et al., Multi-organ Self-supervised Contrastive Learning for Breast Lesion Segmentation",
         title="Multi-organ pretraining for breast ultrasound segmentation",

@@ -121,9 +121,14 @@ def make_views(preset: Preset) -> MultiView:
     """Crop of the 110 x 110 image, flip, jitter, blur (5.1); hue and saturation do nothing to gray images."""
     c = preset.constants
     return views.simclr(
-        preset.size, scale=c.crop_scale, hflip=c.flip, brightness=c.jitter, contrast=c.jitter, blur=c.blur,
+        preset.size,
+        scale=c.crop_scale,
+        hflip=c.flip,
+        brightness=c.jitter,
+        contrast=c.jitter,
+        blur=c.blur,
         sigma=c.sigma,
-    )  # fmt: skip
+    )
 
 
 def make_method(name: str, preset: Preset, count: int, _: Path | None = None) -> Method:
@@ -135,9 +140,13 @@ def make_method(name: str, preset: Preset, count: int, _: Path | None = None) ->
         return SimCLR(encoder, views=pair, head=head, temperature=c.temperature)
     if name == "moco":
         return MoCo(
-            encoder, views=pair, head=head, queue_size=min(c.queue, count), temperature=c.temperature,
+            encoder,
+            views=pair,
+            head=head,
+            queue_size=min(c.queue, count),
+            temperature=c.temperature,
             momentum=c.momentum["moco"],
-        )  # fmt: skip
+        )
     predictor = PredictionHead(c.dim, c.predictor_hidden)
     return BYOL(encoder, views=pair, head=head, predictor=predictor, momentum=c.momentum["byol"])
 
@@ -244,11 +253,21 @@ def make_data(domain: str, args: argparse.Namespace, preset: Preset) -> DataSpec
     # 5.1: pretraining images are others than those of fine-tuning; with none given, the training part serves.
     mixes = {"": (*((TRAIN,) if without else ()), *pools)}
     return DataSpec(
-        sources[0], size=preset.crop, fit="pad", fractions=preset.constants.fractions, labels=args.labels,
-        seeds=args.seeds, pools=pools, mixes=mixes, leave_out_copies=args.leave_out_copies, name=domain,
-        outlined="segmentation" in args.tasks, joined=tuple(sources[1:]), share=1 / len(members),
+        sources[0],
+        size=preset.crop,
+        fit="pad",
+        fractions=preset.constants.fractions,
+        labels=args.labels,
+        seeds=args.seeds,
+        pools=pools,
+        mixes=mixes,
+        leave_out_copies=args.leave_out_copies,
+        name=domain,
+        outlined="segmentation" in args.tasks,
+        joined=tuple(sources[1:]),
+        share=1 / len(members),
         **program.reading(args),
-    )  # fmt: skip
+    )
 
 
 def declare(args: argparse.Namespace, preset: Preset) -> Study:

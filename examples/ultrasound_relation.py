@@ -134,9 +134,13 @@ def make_views(jigsaw: str, preset: Preset) -> MultiView:
     """t1 of the whole image and t2 of a crop: band-stop filter, jigsaw, jitter of each patch (III-A, III-B)."""
     c = preset.constants
     return views.pirl(
-        preset.crop, grid=c.grid, frequency="freq" in jigsaw, cross_patch=jigsaw.startswith("cp"),
-        radius=c.radius, unit=c.unit,
-    )  # fmt: skip
+        preset.crop,
+        grid=c.grid,
+        frequency="freq" in jigsaw,
+        cross_patch=jigsaw.startswith("cp"),
+        radius=c.radius,
+        unit=c.unit,
+    )
 
 
 def make_method(method: str, preset: Preset, weights: Path | None, count: int) -> PIRL:
@@ -157,14 +161,23 @@ def make_method(method: str, preset: Preset, weights: Path | None, count: int) -
     pretext: PIRL
     if loss.startswith("rcl"):
         pretext = RelationContrast(
-            encoder, count, hidden=c.hidden, input_scale=c.input_scale, perceptual=perceptual, lam=c.lam_rcl,
+            encoder,
+            count,
+            hidden=c.hidden,
+            input_scale=c.input_scale,
+            perceptual=perceptual,
+            lam=c.lam_rcl,
             **shared,
-        )  # fmt: skip
+        )
     else:
         pretext = PIRL(
-            encoder, count, contrast=NCE(temperature=c.temperature),  # III-E; InfoNCE is the method's other choice
-            perceptual=Perceptual() if perceptual else None, lam=c.lam_pirl, **shared,
-        )  # fmt: skip
+            encoder,
+            count,
+            contrast=NCE(temperature=c.temperature),  # III-E; InfoNCE is the method's other choice
+            perceptual=Perceptual() if perceptual else None,
+            lam=c.lam_pirl,
+            **shared,
+        )
     if weights is not None:
         load_encoder(encoder, weights)
     return pretext
@@ -297,10 +310,16 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
     phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
     pools = {} if args.pretext_data is None else {POOL: Source("--pretext-data", args.pretext_data, phantoms[1])}
     data = DataSpec(
-        Source("--data", args.data, phantoms[0]), size=preset.whole, fractions=preset.constants.fractions,
-        labels=args.labels, seeds=args.seeds, pools=pools, mixes={"": (POOL,) if pools else (TRAIN,)},
-        leave_out_copies=args.leave_out_copies, **program.reading(args),
-    )  # fmt: skip
+        Source("--data", args.data, phantoms[0]),
+        size=preset.whole,
+        fractions=preset.constants.fractions,
+        labels=args.labels,
+        seeds=args.seeds,
+        pools=pools,
+        mixes={"": (POOL,) if pools else (TRAIN,)},
+        leave_out_copies=args.leave_out_copies,
+        **program.reading(args),
+    )
     return Study(
         citation="Ellis et al., A Self-Supervised Framework for Improved Generalisability in Ultrasound B-mode Image "
         "Segmentation",

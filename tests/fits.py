@@ -87,9 +87,14 @@ def torchrun(nodes: int) -> None:
     """Its environment."""
     local = world_size() // nodes
     numbers = {
-        "WORLD_SIZE": world_size(), "LOCAL_WORLD_SIZE": local, "RANK": rank(), "LOCAL_RANK": rank() % local,
-        "GROUP_RANK": rank() // local, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1,
-    }  # fmt: skip
+        "WORLD_SIZE": world_size(),
+        "LOCAL_WORLD_SIZE": local,
+        "RANK": rank(),
+        "LOCAL_RANK": rank() % local,
+        "GROUP_RANK": rank() // local,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": 1,
+    }
     os.environ |= {name: str(value) for name, value in numbers.items()}
 
 
@@ -102,9 +107,15 @@ def trained(
     module, file, error = Regression(**options), "", ""
     try:
         file = fit(
-            module, cases(count), settings, optimiser=PLATEAU, folder=folder, seed=3, title="toy",
+            module,
+            cases(count),
+            settings,
+            optimiser=PLATEAU,
+            folder=folder,
+            seed=3,
+            title="toy",
             val=cases(7, seed=2),
-        ).name  # fmt: skip
+        ).name
     except (FloatingPointError, ValueError) as caught:
         error = f"{type(caught).__name__}: {caught}"
     return file, module.val_loss, module.drawn, module.sizes, error
@@ -132,9 +143,15 @@ def met(folder: Path) -> dict[str, float]:
     torchrun(1)
     module = Marked()
     fit(
-        module, cases(8), Fit(epochs=1, batch_size=8), optimiser=PLATEAU, folder=folder, seed=3, title="toy",
+        module,
+        cases(8),
+        Fit(epochs=1, batch_size=8),
+        optimiser=PLATEAU,
+        folder=folder,
+        seed=3,
+        title="toy",
         val=cases(7),
-    )  # fmt: skip
+    )
     return module.met
 
 

@@ -29,6 +29,10 @@ def image_set(folder: Path, *, ids: list[str], groups: list[str], **settings: An
     cache = DiskCache(_Items(pixels), folder, key="test")
     usual: dict[str, Any] = {"name": "set", "source": "", "labels": None, "counts": {"images": len(ids)}}
     return ImageSet(
-        **(usual | settings), ids=ids, groups=groups, caches=(cache,), rows=[(0, i) for i in range(len(ids))],
+        **(usual | settings),
+        ids=ids,
+        groups=groups,
+        caches=(cache,),
+        rows=[(0, i) for i in range(len(ids))],
         size=pixels["image"].shape[-1],
-    )  # fmt: skip
+    )

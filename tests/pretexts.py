@@ -174,6 +174,11 @@ def steps(name: str, folder: Path, count: int) -> None:
         os.environ |= {key: str(value) for key, value in own.items()} | {"MASTER_ADDR": "127.0.0.1"}
     chosen = method(name, views=fixed_views(name), mask=KnownMask(count // 3), plain=True, count=count)
     pretrain(
-        chosen, images(count), Fit(epochs=2, batch_size=8), optimiser=Optimiser("sgd", lr=0.05),
-        folder=folder, seed=3, title=name,
-    )  # fmt: skip
+        chosen,
+        images(count),
+        Fit(epochs=2, batch_size=8),
+        optimiser=Optimiser("sgd", lr=0.05),
+        folder=folder,
+        seed=3,
+        title=name,
+    )

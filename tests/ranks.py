@@ -263,9 +263,13 @@ def page(blocks: list[str]) -> list[torch.Tensor]:
         torch.manual_seed(1 + rank())
         index = rank() + 2 * torch.arange(3 + rank())
         names |= {
-            "index": index, "ids": index, "keys": torch.rand(len(index), 5), "v": torch.rand(len(index), 5),
-            "view0": torch.rand(len(index), 1, 8, 8), "view1": torch.rand(len(index), 1, 8, 8),
-        }  # fmt: skip
+            "index": index,
+            "ids": index,
+            "keys": torch.rand(len(index), 5),
+            "v": torch.rand(len(index), 5),
+            "view0": torch.rand(len(index), 1, 8, 8),
+            "view1": torch.rand(len(index), 1, 8, 8),
+        }
         exec(block, names)
         found += [p.grad for p in network.parameters() if p.grad is not None]
         found += [names["bank"].vectors, names["queue"].negatives()]

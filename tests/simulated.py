@@ -27,10 +27,23 @@ CUDA = torch.device("cuda", 0)
 
 # Operations whose result the host has to see before it can go on.
 WAITING = {
-    "_local_scalar_dense", "bincount", "equal", "is_nonzero", "linalg_cholesky", "linalg_eigh", "linalg_eigvalsh",
-    "_linalg_eigh", "_linalg_svd", "linalg_inv", "linalg_solve", "masked_select", "nonzero", "_unique2",
-    "unique_consecutive", "unique_dim",
-}  # fmt: skip
+    "_local_scalar_dense",
+    "bincount",
+    "equal",
+    "is_nonzero",
+    "linalg_cholesky",
+    "linalg_eigh",
+    "linalg_eigvalsh",
+    "_linalg_eigh",
+    "_linalg_svd",
+    "linalg_inv",
+    "linalg_solve",
+    "masked_select",
+    "nonzero",
+    "_unique2",
+    "unique_consecutive",
+    "unique_dim",
+}
 NO_INTEGERS = {"addmm", "addmv", "baddbmm", "bmm", "convolution", "dot", "mm", "mv"}  # on CUDA
 # The kernels below do not look at these views' marks.
 RESOLVED = {

@@ -220,10 +220,15 @@ def test_a_compiled_call_leaves_nothing_behind(name: str, cold: None) -> None:
 def test_calls_leave_the_state_of_torch_as_it_was(piece: Piece) -> None:
     def state() -> tuple[Any, ...]:
         return (
-            torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(),
-            torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled(),
-            torch.is_autocast_enabled("cpu"), torch.get_default_device(), torch._C._len_torch_dispatch_stack(),
-        )  # fmt: skip
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            torch.is_grad_enabled(),
+            torch.get_float32_matmul_precision(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_autocast_enabled("cpu"),
+            torch.get_default_device(),
+            torch._C._len_torch_dispatch_stack(),
+        )
 
     before = state()
     called(piece)

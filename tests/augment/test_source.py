@@ -25,13 +25,24 @@ class Draws(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n = len(x)
         parts = [
-            torch.rand(n), torch.randn(n), torch.randint(9, (n,)), torch.randint(1, 9, (n,)), torch.randperm(n),
-            torch.rand_like(x[:, 0, 0, 0]), torch.randn_like(x[:, 0, 0, 0]), torch.randint_like(x[:, 0, 0, 0], 9),
-            torch.randint_like(x[:, 0, 0, 0], 2, 9), torch.empty(n).uniform_(), torch.empty(n).normal_(),
-            torch.bernoulli(torch.full((n,), 0.5)), torch.normal(0.0, 1.0, (n,)),
-            torch.multinomial(torch.ones(n), n), torch.empty(n).exponential_(),
-            nn.functional.dropout(torch.ones(n)), torch.distributions.Normal(0.0, 1.0).sample((n,)),
-        ]  # fmt: skip
+            torch.rand(n),
+            torch.randn(n),
+            torch.randint(9, (n,)),
+            torch.randint(1, 9, (n,)),
+            torch.randperm(n),
+            torch.rand_like(x[:, 0, 0, 0]),
+            torch.randn_like(x[:, 0, 0, 0]),
+            torch.randint_like(x[:, 0, 0, 0], 9),
+            torch.randint_like(x[:, 0, 0, 0], 2, 9),
+            torch.empty(n).uniform_(),
+            torch.empty(n).normal_(),
+            torch.bernoulli(torch.full((n,), 0.5)),
+            torch.normal(0.0, 1.0, (n,)),
+            torch.multinomial(torch.ones(n), n),
+            torch.empty(n).exponential_(),
+            nn.functional.dropout(torch.ones(n)),
+            torch.distributions.Normal(0.0, 1.0).sample((n,)),
+        ]
         return torch.stack([part.float() for part in parts], dim=1)
 
 

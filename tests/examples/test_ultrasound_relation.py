@@ -129,8 +129,10 @@ def test_more_methods_join_a_finished_run_and_other_constants_do_not(
     before = (folder / "cells/supervised-l50-s0/metrics.csv").stat().st_mtime_ns
     assert outcome(monkeypatch, "--preset", "smoke", "--methods", "supervised", "jig/pirl", "--out", folder) == 0
     assert list(dict.fromkeys(row["method"] for row in read_csv(folder / "table.csv"))) == [
-        "supervised", "cp-jig+freq/rcl+percep", "jig/pirl",
-    ]  # fmt: skip
+        "supervised",
+        "cp-jig+freq/rcl+percep",
+        "jig/pirl",
+    ]
     tests = [(row["method"], row["against"]) for row in read_csv(folder / "tests.csv")]
     assert ("cp-jig+freq/rcl+percep", "jig/pirl") in tests
     assert (folder / "cells/supervised-l50-s0/metrics.csv").stat().st_mtime_ns == before

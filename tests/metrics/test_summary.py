@@ -131,8 +131,14 @@ def test_quartiles_with_infinite_values(values: list[float]) -> None:
 def test_text_is_an_aligned_markdown_table() -> None:
     lines = str(summarize({"dice": [0.5, 1.0], "hd95": [3.0, 127.25]})).splitlines()
     assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == [
-        "metric", "cases", "mean", "SD", "median", "IQR", "pooled",
-    ]  # fmt: skip
+        "metric",
+        "cases",
+        "mean",
+        "SD",
+        "median",
+        "IQR",
+        "pooled",
+    ]
     assert len({len(line) for line in lines}) == 1
     assert set(lines[1]) == {"|", "-", ":"}
     assert "0.625 to 0.875" in lines[2]

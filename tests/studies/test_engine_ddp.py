@@ -134,9 +134,7 @@ def test_the_dice_of_validation_counts_each_case_once(ranks: Ranks) -> None:
 def test_batch_statistics_are_sent_each_step_and_queues_are_not(tmp_path: Path, ranks: Ranks) -> None:
     first, second = ranks.run(2, met, tmp_path)
     assert set(first.values()) == {0.0}
-    assert {name for name, value in second.items() if value == 1} == {
-        "queue.keys", "queue.key_ids", "queue.count"
-    }  # fmt: skip
+    assert {name for name, value in second.items() if value == 1} == {"queue.keys", "queue.key_ids", "queue.count"}
     assert second.keys() == first.keys() > {"net.1.running_mean", "net.1.running_var"}
 
 
@@ -187,8 +185,11 @@ def test_an_example_runs_under_torchrun_and_speaks_once(tmp_path: Path) -> None:
     ]
     done = subprocess.run(
         [*command, "--preset", "smoke", "--methods", "supervised", "--out", str(tmp_path / "run")],
-        capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(f"report: {tmp_path / 'run' / 'report.html'}") == 1
     assert read_json(tmp_path / "run" / "cells" / "supervised-l50-s0" / "result.json")["epochs"] == 3

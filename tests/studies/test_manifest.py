@@ -28,12 +28,20 @@ def test_what_is_recorded_is_read(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "manifest.json").read_text())
     assert content["format"] == 1
     assert content["cells"][0] == {
-        "folder": "cells/a", "method": "simclr/BUS", "labels": 0.5, "seed": 0, "target": "us/segmentation",
-        "domain": "us", "pretext": "pretext/p",
-    }  # fmt: skip
+        "folder": "cells/a",
+        "method": "simclr/BUS",
+        "labels": 0.5,
+        "seed": 0,
+        "target": "us/segmentation",
+        "domain": "us",
+        "pretext": "pretext/p",
+    }
     assert content["pretexts"][0] == {
-        "folder": "pretext/p", "method": "simclr/BUS", "seed": 0, "title": "SimCLR, global",
-    }  # fmt: skip
+        "folder": "pretext/p",
+        "method": "simclr/BUS",
+        "seed": 0,
+        "title": "SimCLR, global",
+    }
 
 
 def test_later_commands_add_their_cells_once(tmp_path: Path) -> None:

@@ -110,10 +110,13 @@ def test_simsiams_predictor_keeps_its_rate(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("schedule", "rates"),
-    [("constant", [1.0] * 5), ("poly", [1.0, 0.775, 0.55, 0.325, 0.1]),
-     ("cosine", [1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0.0]),
-     ("plateau", [1.0, 1.0, 1.0, 0.5, 0.5])],
-)  # fmt: skip
+    [
+        ("constant", [1.0] * 5),
+        ("poly", [1.0, 0.775, 0.55, 0.325, 0.1]),
+        ("cosine", [1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0.0]),
+        ("plateau", [1.0, 1.0, 1.0, 0.5, 0.5]),
+    ],
+)
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
 def test_schedules_move_one_group_and_not_the_other(kind: str, schedule: str, rates: list[float]) -> None:
     a, b, idle = (nn.Parameter(torch.ones(2)) for _ in range(3))

@@ -141,9 +141,12 @@ write_bytes(folder / "file", b"x" * 2000)
 def test_a_write_that_the_disk_refuses_says_where_and_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
     done = subprocess.run(
-        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=False,
+        [sys.executable, "-c", FULL, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    )
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
     assert f"cannot write {tmp_path / 'file'}, 2,000 bytes: File too large; " in line
@@ -212,9 +215,11 @@ with folder_lock(Path(sys.argv[1])):
 
 def test_a_folder_that_all_write_in_turn_is_waited_for(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     with process.stdout as out:
         assert out.readline() == "held\n"
@@ -227,9 +232,11 @@ def test_a_folder_that_all_write_in_turn_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     with process.stdout as out:
         assert out.readline() == "held\n"

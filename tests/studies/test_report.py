@@ -21,8 +21,14 @@ from sslmed.studies.report.run import Run
 from sslmed.tasks import _report
 
 NAME = "CP-Jig+Freq · RCL+percep"
-GRID = ["supervised", *(f"{jigsaw}/{loss}" for loss in ("pirl", "pirl+percep", "rcl", "rcl+percep")
-                        for jigsaw in ("jig", "jig+freq", "cp-jig", "cp-jig+freq"))]  # fmt: skip
+GRID = [
+    "supervised",
+    *(
+        f"{jigsaw}/{loss}"
+        for loss in ("pirl", "pirl+percep", "rcl", "rcl+percep")
+        for jigsaw in ("jig", "jig+freq", "cp-jig", "cp-jig+freq")
+    ),
+]
 RUNS = {
     "segmentation": run_folders.segmentation_run,
     "targets": run_folders.targets_run,
@@ -202,8 +208,11 @@ def test_methods_are_explained_in_the_words_of_the_configuration(whole):
 
 def test_classification_is_counted_case_by_case(tmp_path, plain):
     folder = run_folders.targets_run(tmp_path, seeds=(0, 1))
-    cases = [row for seed in (0, 1)
-             for row in rows(folder / "cells" / f"simclr-classification-us-l100-s{seed}" / "metrics.csv")]  # fmt: skip
+    cases = [
+        row
+        for seed in (0, 1)
+        for row in rows(folder / "cells" / f"simclr-classification-us-l100-s{seed}" / "metrics.csv")
+    ]
     wrong = [row for row in cases if row["label"] != row["predicted"]]
     _, page = render(folder)
     own = [sum(row["label"] == name for row in part) for name in run_folders.CLASSES for part in (wrong, cases)]
@@ -259,8 +268,10 @@ def test_volumes_are_counted_in_volumes(tmp_path, plain):
     np.testing.assert_allclose((amounts, bars), ([8, 4, 2, 1], [0.0123456] * 4))
     assert (np.diff(means) < 0).all()
     assert {call.kwargs["xlabel"] for call in plots.metric_strip.call_args_list} == {
-        "Dice, anterior", "Dice, posterior", "Hausdorff distance (pixels)",
-    }  # fmt: skip
+        "Dice, anterior",
+        "Dice, posterior",
+        "Hausdorff distance (pixels)",
+    }
 
 
 def test_counts_and_leakage_checks_come_from_the_ids(folder):
@@ -289,12 +300,28 @@ def test_failures_and_unfinished_cells_are_named(folder):
 
 
 PARTS = (
-    ["galleries.npz"], ["pretext"], ["table.csv", "cells", "failures.json"], ["table.csv"], ["tests.csv"], ["cells"],
+    ["galleries.npz"],
+    ["pretext"],
+    ["table.csv", "cells", "failures.json"],
+    ["table.csv"],
+    ["tests.csv"],
+    ["cells"],
     ["splits.json"],
-    ["environment.json", "data.json"], ["cells/*/cases.npz", "cells/*-s0/curves.csv"], ["cells/*/metrics.csv"],
-    ["environment.json", "data.json", "splits.json", "table.csv", "tests.csv", "cells", "pretext", "galleries.npz",
-     "failures.json"],
-)  # fmt: skip
+    ["environment.json", "data.json"],
+    ["cells/*/cases.npz", "cells/*-s0/curves.csv"],
+    ["cells/*/metrics.csv"],
+    [
+        "environment.json",
+        "data.json",
+        "splits.json",
+        "table.csv",
+        "tests.csv",
+        "cells",
+        "pretext",
+        "galleries.npz",
+        "failures.json",
+    ],
+)
 
 
 @pytest.mark.parametrize("kind", RUNS)
@@ -468,8 +495,17 @@ def test_a_smaller_distance_is_the_better_one(folder):
 
 @pytest.mark.parametrize(
     ("labels", "unit", "expected"),
-    [(0.2, "%", 20), ("20 %", "%", 20), ("12.5 %", "%", 12.5), (0.07, "%", 7), (1.0, "%", 100), ("100 %", "%", 100),
-     (4, "volumes", 4), ("4 volumes", "volumes", 4), ("1 volume", "volumes", 1)],
-)  # fmt: skip
+    [
+        (0.2, "%", 20),
+        ("20 %", "%", 20),
+        ("12.5 %", "%", 12.5),
+        (0.07, "%", 7),
+        (1.0, "%", 100),
+        ("100 %", "%", 100),
+        (4, "volumes", 4),
+        ("4 volumes", "volumes", 4),
+        ("1 volume", "volumes", 1),
+    ],
+)
 def test_amounts_of_labels_are_read_as_numbers_and_as_texts(labels, unit, expected):
     assert amount_as_number(labels, unit) == expected

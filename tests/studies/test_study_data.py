@@ -112,10 +112,14 @@ def test_a_joined_domain_takes_its_share_of_all_it_reads(tmp_path: Path) -> None
     mammograms = Source("--data", "phantom", lambda size: MammogramPhantom(40, size=size, seed=0))
     study = StudyData(
         spec(
-            phantom("breast"), joined=(mammograms,), share=0.5, name="usmg",
-            pools={"mine": Source("--pretext-data", str(tmp_path))}, mixes={"": ("mine",)},
+            phantom("breast"),
+            joined=(mammograms,),
+            share=0.5,
+            name="usmg",
+            pools={"mine": Source("--pretext-data", str(tmp_path))},
+            mixes={"": ("mine",)},
         )
-    )  # fmt: skip
+    )
     data = study.data
     kinds = [name.partition("/")[0] for name in data.ids]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {"Phantom": 20, "MammogramPhantom": 20}
@@ -130,8 +134,10 @@ def test_a_joined_domain_takes_its_share_of_all_it_reads(tmp_path: Path) -> None
 def test_two_sets_of_one_kind_are_told_apart_and_share_their_patients() -> None:
     first = Source("--data", "phantom", lambda size: Phantom(40, size=size, seed=0))
     other = read(Source("--data", "phantom", lambda size: Phantom(40, size=size, seed=1)), size=32, cache=CACHE)
-    sets = [replace(part, ids=[f"scan {i}" for i in range(40)], groups=[f"patient {i // 2}" for i in range(40)])
-            for part in (read(first, size=32, cache=CACHE), other)]  # fmt: skip
+    sets = [
+        replace(part, ids=[f"scan {i}" for i in range(40)], groups=[f"patient {i // 2}" for i in range(40)])
+        for part in (read(first, size=32, cache=CACHE), other)
+    ]
     sets[0].notes.append("a note")
     data = joined(sets, share=0.5, seed=0)
     assert data.name == "Phantom 1 and Phantom 2"
@@ -212,10 +218,14 @@ def test_volumes_that_copy_held_out_ones_are_left_out_whole() -> None:
         pools = {"unlabelled": source(seed)}
         return StudyData(
             spec(
-                source(0), labels=[1], unit="volumes", pools=pools,
-                mixes={"": (TRAIN, "unlabelled")}, **settings,
+                source(0),
+                labels=[1],
+                unit="volumes",
+                pools=pools,
+                mixes={"": (TRAIN, "unlabelled")},
+                **settings,
             )
-        )  # fmt: skip
+        )
 
     other = material(1)  # as alike as two patients are
     assert len(other.pretext(0)) == len(other.splits[0].train) + len(other.pools["unlabelled"])

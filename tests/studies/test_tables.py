@@ -31,10 +31,14 @@ def cell(folder: Path, method: str, seed: int, dice: np.ndarray, ids: list[str],
     ]
     write_csv(place / "metrics.csv", rows, columns=("id", "group", "dice", "hausdorff"))
     result = {
-        "method": method, "target": "segmentation", "labels": labels, "seed": seed, "cases": len(ids),
+        "method": method,
+        "target": "segmentation",
+        "labels": labels,
+        "seed": seed,
+        "cases": len(ids),
         "mean": {"dice": dice.mean(), "hausdorff": 10 * dice.mean(), "pooled_dice": 0.75},
         "sd": {"dice": dice.std(ddof=1), "hausdorff": 10 * dice.std(ddof=1)},
-    }  # fmt: skip
+    }
     write_json(place / "result.json", result)
 
 
@@ -104,8 +108,12 @@ def test_the_best_of_the_other_baselines_is_the_rival(tmp_path: Path) -> None:
         cell(tmp_path, method, 0, np.array([0.1, 0.2, 0.35]) + k / 10, ["x", "y", "z"])
     pairs = [(row["method"], row["against"]) for row in write_tests(tmp_path, frame)]
     assert pairs == [
-        ("a", "supervised"), ("a", "b"), ("b", "supervised"), ("rcl", "supervised"), ("rcl", "b"),
-    ]  # fmt: skip
+        ("a", "supervised"),
+        ("a", "b"),
+        ("b", "supervised"),
+        ("rcl", "supervised"),
+        ("rcl", "b"),
+    ]
 
 
 def test_all_cases_of_all_cells_in_one_file(tmp_path: Path) -> None:
@@ -114,9 +122,11 @@ def test_all_cases_of_all_cells_in_one_file(tmp_path: Path) -> None:
     collect_cases(tmp_path)
     rows = [(r["method"], r["labels"], r["id"], r["dice"]) for r in read_csv(tmp_path / "metrics.csv")]
     assert rows == [
-        ("rcl", "1.0", "a", "0.3"), ("rcl", "1.0", "b", "0.5"),
-        ("supervised", "0.2", "a", "0.1"), ("supervised", "0.2", "b", "0.2"),
-    ]  # fmt: skip
+        ("rcl", "1.0", "a", "0.3"),
+        ("rcl", "1.0", "b", "0.5"),
+        ("supervised", "0.2", "a", "0.1"),
+        ("supervised", "0.2", "b", "0.2"),
+    ]
 
 
 def test_the_terminal_shows_what_the_files_hold(tmp_path: Path) -> None:

@@ -51,8 +51,16 @@ def confusion_matrix(counts: Array, *, classes: Sequence[str], title: str | None
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.6)  # never so dark that ink on it could not be read
     for (row, column), count in np.ndenumerate(table):
         label = f"{count}\n{100 * shares[row, column]:.0f} %" if totals[row, 0] else "0\n\N{EN DASH}"
-        axes.text(column, row, label, ha="center", va="center", fontsize=8.5, linespacing=1.25,
-                  fontweight="bold" if row == column else "normal")  # fmt: skip
+        axes.text(
+            column,
+            row,
+            label,
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            linespacing=1.25,
+            fontweight="bold" if row == column else "normal",
+        )
     axes.set_xticks(range(size), list(classes))
     if longest > 8:
         for text in axes.get_xticklabels():

@@ -70,9 +70,15 @@ def label_curves(
             x * 2**move if log2 else x + move,
             np.asarray(ys, dtype=np.float64)[order],
             yerr=None if bars is None else np.nan_to_num(np.asarray(bars, dtype=np.float64)[order]),
-            label=name, color=CYCLE[k % len(CYCLE)], linestyle=DASHES[k % len(DASHES)], linewidth=1.5,
-            marker=_MARKERS[k % len(_MARKERS)], markersize=4.2, elinewidth=1.0, capsize=2.5,
-        )  # fmt: skip
+            label=name,
+            color=CYCLE[k % len(CYCLE)],
+            linestyle=DASHES[k % len(DASHES)],
+            linewidth=1.5,
+            marker=_MARKERS[k % len(_MARKERS)],
+            markersize=4.2,
+            elinewidth=1.0,
+            capsize=2.5,
+        )
     if log2:
         axes.set_xscale("log", base=2)
     axes.set_xticks(amounts, [f"{x:g}" for x in amounts])

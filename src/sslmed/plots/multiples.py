@@ -61,8 +61,15 @@ def curve_panels(
                 raise ValueError(
                     f"panels[{method!r}][{name!r}] must be two sequences of one length, got {xs.shape} and {ys.shape}"
                 )
-            axes.plot(xs, ys, color=CYCLE[k % len(CYCLE)], linewidth=1.3, alpha=0.9,
-                      marker="o" if len(xs) <= 12 else None, markersize=2.4)  # fmt: skip
+            axes.plot(
+                xs,
+                ys,
+                color=CYCLE[k % len(CYCLE)],
+                linewidth=1.3,
+                alpha=0.9,
+                marker="o" if len(xs) <= 12 else None,
+                markersize=2.4,
+            )
         axes.set_title("\n".join(textwrap.wrap(method, 30)), fontweight="bold", fontsize=8.5)
         axes.grid(axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))

@@ -17,25 +17,52 @@ from .report import write_report
 def pretrain(arguments: Sequence[str]) -> None:
     """Learn an encoder from a folder of images without labels."""
     parser = cli.Parser(prog="sslmed pretrain", description=pretrain.__doc__)
-    parser.add_argument("--data", type=cli.filled, required=True, metavar="FOLDER", help="images: PNG, JPEG, BMP, "
-                        "TIFF, DICOM, NIfTI, in any folders below; `phantom` for synthetic ultrasound")  # fmt: skip
+    parser.add_argument(
+        "--data",
+        type=cli.filled,
+        required=True,
+        metavar="FOLDER",
+        help="images: PNG, JPEG, BMP, TIFF, DICOM, NIfTI, in any folders below; `phantom` for synthetic ultrasound",
+    )
     parser.add_argument("--out", type=cli.path, required=True, metavar="RUN", help="the run folder")
     parser.add_argument("--method", choices=METHODS, default="simclr", help="(default: simclr)")
-    parser.add_argument("--preset", choices=PRESETS, default="small", help="smoke: checks the installation; small "
-                        "(default): for CPUs; gpu: for one GPU")  # fmt: skip
-    parser.add_argument("--cache", type=cli.path, metavar="FOLDER", help="where decoded images are kept, for later "
-                        "runs too (default: RUN/cache)")  # fmt: skip
-    parser.add_argument("--skip-broken", action="store_true", help="leave out files that cannot be read, and list "
-                        "them, instead of stopping")  # fmt: skip
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="small",
+        help="smoke: checks the installation; small (default): for CPUs; gpu: for one GPU",
+    )
+    parser.add_argument(
+        "--cache",
+        type=cli.path,
+        metavar="FOLDER",
+        help="where decoded images are kept, for later runs too (default: RUN/cache)",
+    )
+    parser.add_argument(
+        "--skip-broken",
+        action="store_true",
+        help="leave out files that cannot be read, and list them, instead of stopping",
+    )
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that load images (0)")
     for field in dataclasses.fields(Settings):
         if field.name not in ("method", "options"):
             kinds: dict[str, Callable[[str], Any]] = {"int": cli.count, "float": float, "str": cli.filled}
             kind = kinds[str(field.type)]
-            parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, metavar="VALUE",
-                                help=f"{field.metadata['help']} (default: the preset's)")  # fmt: skip
-    parser.add_argument("--set", nargs="+", action="extend", type=cli.assigned, default=[], metavar="NAME=VALUE",
-                        help="settings of the method, as temperature=0.2; --show-settings lists them")  # fmt: skip
+            parser.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=kind,
+                metavar="VALUE",
+                help=f"{field.metadata['help']} (default: the preset's)",
+            )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        type=cli.assigned,
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings of the method, as temperature=0.2; --show-settings lists them",
+    )
     parser.add_argument("--show-settings", action="store_true", help="print all settings and stop")
     args = parser.parse_args(list(arguments))
     cli.run_as_program(lambda: _prepared(args), prog=parser.prog)

@@ -190,11 +190,15 @@ def fit(
             curves.add(row)
             if (epoch + 1) % settings.checkpoint_every == 0 or epoch + 1 == settings.epochs or stopping.due:
                 state = {
-                    "epoch": epoch, "state_dict": module.state_dict(), "optimizer": optimizer.state_dict(),
+                    "epoch": epoch,
+                    "state_dict": module.state_dict(),
+                    "optimizer": optimizer.state_dict(),
                     "schedule": None if schedule is None else schedule.state_dict(),
-                    "scaler": fabric.strategy.precision.state_dict(), "rows": curves.rows, "best": best,
+                    "scaler": fabric.strategy.precision.state_dict(),
+                    "rows": curves.rows,
+                    "best": best,
                     "stopping": [stopping.best, stopping.waited],
-                }  # fmt: skip
+                }
                 write_tensors(last, state)
             progress.epoch(epoch, row, ends=stopping.due)
     module.to("cpu")

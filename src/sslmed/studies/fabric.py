@@ -47,9 +47,10 @@ def prepare_for_processes(module: nn.Module) -> None:
         return
     queues = [
         f"{name}.{buffer}"
-        for name, part in module.named_modules() if isinstance(part, MomentumQueue)
+        for name, part in module.named_modules()
+        if isinstance(part, MomentumQueue)
         for buffer, _ in part.named_buffers()
-    ]  # fmt: skip
+    ]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, queues)
     if torch.cuda.is_available():
         nn.SyncBatchNorm.convert_sync_batchnorm(module)

@@ -114,9 +114,11 @@ class _Bar:
 
     def __init__(self, title: str, total: int) -> None:
         columns = (
-            TextColumn("    {task.description}", markup=False), BarColumn(bar_width=20), TimeRemainingColumn(),
+            TextColumn("    {task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[words]}", markup=False),
-        )  # fmt: skip
+        )
         self._progress = Progress(*columns, transient=True)
         self._task = self._progress.add_task(title, total=total, words="")
         self._progress.start()

@@ -163,8 +163,11 @@ class Run:
             return [Cell(method, 1.0, seed, tasks[0]) for method in self.methods for seed in args.seeds]
         found = [
             Cell(method, labels, seed, task)
-            for seed in args.seeds for task in tasks for method in self.methods for labels in args.labels
-        ]  # fmt: skip
+            for seed in args.seeds
+            for task in tasks
+            for method in self.methods
+            for labels in args.labels
+        ]
         for name, task in self.tasks.items():  # a baseline of all labels, where the data ask for it
             data = self.data[task.domain]
             if data.spec.everything:
@@ -215,11 +218,15 @@ class Run:
             words = "pretext model" if number == 1 else f"{stage.name} pretext model"
             torch.manual_seed(derived_seed(seed, words))
             weights = pretrain(
-                stage.build(len(images), weights), images, stage.fit, optimiser=stage.optimiser,
-                folder=self.folder.path / self._place(cell, stage), seed=seed,
+                stage.build(len(images), weights),
+                images,
+                stage.fit,
+                optimiser=stage.optimiser,
+                folder=self.folder.path / self._place(cell, stage),
+                seed=seed,
                 title=f"pretext {cell.method}" + (f", {stage.name}" if stage.name else ""),
                 workers=self.args.workers,
-            )  # fmt: skip
+            )
         assert weights is not None
         return weights
 
@@ -232,9 +239,16 @@ class Run:
         learner = task.learner(images, weights)
         labelled = split.labelled[cell.labels]
         best = fit(
-            learner, task.pairs(images, labelled), study.finetune, optimiser=study.tuning, folder=folder,
-            seed=cell.seed, title="fine-tuning", val=task.pairs(images, split.val), workers=self.args.workers,
-        )  # fmt: skip
+            learner,
+            task.pairs(images, labelled),
+            study.finetune,
+            optimiser=study.tuning,
+            folder=folder,
+            seed=cell.seed,
+            title="fine-tuning",
+            val=task.pairs(images, split.val),
+            workers=self.args.workers,
+        )
         learner.load_state_dict(weights_of(best))
         tested = task.evaluate(learner, images, split.test)
         write_csv(folder / "metrics.csv", tested.rows, columns=list(tested.rows[0]))
@@ -317,9 +331,11 @@ class Run:
             notes = {name: self.study.comparability_note(task, cases[name]) for name, task in self.tasks.items()}
             tables.collect_cases(path)
             published = {
-                key: row for name, images in cases.items()
-                for key, row in self.study.published(images.name).items() if key[0] == name
-            }  # fmt: skip
+                key: row
+                for name, images in cases.items()
+                for key, row in self.study.published(images.name).items()
+                if key[0] == name
+            }
             rows = tables.write_table(path, frame, published, comparability_notes=notes)
             print(tables.show(rows, tables.write_tests(path, frame), frame))
         barrier()

@@ -164,10 +164,16 @@ class StudyData:
             self._chosen[seed] = {TRAIN: list(range(len(data)))}
             return
         split = self.splits[seed] = splitting.split(
-            data, fractions=spec.fractions, labels=spec.labels, unit=spec.unit, seed=seed,
-            everything=spec.everything, parts_seed=spec.parts_seed, outlined=spec.outlined,
+            data,
+            fractions=spec.fractions,
+            labels=spec.labels,
+            unit=spec.unit,
+            seed=seed,
+            everything=spec.everything,
+            parts_seed=spec.parts_seed,
+            outlined=spec.outlined,
             option=spec.labelled.option,
-        )  # fmt: skip
+        )
         line = splitting.check_parts(data, split, option=spec.labelled.option)
         self.checks.append(f"seed {seed}: {line}")
         if lacking := splitting.absent_classes(data, split):

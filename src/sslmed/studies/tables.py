@@ -18,13 +18,34 @@ from .results import Result, results
 from .runs import write_csv, write_text
 
 TABLE = (
-    "target", "labels", "method", "metric", "mean", "sd_cases", "sd_seeds", "seeds", "cases",
-    "paper", "paper_sd", "paper_set", "why_not_comparable",
-)  # fmt: skip
+    "target",
+    "labels",
+    "method",
+    "metric",
+    "mean",
+    "sd_cases",
+    "sd_seeds",
+    "seeds",
+    "cases",
+    "paper",
+    "paper_sd",
+    "paper_set",
+    "why_not_comparable",
+)
 TESTS = (
-    "target", "labels", "method", "against", "metric", "difference", "ci_low", "ci_high", "p", "p_holm",
-    "cases", "seeds",
-)  # fmt: skip
+    "target",
+    "labels",
+    "method",
+    "against",
+    "metric",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "p",
+    "p_holm",
+    "cases",
+    "seeds",
+)
 NO_ROW = "the paper prints no such number"
 
 
@@ -123,10 +144,15 @@ def write_tests(folder: Path, frame: Frame) -> list[dict[str, Any]]:
                 for against in dict.fromkeys(b for b in (SUPERVISED, *best) if b in there):
                     if method != against and method != SUPERVISED:
                         own.append(
-                            {"target": target.name, "labels": amount(labels, frame.unit), "method": method,
-                             "against": against, "metric": tested}
+                            {
+                                "target": target.name,
+                                "labels": amount(labels, frame.unit),
+                                "method": method,
+                                "against": against,
+                                "metric": tested,
+                            }
                             | _compared(there[method], there[against], tested)
-                        )  # fmt: skip
+                        )
         own = [row for row in own if row["cases"] > 1]
         adjusted = compare.holm([row["p"] for row in own]).tolist() if own else []
         rows += [row | {"p_holm": p} for row, p in zip(own, adjusted, strict=True)]

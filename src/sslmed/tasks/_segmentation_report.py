@@ -27,9 +27,12 @@ from .metrics import metric, metrics_of
 
 DASH = "\N{EN DASH}"
 OUTLINES = (
-    "Reference has an outline", "… prediction has none", "… no overlap with the reference",
-    "Reference has none", "… false outline",
-)  # fmt: skip
+    "Reference has an outline",
+    "… prediction has none",
+    "… no overlap with the reference",
+    "Reference has none",
+    "… false outline",
+)
 
 
 def images(finished: Finished) -> list[Block]:

@@ -176,9 +176,16 @@ def test_settings_of_a_set_of_ones_own() -> None:
             return 1
 
     settings: list[dict[str, Any]] = [
-        {}, {"a": 1}, {"a": "1"}, {"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, {"a": np.arange(3)},
-        {"a": torch.arange(4)}, {"labels": [0]}, {"a": object()},
-    ]  # fmt: skip
+        {},
+        {"a": 1},
+        {"a": "1"},
+        {"a": [1, {"b": 2}]},
+        {"a": [1, {"b": 3}]},
+        {"a": np.arange(3)},
+        {"a": torch.arange(4)},
+        {"labels": [0]},
+        {"a": object()},
+    ]
     found = [fingerprint(Own(**one)) for one in settings]
     for (i, a), (j, b) in itertools.combinations(enumerate(found), 2):
         assert a != b, (settings[i], settings[j])

@@ -44,9 +44,14 @@ def write_report(folder: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "fixed": fixed, "exact": exact, "display": run.display, "plain": plain, "moment": moment,
-        "share": run.share, "sentence": lambda text: text if text.endswith(".") else f"{text}.",
-    }  # fmt: skip
+        "fixed": fixed,
+        "exact": exact,
+        "display": run.display,
+        "plain": plain,
+        "moment": moment,
+        "share": run.share,
+        "sentence": lambda text: text if text.endswith(".") else f"{text}.",
+    }
     name, shown = ("page", context) if run.config.get("kind") != "pretraining" else ("pretraining", pretrained)
     page = environment.get_template(f"{name}.html.j2").render(shown(run))
     path = folder / "report.html"

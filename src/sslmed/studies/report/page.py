@@ -76,18 +76,31 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
     )
     blocks = task.blocks(finished) if groups else []
     return {
-        "id": name, "target": target, "title": target.title, "case": task.case, "metric": metric(target.metric),
-        "amounts": list(groups), "fewest": fewest, "some": bool(remark), "blocks": blocks,
+        "id": name,
+        "target": target,
+        "title": target.title,
+        "case": task.case,
+        "metric": metric(target.metric),
+        "amounts": list(groups),
+        "fewest": fewest,
+        "some": bool(remark),
+        "blocks": blocks,
         "links": [block for block in blocks if isinstance(block, Heading) and block.anchor],
-        "metrics_note": task.metrics_note, "headline": task.headline, "told": task.summary(finished) if groups else [],
-        "rows": rows, "sets": sets,
-        "printed": [metric(key) for key in printed], "metrics": [metric(key) for key in target.metrics],
+        "metrics_note": task.metrics_note,
+        "headline": task.headline,
+        "told": task.summary(finished) if groups else [],
+        "rows": rows,
+        "sets": sets,
+        "printed": [metric(key) for key in printed],
+        "metrics": [metric(key) for key in target.metrics],
         "reasons": dict(zip(reasons, string.ascii_lowercase + string.ascii_uppercase, strict=False)),
         "best": {labels: _best(by, target) for labels, by in rows.items()},
-        "findings": findings(run, target), "gain": charts.gain(run, target),
-        "tests": comparisons(run, target), "sentences": sentences(run, target),
+        "findings": findings(run, target),
+        "gain": charts.gain(run, target),
+        "tests": comparisons(run, target),
+        "sentences": sentences(run, target),
         "tuning": {labels: charts.tuning(run, target, labels) for labels in groups},
-    }  # fmt: skip
+    }
 
 
 def _best(methods: dict[str, dict[str, dict[str, str]]], target: Target) -> str | None:

@@ -135,8 +135,12 @@ class Run:
             return methods
         there = rows[min(rows)] if rows else {}
         score = {m: float(by[target.metric]["mean"] or "nan") for m, by in there.items() if target.metric in by}
-        ranked = [*self.baselines()[:1], self.config.get("proposed"),
-                  *metric(target.metric).best_first(methods, score), *methods]  # fmt: skip
+        ranked = [
+            *self.baselines()[:1],
+            self.config.get("proposed"),
+            *metric(target.metric).best_first(methods, score),
+            *methods,
+        ]
         chosen = list(dict.fromkeys(method for method in ranked if method in methods))[:4]
         return [method for method in methods if method in chosen]
 
