@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .._compat import moved
-from ._base import Geometry, Params
+from ._base import Geometry
+from ._draws import Params
 
 _TRIES = 10  # torchvision's and kornia's
 
