@@ -140,6 +140,10 @@ class Geometry(_OneDraw, GeometricAugmentationBase2D):  # type: ignore[misc]
 
     _compute_matrix_lazily = True
 
+    def transform(self, x: Tensor, params: Params, *, mode: str = "bilinear") -> Tensor:
+        """Move the pixels of every row; `mode` is "nearest" for masks, which have no values in between."""
+        raise NotImplementedError
+
     def matrix(self, params: Params, like: Tensor) -> Tensor:
         """Matrices (B, 3, 3), of like's dtype and device, that take (x, y, 1) in pixels of an image to its view."""
         raise NotImplementedError

@@ -76,12 +76,12 @@ class Draws(Seeded):
             u = torch.rand(rows, columns, dtype=torch.float32, device="cpu", generator=generator)
         if self.same_on_batch:
             u = u.expand(shape[0], -1)
-        params = self._gated(u, (shape[2], shape[3]))
+        params = self.gated(u, (shape[2], shape[3]))
         params.update(self.fields_from(params, (shape[2], shape[3]), device))
         params["forward_input_shape"] = torch.tensor(shape, dtype=torch.long, device="cpu")
         return params
 
-    def _gated(self, u: Tensor, size: tuple[int, int]) -> Params:
+    def gated(self, u: Tensor, size: tuple[int, int]) -> Params:
         """Map all uniforms (B, 1 + K) to the parameters and the gate."""
         return {
             **self.parameters_from(u[:, 1:], size),
