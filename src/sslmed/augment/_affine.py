@@ -47,17 +47,15 @@ def resample(x: Tensor, affine: Tensor, size: tuple[int, int], *, mode: str = "b
         return x.new_empty((0, x.shape[1], *size))
     down, right = centres(size, x)
     # Not affine_grid: TF32 would round its coordinates to a tenth of a pixel and worse.
-    (a, b, c), (d, e, f) = (
-        row.unbind(1) for row in moved(affine, x.device).to(x.dtype)[..., None, None].unbind(1)
-    )
-    grid = torch.stack([a * right + b * down + c, d * right + e * down + f], dim=3)
+    of_x, of_y, of_1 = moved(affine, x.device).to(x.dtype)[:, None].unbind(3)
+    grid = (down[:, None] * of_y)[:, :, None] + (right[:, None] * of_x + of_1)[:, None]
     return F.grid_sample(x, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
 def centres(size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres of an image's rows (H, 1) and columns (W), from -1 to 1 between its borders."""
+    """Centres of an image's rows (H,) and columns (W,), from -1 to 1 between its borders."""
     down, right = ((2 * torch.arange(n, dtype=like.dtype, device=like.device) + 1) / n - 1 for n in size)
-    return down[:, None], right
+    return down, right
 
 
 class Affine(Geometry):
