@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -42,15 +43,18 @@ class JointView(Draws, nn.Module):
             f"{k}.{n}" for k, member in enumerate(members) for n in ("batch_prob", *member.names)
         )
 
+    def _each(self) -> Iterator[Geometry | Intensity]:
+        return cast("Iterator[Geometry | Intensity]", iter(self.members))
+
     def draws(self) -> int:
         """What the members draw, with their gates."""
-        return sum(1 + member.draws() for member in self.members)
+        return sum(1 + member.draws() for member in self._each())
 
     def parameters_from(self, u: Tensor, size: tuple[int, int]) -> Params:
         """Map uniforms (B, K) to the parameters of all members."""
         params = {}
-        parts = u.split([1 + member.draws() for member in self.members], dim=1)
-        for k, (member, part) in enumerate(zip(self.members, parts, strict=True)):
+        parts = torch.split(u, [1 + member.draws() for member in self._each()], dim=1)
+        for k, (member, part) in enumerate(zip(self._each(), parts, strict=True)):
             params.update({f"{k}.{name}": value for name, value in member.gated(part, size).items()})
             side = getattr(member, "size", None)
             size = size if side is None else (side, side)
@@ -83,7 +87,7 @@ class JointView(Draws, nn.Module):
         drawn = self._drawn(images.shape, images.device) if params is None else self._replayed(params, images)
         z = masks.to(torch.float32)
         with without_autocast(images.device):
-            for k, member in enumerate(self.members):
+            for k, member in enumerate(self._each()):
                 own = {name: drawn[f"{k}.{name}"] for name in ("batch_prob", *member.names)}
                 y = member(y, params=own)
                 if isinstance(member, Geometry):
@@ -144,7 +148,7 @@ def segmentation(
         (torch.Size([2, 1, 64, 64]), torch.Size([2, 1, 64, 64]), torch.bool)
     """
     chosen = strengths(modality, hflip=hflip, brightness=brightness, contrast=contrast, blur=blur)
-    members = [
+    members: list[Geometry | Intensity] = [
         Affine(integer("size", size, low=2), degrees=degrees, zoom=zoom),
         *flips(hflip=chosen.hflip, vflip=0.0),
         GrayJitter(brightness=chosen.brightness, contrast=chosen.contrast, gamma=gamma),

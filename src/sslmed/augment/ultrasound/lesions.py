@@ -16,35 +16,28 @@ from torch.nn import functional as F
 from ..._checks import floating, number, shaped
 from ..._compat import moved, without_autocast
 from ..._tensor import compute_dtype
-from .._affine import AFFINE_DRAWS, affine_from, centres, resample
+from .._affine import AFFINE_DRAWS, affine_from, resample
 from .._draws import Draws, Params, not_empty
 from .._ranges import interval, spread
 from .._source import cpu_generator
-from ._levels import SURROUND, black_and_extent, field_of_view
+from ._lesion import band, column, from_centre, level_set, sector_cells
 
 Range = tuple[float, float]
 
 _COARSE, _FINE = 5, 12  # sides of the grids of noise that roughen the outline
-_CENTRE_X, _CENTRE_Y = (-0.6, 0.6), (-0.6, 0.5)  # in half sides of the image
 _ASPECT = (0.5, 1.1)  # height / width, log-uniform: most lesions are wider than tall
 _TILT = 0.6  # radians
 _SHARPNESS = (8.0, 40.0)  # log-uniform; a border is about 4 / sharpness radii wide
 _TEXTURE_AREA = (0.1, 0.5)  # of the other scan
-_BAND, _BAND_START = 0.8, 0.3  # half width in half axes rx, start below the centre in half axes ry
-_BAND_SOFTNESS = 0.15  # in half axes rx and ry
-_CELLS, _BRIGHT = (
-    32,
-    0.25,
-)  # cells across an image in which its sector is read; share of bright pixels in a cell
 
 
 class SyntheticLesions(Draws, nn.Module):
     """Draw a lesion into every scan, and give its mask.
 
-    The scan is first cropped, turned and flipped at random. The lesion is centred within the sector, which is read off
-    the image: what lies between the first and last bright cell of its row and of its column, on a grid of 32 x 32
-    cells. No pixel outside the sector is changed or belongs to the mask, and a scan that is black all over gets no
-    lesion. Lengths are in half sides, the shorter one of an image that is not square.
+    The scan is first cropped, turned and flipped at random. The lesion is centred where the scan shows echoes, and lies
+    within its sector. The sector is read off the image, on a grid of 32 x 32 cells: all between the first and last
+    bright cell of a row and of a column. No pixel outside the sector is changed or belongs to the mask, and a scan that
+    is black all over gets no lesion. Lengths are in half sides, the shorter one of an image that is not square.
 
     Blur, gain and noise are left to what follows: `views.segmentation(size, degrees=0, zoom=(1, 1), hflip=0)` takes
     the pair. A blur hides the place where a lesion was pasted.
@@ -68,7 +61,7 @@ class SyntheticLesions(Draws, nn.Module):
         other: (B,) int64, the scan whose texture is used: one of those before it in the batch, so that it does not
             depend on those after it; the first uses its own.
         other_part: (B, 2, 3) map of places to those of the other scan.
-        place: (B, 2) in [0, 1): shares of the sector's area to the left of the centre, and of its column above it.
+        place: (B, 2) in [0, 1): shares of the bright area to the left of the centre, and of its column above it.
         radii: (B, 2) half axes across and down.
         tilt: (B,) radians.
         coarse, fine: (B, 1, 5, 5) and (B, 1, 12, 12) normal numbers.
@@ -146,23 +139,27 @@ class SyntheticLesions(Draws, nn.Module):
 
     def parameters_from(self, u: Tensor, size: tuple[int, int]) -> Params:
         """Map uniforms (B, K) to the parameters."""
-        scan, part, u = u.split([AFFINE_DRAWS, AFFINE_DRAWS, u.shape[1] - 2 * AFFINE_DRAWS], dim=1)
-        flip, other, place, radius, aspect, tilt, roughness, sharpness, level, texture, shadow = (
-            column.squeeze(1) for column in u[:, :12].split([1, 1, 2, *[1] * 8], dim=1)
+        maps, look, noise = torch.split(u, [2 * AFFINE_DRAWS, 12, _COARSE**2 + _FINE**2], dim=1)
+        flip, other, across, down, radius, aspect, tilt, roughness, sharpness, level, texture, shadow = (
+            look.unbind(1)
         )
         rows = torch.arange(len(u), device="cpu")
-        across = _log_uniform(radius, self.radius)
-        background = affine_from(scan, size, degrees=self.degrees, zoom=_magnification(self.area))
+        half_axis = _log_uniform(radius, self.radius)
+        background = affine_from(
+            maps[:, :AFFINE_DRAWS], size, degrees=self.degrees, zoom=_magnification(self.area)
+        )
         background[:, :, 0] = torch.where(
             flip[:, None] < self.hflip, -background[:, :, 0], background[:, :, 0]
         )
-        coarse, fine = _normal(u[:, 12:]).split([_COARSE**2, _FINE**2], dim=1)
+        coarse, fine = torch.split(_normal(noise), [_COARSE**2, _FINE**2], dim=1)
         return {
             "background": background,
             "other": (other * rows).long(),
-            "other_part": affine_from(part, size, degrees=0.0, zoom=_magnification(_TEXTURE_AREA)),
-            "place": place,
-            "radii": torch.stack([across, across * _log_uniform(aspect, _ASPECT)], dim=1),
+            "other_part": affine_from(
+                maps[:, AFFINE_DRAWS:], size, degrees=0.0, zoom=_magnification(_TEXTURE_AREA)
+            ),
+            "place": torch.stack([across, down], dim=1),
+            "radii": torch.stack([half_axis, half_axis * _log_uniform(aspect, _ASPECT)], dim=1),
             "tilt": spread(tilt, (-_TILT, _TILT)),
             "coarse": coarse.reshape(-1, 1, _COARSE, _COARSE),
             "fine": fine.reshape(-1, 1, _FINE, _FINE),
@@ -206,112 +203,28 @@ class SyntheticLesions(Draws, nn.Module):
 def _with_lesions(scans: Tensor, params: Params) -> tuple[Tensor, Tensor]:
     size = (scans.shape[2], scans.shape[3])
     tissue = resample(scans, params["background"], size)
-    cells = sector_cells(tissue.detach())
-    x, y = _from_centre(cells, params["place"], size)
+    bright, sector = sector_cells(tissue.detach())
+    x, y = from_centre(bright, params["place"], size)
     s = level_set(x, y, params)
     # From 0 at the border of the sector to 1 half a cell within it.
-    weight = F.interpolate(cells.to(tissue.dtype), size, mode="bilinear").mul(2).sub(1).clamp(min=0)
-    weight = weight * _column(params["batch_prob"])
+    weight = F.interpolate(sector.to(tissue.dtype), size, mode="bilinear").mul(2).sub(1).clamp(min=0)
+    weight = weight * column(params["batch_prob"])
     inside = (s > 0) & (weight > 0)
 
     count = inside.sum(dim=(2, 3), keepdim=True).clamp(min=1)
     gray = torch.where(inside, tissue, 0.0).sum(dim=(2, 3), keepdim=True) / count
     texture = resample(scans.index_select(0, params["other"]), params["other_part"], size)
-    strength = 2 * gray * _column(params["texture"])
-    flat = gray * _column(params["level"]) - strength * texture.mean(dim=(2, 3), keepdim=True)
+    strength = 2 * gray * column(params["texture"])
+    flat = gray * column(params["level"]) - strength * texture.mean(dim=(2, 3), keepdim=True)
     lesion = torch.addcmul(flat, strength, texture)
-    below = tissue * (weight * _band(x, y, params["radii"], params["shadow"])).exp()
-    border = weight * (s * _column(params["sharpness"])).sigmoid()
+    below = tissue * (weight * band(x, y, params["radii"], params["shadow"])).exp()
+    border = weight * (s * column(params["sharpness"])).sigmoid()
     return torch.lerp(below, lesion, border).clamp(0, 1), inside
-
-
-def sector_cells(image: Tensor) -> Tensor:
-    """Tell which cells of a grid over the image show tissue: the sector, without the black around it.
-
-    A cell belongs to the sector if it lies between the first and last bright cell of its row, and of its column. Black
-    is the image's least value and all within 1 % of its range. Of a cell and its eight neighbours a quarter must be
-    brighter than that, so that single bright pixels do not count.
-
-    Args:
-        image: (B, 1, H, W).
-
-    Returns:
-        (B, 1, R, S) bool, of at most 32 rows and columns.
-    """
-    black, extent = black_and_extent(image)
-    bright = (image > black + SURROUND * extent).to(image.dtype)
-    shares = F.adaptive_avg_pool2d(bright, [min(n, _CELLS) for n in image.shape[2:]])
-    around = F.avg_pool2d(shares, 3, stride=1, padding=1, count_include_pad=False)
-    return field_of_view(around > _BRIGHT) > 0
-
-
-def level_set(x: Tensor, y: Tensor, params: Params) -> Tensor:
-    """Give the level set (B, 1, H, W) of lesions: above 0 inside.
-
-    Args:
-        x: (B, 1, 1, W) places across, from the centre of the lesion.
-        y: (B, 1, H, 1) places down.
-        params: radii, tilt, coarse, fine and roughness, as in SyntheticLesions, of their dtype and device.
-    """
-    cos, sin = _column(params["tilt"].cos()), _column(params["tilt"].sin())
-    across, down = params["radii"].view(-1, 2, 1, 1, 1).unbind(1)
-    u, v = x * (cos / across) + y * (sin / across), y * (cos / down) - x * (sin / down)
-    s = 1 - torch.addcmul(u.square(), v, v).sqrt()
-    for grid, strength in ((params["coarse"], 1.0), (params["fine"], 0.5)):
-        rows = (grid.unsqueeze(3) * _bicubic(grid.shape[3], x.shape[3], grid)).sum(dim=4)
-        columns = _column(params["roughness"]) * strength * _bicubic(grid.shape[2], y.shape[2], grid)
-        # Not a matrix product, which may be computed in half of the precision; `sum` would need n times the memory.
-        for k in range(grid.shape[2]):
-            s = torch.addcmul(s, columns[..., k : k + 1], rows[:, :, k : k + 1])
-    return s
-
-
-def _bicubic(n: int, side: int, like: Tensor) -> Tensor:
-    """Weights (side, n) by which `side` pixels are interpolated between n values."""
-    unit = torch.eye(n, dtype=like.dtype, device=like.device)
-    return F.interpolate(unit[None, None], (side, n), mode="bicubic")[0, 0]
-
-
-def _from_centre(cells: Tensor, place: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Places (B, 1, 1, W) across and (B, 1, H, 1) down from a place in the sector, in halves of the shorter side."""
-    down, right = centres((cells.shape[2], cells.shape[3]), place)
-    box = (down >= _CENTRE_Y[0]) & (down <= _CENTRE_Y[1]), (right >= _CENTRE_X[0]) & (right <= _CENTRE_X[1])
-    allowed = (cells[:, 0] & box[0][:, None] & box[1]).to(torch.int32)
-    column, column_place = _chosen(allowed.sum(dim=1), place[:, 0])
-    there = allowed.gather(2, column[:, None].expand(-1, allowed.shape[1], 1)).squeeze(2)
-    centre = column_place, _chosen(there, place[:, 1])[1]
-    down, right = centres(size, place)
-    shorter = min(size)
-    x = (right - centre[0]) * (size[1] / shorter)
-    y = (down - centre[1]) * (size[0] / shorter)
-    return x[:, None, None], y[:, None, :, None]
-
-
-def _chosen(counts: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """The index (B, 1) at which the share `u` (B,) of all `counts` (B, n) is reached; the place there, from -1 to 1."""
-    n = counts.shape[1]
-    reached = counts.cumsum(dim=1)
-    wanted = u[:, None] * reached[:, -1:]
-    index = (reached <= wanted).sum(dim=1, keepdim=True).clamp(max=n - 1)
-    here = counts.gather(1, index)
-    within = (wanted - reached.gather(1, index) + here) / here.clamp(min=1)
-    return index, 2 * (index + within) / n - 1
-
-
-def _band(x: Tensor, y: Tensor, radii: Tensor, strength: Tensor) -> Tensor:
-    """A band (B, 1, H, W) of this strength with soft sides, from below the centre down."""
-    across, down = radii.view(-1, 2, 1, 1, 1).unbind(1)
-    sides = ((_BAND - x.abs() / across) / _BAND_SOFTNESS).sigmoid()
-    return sides * (_column(strength) * ((y / down - _BAND_START) / _BAND_SOFTNESS).sigmoid())
 
 
 def _magnification(area: Range) -> Range:
     """Magnifications at which these parts of the area are seen."""
     return area[1] ** -0.5, area[0] ** -0.5
-
-
-def _column(value: Tensor) -> Tensor:
-    return value.view(-1, 1, 1, 1)
 
 
 def _log_uniform(u: Tensor, ends: Range) -> Tensor:
