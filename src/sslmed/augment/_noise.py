@@ -65,6 +65,8 @@ class Noise(Intensity):
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Change every row."""
+        if x.shape[0] == 0:
+            return x.clone()
         contrast = x.detach().std(dim=(1, 2, 3), correction=0)
         sigma = (moved(params["strength"], x.device) * contrast).view(-1, 1, 1, 1)
         return x + sigma.to(x.dtype) * normal_field(params["seed"], (1, *x.shape[2:]), x.device).to(x.dtype)
