@@ -17,6 +17,7 @@ from .. import _checks
 
 _SIDE = 128  # of the image on which a network shows its maps
 _COARSEST = 32  # a pooled map is no feature map
+_HINT = "give one that returns a list of maps, as timm.create_model(..., features_only=True)"
 
 
 class FeatureEncoder(nn.Module):
@@ -59,23 +60,27 @@ class FeatureEncoder(nn.Module):
         if not isinstance(network, nn.Module):
             raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
         self.in_channels = _checks.integer("in_channels", in_channels, low=1, high=3)
-        network = copy.deepcopy(network)
+        kind, network = type(network).__name__, copy.deepcopy(network)
         _set_in_channels(network, in_channels)
-        training, kind = network.training, next(network.parameters())
-        image = torch.zeros(2, in_channels, _SIDE, _SIDE, dtype=kind.dtype, device=kind.device)
+        training, like = network.training, next(network.parameters())
+        image = torch.zeros(2, in_channels, _SIDE, _SIDE, dtype=like.dtype, device=like.device)
         network.eval()
         with torch.no_grad():
-            found = network(image)
-            if isinstance(found, list | tuple):
-                self.network: nn.Module = network
-                self.places = _finest_first(list(found))
-            else:
-                self.network = _with_maps(network, image)
-                self.places = _finest_first(self.network(image))
-        if not self.places:
+            try:
+                found = network(image)
+            except Exception as error:
+                raise ValueError(
+                    f"network {kind} must take images (B, {in_channels}, {_SIDE}, {_SIDE}): {error}"
+                ) from error
+            if not isinstance(found, list | tuple):
+                network = _with_maps(network, image)
+                found = network(image)
+        self.network = network
+        self.maps = _finest_first(list(found))
+        if len(self.maps) < 2:
             raise ValueError(
-                f"network {type(network).__name__} has no feature maps (B, F, h, w) of a half to a 32nd of the image's"
-                " size; give one that returns a list of maps, as timm.create_model(..., features_only=True)"
+                f"network {kind} must have feature maps (B, F, h, w) of at least two sizes from a half to a 32nd of the"
+                f" image's, got {len(self.maps)}; {_HINT}"
             )
         with torch.enable_grad():
             maps = self(image)
@@ -98,8 +103,8 @@ class FeatureEncoder(nn.Module):
         _checks.floating("x", x)
         if x.shape[1] != self.in_channels:
             raise ValueError(f"x must have shape {expected}, got {tuple(x.shape)}")
-        maps = self.network(x)
-        return [maps[k] for k in self.places]
+        found = self.network(x)
+        return [found[k].permute(0, 3, 1, 2) if last else found[k] for k, last in self.maps]
 
     def extra_repr(self) -> str:
         """Show the settings."""
@@ -110,9 +115,8 @@ class FeatureEncoder(nn.Module):
         learning = [p for p in self.network.parameters() if p.requires_grad]
         total = torch.stack([m.sum() for m in maps]).sum()
         if learning and total.requires_grad:
-            for p, gradient in zip(
-                learning, torch.autograd.grad(total, learning, allow_unused=True), strict=True
-            ):
+            gradients = torch.autograd.grad(total, learning, allow_unused=True)
+            for p, gradient in zip(learning, gradients, strict=True):
                 p.requires_grad_(gradient is not None)
 
 
@@ -137,24 +141,28 @@ def _set_in_channels(network: nn.Module, channels: int) -> None:
     stem.in_channels = channels
 
 
-def _finest_first(outputs: list[Any]) -> list[int]:
-    """Places of the maps to return: of each stride the last before a coarser one."""
-    last: dict[int, int] = {}
+def _finest_first(outputs: list[Any]) -> list[tuple[int, bool]]:
+    """Which of a network's outputs are maps to return, and which of these have their channels last.
+
+    Of each stride the last before a coarser one counts.
+    """
+    found: dict[int, tuple[int, bool]] = {}
     for k, value in enumerate(outputs):
-        if not isinstance(value, Tensor) or value.ndim != 4 or value.shape[1] == 0:
+        if not isinstance(value, Tensor) or value.ndim != 4:
             continue
-        stride = _SIDE // value.shape[2]
-        square = value.shape[2] == value.shape[3] and stride * value.shape[2] == _SIDE
-        if square and max(last, default=1) <= stride <= _COARSEST:
-            last[stride] = k
-    return [k for stride, k in sorted(last.items()) if stride > 1]
+        channels_last = value.shape[2] != value.shape[3]
+        side = value.shape[2]
+        square = side == value.shape[1 if channels_last else 3] and side > 0
+        if square and _SIDE % side == 0 and max(found, default=1) <= _SIDE // side <= _COARSEST:
+            found[_SIDE // side] = k, channels_last
+    return [found[stride] for stride in sorted(found) if stride > 1]
 
 
 class _Blocks(fx.Tracer):
-    """Follows the network and its direct parts, and takes the parts of these as they are."""
+    """Follows the network and the sequences in it, and takes all other parts as they are."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return "." in module_qualified_name or not list(m.children())
+        return "." in module_qualified_name or not isinstance(m, nn.Sequential)
 
 
 class _Recorder(fx.Interpreter):
@@ -178,17 +186,17 @@ def _with_maps(network: nn.Module, image: Tensor) -> fx.GraphModule:
     """The network up to its last map, returning the maps."""
     try:
         graph = _Blocks().trace(network)
+        traced = fx.GraphModule(network, graph)
+        recorder = _Recorder(traced)
+        recorder.run(image)
     except Exception as error:  # tracing fails in as many ways as there are networks
         raise ValueError(
             f"network {type(network).__name__} returns no list of feature maps, and its forward pass cannot be traced"
-            f" ({error}); give one that returns a list of maps, as timm.create_model(..., features_only=True)"
+            f" ({error}); {_HINT}"
         ) from error
-    traced = fx.GraphModule(network, graph)
-    recorder = _Recorder(traced)
-    recorder.run(image)
     places = _finest_first(recorder.results)
     (output,) = (node for node in graph.nodes if node.op == "output")
-    output.args = (tuple(recorder.nodes[k] for k in places),)
+    output.args = (tuple(recorder.nodes[k] for k, _ in places),)
     graph.eliminate_dead_code()
     traced.delete_all_unused_submodules()
     traced.recompile()
