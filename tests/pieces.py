@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from kornia.augmentation import RandomResizedCrop, RandomVerticalFlip
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v3_small
 
 from sslmed import augment, distributed, losses, memory, metrics, models
 from sslmed.augment import functional as F
@@ -284,8 +283,14 @@ STATISTICS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "compare.holm": lambda holm: (holm([0.01, 0.04, 0.03]),),
 }
 
+
+def two_convolutions() -> nn.Module:
+    first, second = (nn.Conv2d(before, 4, 3, stride=2, padding=1) for before in (1, 4))
+    return nn.Sequential(first, nn.ReLU(), second)
+
+
 NETWORKS: dict[str, Callable[[], list[tuple[nn.Module, tuple[int, ...]]]]] = {
-    "FeatureEncoder": lambda: [(models.FeatureEncoder(mobilenet_v3_small()), (2, 1, 36, 40))],
+    "FeatureEncoder": lambda: [(models.FeatureEncoder(two_convolutions()), (2, 1, 36, 40))],
     "ImageHead": lambda: [(models.ImageHead(8), (4, 8, 2, 2))],
     "PatchHead": lambda: [
         (models.PatchHead(8, patches=9, style=style), (4, 9, 8)) for style in ("concat_linear", "two_stage")
