@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sslmed.augment import views
+from sslmed.augment import GrayJitter, PatchJigsaw, RandomPixelMask, views
 from sslmed.augment._affine import Affine
 from sslmed.augment._geometry import Crop, Flip
-from sslmed.augment._joint import JointView
+from sslmed.augment.joint import JointView
 
 STILL = {"degrees": 0.0, "zoom": (1.0, 1.0), "hflip": 0.0}
 PLAIN = {"brightness": 0.0, "contrast": 0.0, "gamma": 0.0, "blur": 0.0, "noise": (0.0, 0.0)}
@@ -151,6 +151,10 @@ def test_masks_that_do_not_fit_are_refused() -> None:
         views.segmentation(32, zoom=(0.0, 1.0))
     with pytest.raises(ValueError, match="missing"):
         view(x, x > 0.5, params={})
+    with pytest.raises(
+        TypeError, match=r"members\[1\] must change values or move pixels by a matrix, got PatchJigsaw"
+    ):
+        JointView(Flip(3, p=1.0), PatchJigsaw())  # type: ignore[arg-type]
 
 
 def test_a_crop_takes_its_masks_along() -> None:
@@ -159,6 +163,15 @@ def test_a_crop_takes_its_masks_along() -> None:
     images, moved = view(masks.float(), masks)
     assert images.shape == moved.shape == (8, 1, 32, 32)
     assert ((images > 0.5) != moved).float().mean() < 0.02
+
+
+def test_members_that_hide_pixels_replay_too() -> None:
+    x, masks = torch.rand(4, 1, 40, 52), discs(4, (40, 52))
+    view = JointView(Affine(32, degrees=20, zoom=(1, 1)), RandomPixelMask(ratio=0.3), GrayJitter())
+    params = view.forward_parameters(x.shape)
+    assert params["1.mask"].shape == (4, 1, 32, 32)
+    first, again = view(x, masks, params=params), view(x, masks, params=params)
+    assert torch.equal(first[0], again[0])
 
 
 @pytest.mark.parametrize("size", [(48, 48), (40, 56)])

@@ -12,11 +12,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ._joint import segmentation
 from ._local import intensity_only, local_pair
 from ._multiview import MultiView, View
 from ._pirl import pirl
 from ._strengths import Range, Strengths, blurring, crop, flips, jitter, strengths
+from .joint import segmentation
 from .pairs import correspond
 
 __all__ = ["byol", "correspond", "intensity_only", "local_pair", "moco_v2", "pirl", "segmentation", "simclr"]

@@ -43,7 +43,7 @@ class SyntheticLesions(Draws, nn.Module):
     the pair. A blur hides the place where a lesion was pasted.
 
     Args:
-        area: least and greatest part of the scan's area that is seen, at most 1.
+        area: least and greatest part of the scan's area that is seen, at most 1; drawn log-uniformly.
         degrees: the greatest angle by which the scan is turned, to both sides.
         hflip: probability that the scan is flipped left to right.
         radius: least and greatest half axis across, drawn log-uniformly; the one down is 0.5 to 1.1 times as long, and

@@ -33,10 +33,26 @@ class JointView(Draws, nn.Module):
 
     Parameters (of `forward_parameters`):
         The members' own, each name after the member's number and a dot.
+
+    Raises:
+        TypeError: the generator is none, or a member neither changes values nor moves pixels by a matrix.
+
+    Example:
+        >>> import torch
+        >>> from sslmed.augment import GrayJitter, Haze
+        >>> view = JointView(GrayJitter(), Haze(p=0.3))
+        >>> images, masks = view(torch.rand(2, 1, 8, 8), torch.ones(2, 1, 8, 8) > 0)
+        >>> sorted(view.forward_parameters(images.shape))[:2]
+        ['0.batch_prob', '0.brightness']
     """
 
     def __init__(self, *members: Geometry | Intensity, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        for k, member in enumerate(members):
+            if not isinstance(member, Geometry | Intensity):
+                raise TypeError(
+                    f"members[{k}] must change values or move pixels by a matrix, got {type(member).__name__}"
+                )
         self.members = nn.ModuleList(members)
         self.generator = cpu_generator(generator)
         self.names = tuple(
@@ -46,19 +62,34 @@ class JointView(Draws, nn.Module):
     def _each(self) -> Iterator[Geometry | Intensity]:
         return cast("Iterator[Geometry | Intensity]", iter(self.members))
 
+    def _each_with_size(
+        self, size: tuple[int, int]
+    ) -> Iterator[tuple[Geometry | Intensity, tuple[int, int]]]:
+        """Members with the size (H, W) of the images that each gets."""
+        for member in self._each():
+            yield member, size
+            side = getattr(member, "size", None)
+            size = size if side is None else (side, side)
+
     def draws(self) -> int:
         """What the members draw, with their gates."""
         return sum(1 + member.draws() for member in self._each())
 
     def parameters_from(self, u: Tensor, size: tuple[int, int]) -> Params:
         """Map uniforms (B, K) to the parameters of all members."""
-        params = {}
         parts = torch.split(u, [1 + member.draws() for member in self._each()], dim=1)
-        for k, (member, part) in enumerate(zip(self._each(), parts, strict=True)):
-            params.update({f"{k}.{name}": value for name, value in member.gated(part, size).items()})
-            side = getattr(member, "size", None)
-            size = size if side is None else (side, side)
+        params = {}
+        for k, (part, (member, own_size)) in enumerate(zip(parts, self._each_with_size(size), strict=True)):
+            params.update({f"{k}.{name}": value for name, value in member.gated(part, own_size).items()})
         return params
+
+    def fields_from(self, params: Params, size: tuple[int, int], device: torch.device) -> Params:
+        """Build what the members keep for every pixel."""
+        fields = {}
+        for k, (member, own_size) in enumerate(self._each_with_size(size)):
+            own = {name.removeprefix(f"{k}."): x for name, x in params.items() if name.startswith(f"{k}.")}
+            fields.update({f"{k}.{name}": x for name, x in member.fields_from(own, own_size, device).items()})
+        return fields
 
     def forward(
         self, images: Tensor, masks: Tensor, params: Mapping[str, Tensor] | None = None
