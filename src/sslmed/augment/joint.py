@@ -35,7 +35,8 @@ class JointView(Draws, nn.Module):
         The members' own, each name after the member's number and a dot.
 
     Raises:
-        TypeError: the generator is none, or a member neither changes values nor moves pixels by a matrix.
+        TypeError: the generator is not a torch.Generator, or a member neither changes values nor moves pixels by a
+            matrix.
 
     Example:
         >>> import torch
@@ -139,6 +140,7 @@ def segmentation(
     contrast: float | None = None,
     gamma: float = 0.5,
     blur: float | None = None,
+    sigma: Range | None = None,
     noise: Range = (0.0, 0.2),
     generator: torch.Generator | None = None,
 ) -> JointView:
@@ -157,8 +159,9 @@ def segmentation(
         brightness: as in GrayJitter.
         contrast: as in GrayJitter.
         gamma: as in GrayJitter.
-        blur: probability of a Gaussian blur, of standard deviation 0.1 to 2 pixels at size 224, in proportion at
-            others.
+        blur: probability of a Gaussian blur.
+        sigma: least and greatest standard deviation of the blur, in pixels of the result. None for 0.1 to 2 at size
+            224 and in proportion at others.
         noise: least and greatest standard deviation of the noise as a share of the image's; (0, 0) leaves it out.
         generator: CPU generator of the draws; None for torch's global one.
 
@@ -183,7 +186,7 @@ def segmentation(
         Affine(integer("size", size, low=2), degrees=degrees, zoom=zoom),
         *flips(hflip=chosen.hflip, vflip=0.0),
         GrayJitter(brightness=chosen.brightness, contrast=chosen.contrast, gamma=gamma),
-        *blurring(size, probability=chosen.blur, sigma=None),
+        *blurring(size, probability=chosen.blur, sigma=sigma),
         *([Noise(strength=noise)] if interval("noise", noise) != (0, 0) else []),
     ]
     return JointView(*members, generator=generator)

@@ -39,8 +39,8 @@ class SyntheticLesions(Draws, nn.Module):
     bright cell of a row and of a column. No pixel outside the sector is changed or belongs to the mask, and a scan that
     is black all over gets no lesion. Lengths are in half sides, the shorter one of an image that is not square.
 
-    Blur, gain and noise are left to what follows: `views.segmentation(size, degrees=0, zoom=(1, 1), hflip=0)` takes
-    the pair. A blur hides the place where a lesion was pasted.
+    Blur, gain and noise are left to what follows, such as `views.segmentation(size, degrees=0, zoom=(1, 1), hflip=0)`,
+    which takes the pair and leaves every pixel in its place. A blur hides the place where a lesion was pasted.
 
     Args:
         area: least and greatest part of the scan's area that is seen, at most 1; drawn log-uniformly.
