@@ -173,9 +173,7 @@ def beams() -> Figure:
     """What beams of ultrasound lose or bring too late."""
     return family(
         {
-            "AcousticShadow\n18 dB": augment.AcousticShadow(
-                strength_db=(18, 18), width=(0.2, 0.2), depth=(0.3, 0.3)
-            ),
+            "AcousticShadow\n18 dB": augment.AcousticShadow(strength_db=(18, 18), width=(0.2, 0.2), depth=(0.3, 0.3)),
             "DepthAttenuation\n0.2 dB / (cm MHz)": augment.DepthAttenuation(error_db_per_cm_mhz=(0.2, 0.2)),
             "Reverberation": augment.Reverberation(spacing=(0.12, 0.12), loss_db=(10, 10)),
         },
@@ -213,9 +211,7 @@ def synthetic(size: int = 128, each: int = 3) -> Figure:
         "Phantom\nheart": Phantom(each, size=size, seed=1, organ="heart"),
         "Phantom\nlung": Phantom(each, size=size, seed=2, organ="lung"),
         "MammogramPhantom": MammogramPhantom(each, size=size, seed=0),
-        "MRPhantom\nmiddle slices": Subset(
-            MRPhantom(each, depth=12, size=size, seed=0), range(6, 12 * each, 12)
-        ),
+        "MRPhantom\nmiddle slices": Subset(MRPhantom(each, depth=12, size=size, seed=0), range(6, 12 * each, 12)),
     }
     figure = Figure(figsize=(1.7 * len(kinds), 1.7 * each + 0.5), layout="constrained")
     axes = figure.subplots(each, len(kinds))
@@ -223,9 +219,7 @@ def synthetic(size: int = 128, each: int = 3) -> Figure:
         for ax, item in zip(column, items, strict=True):
             ax.imshow(item["image"][0], cmap="gray", vmin=0, vmax=1)
             for number in item.get("label_map", item["mask"]).unique()[1:]:
-                ax.contour(
-                    item.get("label_map", item["mask"])[0] == number, [0.5], colors="#e69f00", linewidths=1
-                )
+                ax.contour(item.get("label_map", item["mask"])[0] == number, [0.5], colors="#e69f00", linewidths=1)
             ax.set_axis_off()
         column[0].set_title(title, fontsize=9)
     return figure

@@ -156,9 +156,7 @@ LOSSES: dict[str, list[tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]
         (lambda a, b: losses.info_nce(a, b, None, ids=whole(150, 9), block_size=40), (Z, Z)),
         (lambda a, b, n: losses.info_nce(a, b, n), ((8, 6), (8, 6), (8, 5, 6))),
         (
-            lambda a, b, n: losses.info_nce(
-                a, b, n, ids=whole(150, 9), negative_ids=whole(300, 9), block_size=40
-            ),
+            lambda a, b, n: losses.info_nce(a, b, n, ids=whole(150, 9), negative_ids=whole(300, 9), block_size=40),
             (Z, Z, QUEUE),
         ),
     ],

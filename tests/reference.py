@@ -11,9 +11,7 @@ from torch import Tensor
 # augment
 
 
-def stopped_bins(
-    size: tuple[int, int], inner: float, outer: float, cross: float, cross_from: float = 20
-) -> Tensor:
+def stopped_bins(size: tuple[int, int], inner: float, outer: float, cross: float, cross_from: float = 20) -> Tensor:
     """Ellis et al., frequency masking: (H, W) bool in fft2's layout, True where ring or X stop a bin."""
     height, width = size
     stop = torch.zeros(height, width, dtype=torch.bool)
@@ -78,9 +76,7 @@ def nt_xent(z0, z1, temperature):
     losses = []
     for i in range(2 * n):
         similarity = [torch.exp(cosine(z[i], z[j]) / temperature) for j in range(2 * n)]
-        losses.append(
-            -torch.log(similarity[(i + n) % (2 * n)] / sum(s for j, s in enumerate(similarity) if j != i))
-        )
+        losses.append(-torch.log(similarity[(i + n) % (2 * n)] / sum(s for j, s in enumerate(similarity) if j != i)))
     return sum(losses) / len(losses)
 
 
@@ -104,8 +100,7 @@ def info_nce(query, positive, negatives, temperature, ids=None, negative_ids=Non
 def nce(query, positive, negatives, population, temperature):
     n, k = negatives.shape[:2]
     scores = [
-        [torch.exp(cosine(query[i], row) / temperature) for row in (positive[i], *negatives[i])]
-        for i in range(n)
+        [torch.exp(cosine(query[i], row) / temperature) for row in (positive[i], *negatives[i])] for i in range(n)
     ]
     z = population * sum(s for row in scores for s in row) / (n * (k + 1))
     noise = k / population
@@ -230,9 +225,7 @@ def synthetic_lesion(scan: Tensor, other: Tensor, p: dict[str, Tensor]) -> tuple
     """A lesion in a scan (H, W) of at most 32 pixels a side that is bright all over, pixel by pixel."""
     height, width = scan.shape
     half = min(height, width) / 2
-    places = [
-        [((2 * j + 1) / width - 1, (2 * i + 1) / height - 1) for j in range(width)] for i in range(height)
-    ]
+    places = [[((2 * j + 1) / width - 1, (2 * i + 1) / height - 1) for j in range(width)] for i in range(height)]
 
     def sampled(image: Tensor, affine: Tensor) -> Tensor:
         (a, b, c), (d, e, f) = affine.tolist()

@@ -57,9 +57,7 @@ def case(request: pytest.FixtureRequest) -> tuple[nn.Module, tuple[Any, ...]]:
 
 
 def layers_of(module: nn.Module) -> dict[str, nn.Module]:
-    return {
-        name: layer for name, layer in module.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))
-    }
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))}
 
 
 def values(module: nn.Module, inputs: tuple[Any, ...]) -> Tensor:

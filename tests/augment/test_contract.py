@@ -219,9 +219,7 @@ def test_samples_differ_unless_told_otherwise(make: Make) -> None:
     assert len({y.numpy().tobytes() for y in make()(x)}) == 5
     same = make(same_on_batch=True)(x)
     torch.testing.assert_close(same, same[:1].expand_as(same), rtol=0, atol=1e-6)
-    gates = torch.stack(
-        [make(p=0.5, same_on_batch=True).forward_parameters(x.shape)["batch_prob"] for _ in range(40)]
-    )
+    gates = torch.stack([make(p=0.5, same_on_batch=True).forward_parameters(x.shape)["batch_prob"] for _ in range(40)])
     assert (gates.std(dim=1) == 0).all()
     assert 5 < gates[:, 0].sum() < 35
 
@@ -420,9 +418,7 @@ def test_compiles_through_autograd_with_parameters_of_its_own_generator(make: Ma
 @pytest.mark.parametrize("make", [band_stop, CrossPatchJigsaw], ids=["intensity", "rearrangement"])
 def test_container_with_mask_compiles_to_one_graph(make: Make) -> None:
     torch._dynamo.reset()
-    flip = K.RandomHorizontalFlip(
-        p=1.0
-    )  # with a gate kornia's own pieces need a later torch than 2.10 for this
+    flip = K.RandomHorizontalFlip(p=1.0)  # with a gate kornia's own pieces need a later torch than 2.10 for this
     sequence = K.AugmentationSequential(make(p=0.5), flip, data_keys=["input", "mask"])
     y, mask = torch.compile(sequence, fullgraph=True, backend="eager")(images(), images() > 0.5)
     assert y.shape == mask.shape == images().shape
@@ -485,9 +481,7 @@ def test_non_contiguous_images(make: Make) -> None:
     augment, x = make(), images(4, 3)
     params = augment.forward_parameters(x.shape)
     y = augment(x, params=params)
-    torch.testing.assert_close(
-        augment(x.to(memory_format=torch.channels_last), params=params), y, rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(augment(x.to(memory_format=torch.channels_last), params=params), y, rtol=0, atol=1e-6)
     turned = x.transpose(2, 3).contiguous().transpose(2, 3)
     torch.testing.assert_close(augment(turned, params=params), y, rtol=0, atol=1e-6)
 
@@ -498,9 +492,7 @@ def test_inference_mode_and_training_mix(make: Make) -> None:
     params = augment.forward_parameters(x.shape)
     with torch.inference_mode():
         y = augment(x, params=params)
-    torch.testing.assert_close(
-        augment(x.clone().requires_grad_(), params=params).detach(), y, rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(augment(x.clone().requires_grad_(), params=params).detach(), y, rtol=0, atol=1e-6)
 
 
 @every

@@ -69,9 +69,7 @@ def test_labels_stay_labels(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(("modality", "flips"), [("ultrasound", 0.5), ("mr", 0.0), ("mammography", 0.5)])
 def test_flips_are_those_of_the_modality(modality: str, flips: float) -> None:
     across = torch.linspace(1, 2, 32).expand(400, 1, 32, 32)
-    view = views.segmentation(
-        32, modality=modality, degrees=0.0, zoom=(1.0, 1.0), noise=(0, 0), generator=seeded()
-    )
+    view = views.segmentation(32, modality=modality, degrees=0.0, zoom=(1.0, 1.0), noise=(0, 0), generator=seeded())
     images, labels = view(across, (across * 100).long())
     flipped = images[:, 0, 16, -1] < images[:, 0, 16, 0]
     assert abs(flipped.float().mean() - flips) < 0.1
@@ -80,9 +78,7 @@ def test_flips_are_those_of_the_modality(modality: str, flips: float) -> None:
 
 def test_what_comes_from_beyond_is_the_least_value_and_no_label() -> None:
     x = torch.rand(20, 1, 40, 40) + 3
-    images, masks = views.segmentation(40, zoom=(0.5, 0.5), generator=seeded(), **PLAIN)(
-        x, torch.ones_like(x) > 0
-    )  # type: ignore[arg-type]
+    images, masks = views.segmentation(40, zoom=(0.5, 0.5), generator=seeded(), **PLAIN)(x, torch.ones_like(x) > 0)  # type: ignore[arg-type]
     assert images.min() >= 3
     assert 0.15 < masks.float().mean() < 0.3
     torch.testing.assert_close(images.masked_select(~masks).view(-1).amin(), x.amin(), rtol=0, atol=0.05)
@@ -151,9 +147,7 @@ def test_masks_that_do_not_fit_are_refused() -> None:
         views.segmentation(32, zoom=(0.0, 1.0))
     with pytest.raises(ValueError, match="missing"):
         view(x, x > 0.5, params={})
-    with pytest.raises(
-        TypeError, match=r"members\[1\] must change values or move pixels by a matrix, got PatchJigsaw"
-    ):
+    with pytest.raises(TypeError, match=r"members\[1\] must change values or move pixels by a matrix, got PatchJigsaw"):
         JointView(Flip(3, p=1.0), PatchJigsaw())  # type: ignore[arg-type]
 
 
@@ -183,9 +177,7 @@ def test_the_matrix_of_a_turn_takes_a_pixel_to_its_view(size: tuple[int, int]) -
     source = turn(x, params=params)[:, :, 15, 17]
     matrix = turn.transform_matrix
     there = (matrix @ torch.cat([source, torch.ones(6, 1, dtype=source.dtype)], dim=1)[..., None]).squeeze(2)
-    torch.testing.assert_close(
-        there[:, :2], torch.tensor([17.0, 15.0]).double().expand(6, 2), rtol=0, atol=1e-4
-    )
+    torch.testing.assert_close(there[:, :2], torch.tensor([17.0, 15.0]).double().expand(6, 2), rtol=0, atol=1e-4)
 
 
 def test_angles_and_magnifications_are_as_set() -> None:

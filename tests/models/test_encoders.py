@@ -126,9 +126,7 @@ def test_the_network_stays_as_it_was(training: bool) -> None:
     assert all(m.training == training for m in encoder.network.modules())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(
-        torch.equal(value, before[name])
-        for name, value in encoder.network.state_dict().items()
-        if value.ndim == 1
+        torch.equal(value, before[name]) for name, value in encoder.network.state_dict().items() if value.ndim == 1
     )
 
 
@@ -226,9 +224,7 @@ def of_monai(name: str) -> nn.Module:
         ("monai", lambda: of_monai("resnet18"), (64, 64, 128, 256, 512)),
     ],
 )
-def test_networks_of_other_libraries(
-    library: str, make: Callable[[], nn.Module], channels: tuple[int, ...]
-) -> None:
+def test_networks_of_other_libraries(library: str, make: Callable[[], nn.Module], channels: tuple[int, ...]) -> None:
     pytest.importorskip(library)
     network = make()
     encoder = FeatureEncoder(network)

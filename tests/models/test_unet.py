@@ -100,10 +100,7 @@ def test_only_the_decoder_blocks_asked_for_run(name):
 
 
 def test_names_in_the_state_stay():
-    names = {
-        ".".join(part for part in key.split(".")[:3] if not part.isdigit())
-        for key in UNet(width=4).state_dict()
-    }
+    names = {".".join(part for part in key.split(".")[:3] if not part.isdigit()) for key in UNet(width=4).state_dict()}
     assert names == {"down", "up.block", "out.weight", "out.bias"}
     assert {key.split(".")[0] for key in ResUNet(width=4).state_dict()} == {"encoder", "up", "out"}
 
@@ -139,9 +136,7 @@ def test_compiles_in_one_graph():
 
 
 def test_bad_settings():
-    with pytest.raises(
-        TypeError, match="encoder must be a name, a ResNetEncoder or a FeatureEncoder, got Linear"
-    ):
+    with pytest.raises(TypeError, match="encoder must be a name, a ResNetEncoder or a FeatureEncoder, got Linear"):
         ResUNet(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="name must be one of"):
         ResUNet("vgg")

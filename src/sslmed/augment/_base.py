@@ -57,9 +57,7 @@ class _OneDraw(Draws):
         """Bring `x` to the shape that comes back, for selected and skipped rows alike. The identity here."""
         return x
 
-    def forward(
-        self, input: Tensor, params: Mapping[str, Tensor] | None = None, *, data_keys: Any = None
-    ) -> Tensor:
+    def forward(self, input: Tensor, params: Mapping[str, Tensor] | None = None, *, data_keys: Any = None) -> Tensor:
         """Augment images.
 
         Args:
@@ -209,9 +207,7 @@ class Rearrangement(_OneDraw, GeometricAugmentationBase2D):  # type: ignore[misc
 
     def transform_boxes(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         """Raise: a box whose content is scattered is no box."""
-        raise NotImplementedError(
-            f"{type(self).__name__} scatters patches: boxes have no image under it; use a mask"
-        )
+        raise NotImplementedError(f"{type(self).__name__} scatters patches: boxes have no image under it; use a mask")
 
     def transform_keypoints(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         """Raise: keypoints are not carried along."""

@@ -98,13 +98,7 @@ class Draws(Seeded):
         if "forward_input_shape" not in copy:
             copy["forward_input_shape"] = torch.tensor(x.shape, dtype=torch.long, device="cpu")
         for name in ("batch_prob", *self.names):
-            if (
-                not isinstance(copy[name], Tensor)
-                or copy[name].ndim == 0
-                or copy[name].shape[0] != x.shape[0]
-            ):
+            if not isinstance(copy[name], Tensor) or copy[name].ndim == 0 or copy[name].shape[0] != x.shape[0]:
                 got = tuple(copy[name].shape) if isinstance(copy[name], Tensor) else type(copy[name]).__name__
-                raise ValueError(
-                    f"params[{name!r}] must have one row for each of {x.shape[0]} images, got {got}"
-                )
+                raise ValueError(f"params[{name!r}] must have one row for each of {x.shape[0]} images, got {got}")
         return copy

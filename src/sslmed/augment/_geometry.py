@@ -37,9 +37,7 @@ class Crop(Geometry):
 
     names = ("left", "top", "width", "height")
 
-    def __init__(
-        self, size: int, *, scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    ) -> None:
+    def __init__(self, size: int, *, scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> None:
         super().__init__()
         self.size, self.scale, self.ratio = size, scale, ratio
 

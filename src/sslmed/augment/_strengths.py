@@ -85,9 +85,7 @@ def blurring(size: int, *, probability: float, sigma: Range | None) -> list[Blur
     """Gaussian blur; one of probability 0 is left out."""
     number("blur", probability, low=0, high=1)
     # MoCo v2's and SimCLR's 0.1 to 2 pixels at 224, kept in proportion.
-    blur = Blur(
-        sigma=(0.1 * size / 224, 2 * size / 224) if sigma is None else pair("sigma", sigma), p=probability
-    )
+    blur = Blur(sigma=(0.1 * size / 224, 2 * size / 224) if sigma is None else pair("sigma", sigma), p=probability)
     if blur.reach >= size:
         raise ValueError(f"sigma must stay below a third of size {size}, got {sigma}")
     return [blur] if probability else []

@@ -115,9 +115,7 @@ def apply_spectral_mask(x: Tensor, keep: Tensor) -> Tensor:
     fits = keep.ndim == 4 and tuple(keep.shape[2:]) == (height, width // 2 + 1)
     if not fits or keep.shape[0] not in (1, batch) or keep.shape[1] not in (1, channels):
         expected = f"({batch}, 1, {height}, {width // 2 + 1})"
-        raise ValueError(
-            f"keep must have shape {expected} for x of shape {tuple(x.shape)}, got {tuple(keep.shape)}"
-        )
+        raise ValueError(f"keep must have shape {expected} for x of shape {tuple(x.shape)}, got {tuple(keep.shape)}")
     same_device(x=x, keep=keep)
     return _filtered(x, keep.to(torch.int8).neg_())
 
@@ -217,9 +215,7 @@ class FrequencyBandStop(Intensity):
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""
-        lengths = (
-            f"radius={_brief(self.radius)}, cross={_brief(self.cross)}, cross_from={self.cross_from:.4g}"
-        )
+        lengths = f"radius={_brief(self.radius)}, cross={_brief(self.cross)}, cross_from={self.cross_from:.4g}"
         return f"{lengths}, unit={self.unit!r}, {super().extra_repr()}"
 
     def draws(self) -> int:

@@ -59,9 +59,7 @@ def gray_jitter(x: Tensor, brightness: Tensor, contrast: Tensor, gamma: Tensor |
     if gamma is not None:
         y = _gamma(y, moved(gamma.to(y.dtype), y.device).view(-1, 1, 1, 1))
     gray = y if y.shape[1] == 1 else _LUMA[0] * y[:, 0] + _LUMA[1] * y[:, 1] + _LUMA[2] * y[:, 2]
-    scale, contrast = (
-        moved(factor.to(y.dtype), y.device).view(-1, 1, 1, 1) for factor in (brightness, contrast)
-    )
+    scale, contrast = (moved(factor.to(y.dtype), y.device).view(-1, 1, 1, 1) for factor in (brightness, contrast))
     shift = scale * (1 - contrast) * gray.flatten(1).mean(dim=1).view(-1, 1, 1, 1)
     return (y * (scale * contrast)).add_(shift).to(x.dtype)
 

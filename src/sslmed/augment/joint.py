@@ -56,16 +56,12 @@ class JointView(Draws, nn.Module):
                 )
         self.members = nn.ModuleList(members)
         self.generator = cpu_generator(generator)
-        self.names = tuple(
-            f"{k}.{n}" for k, member in enumerate(members) for n in ("batch_prob", *member.names)
-        )
+        self.names = tuple(f"{k}.{n}" for k, member in enumerate(members) for n in ("batch_prob", *member.names))
 
     def _each(self) -> Iterator[Geometry | Intensity]:
         return cast("Iterator[Geometry | Intensity]", iter(self.members))
 
-    def _each_with_size(
-        self, size: tuple[int, int]
-    ) -> Iterator[tuple[Geometry | Intensity, tuple[int, int]]]:
+    def _each_with_size(self, size: tuple[int, int]) -> Iterator[tuple[Geometry | Intensity, tuple[int, int]]]:
         """Members with the size (H, W) of the images that each gets."""
         for member in self._each():
             yield member, size

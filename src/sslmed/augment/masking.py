@@ -234,7 +234,5 @@ def _masking(name: str, mask: Tensor, x: Tensor) -> Tensor:
         raise TypeError(f"{name} must be a bool tensor, got {getattr(mask, 'dtype', type(mask).__name__)}")
     expected = (x.shape[0], 1, *x.shape[2:])
     if tuple(mask.shape) != expected:
-        raise ValueError(
-            f"{name} must have shape {expected} for x of {tuple(x.shape)}, got {tuple(mask.shape)}"
-        )
+        raise ValueError(f"{name} must have shape {expected} for x of {tuple(x.shape)}, got {tuple(mask.shape)}")
     return mask

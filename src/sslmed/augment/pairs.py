@@ -40,9 +40,7 @@ class Pair(NamedTuple):
     matrix1: Tensor
 
 
-def correspond(
-    points0: Tensor, matrix0: Tensor, matrix1: Tensor, *, size: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
+def correspond(points0: Tensor, matrix0: Tensor, matrix1: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Take locations of one view to another view of the same image.
 
     A cell (i, j) of a feature map with stride s is centred on the pixel x = (j + 0.5) s - 0.5,

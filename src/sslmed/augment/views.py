@@ -72,9 +72,7 @@ def simclr(
         >>> view0.shape, view1.shape
         (torch.Size([2, 1, 64, 64]), torch.Size([2, 1, 64, 64]))
     """
-    chosen = strengths(
-        modality, scale=scale, hflip=hflip, brightness=brightness, contrast=contrast, blur=blur
-    )
+    chosen = strengths(modality, scale=scale, hflip=hflip, brightness=brightness, contrast=contrast, blur=blur)
     return _crops(size, chosen, vflip, (chosen.blur, chosen.blur), sigma, generator)
 
 

@@ -123,11 +123,7 @@ class FeatureEncoder(nn.Module):
 def _set_in_channels(network: nn.Module, channels: int) -> None:
     """Fold the first convolution to gray images, or spread it over three channels."""
     stem = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
-    if (
-        stem is None
-        or stem.groups != 1
-        or (stem.in_channels, channels) not in ((1, 1), (1, 3), (3, 1), (3, 3))
-    ):
+    if stem is None or stem.groups != 1 or (stem.in_channels, channels) not in ((1, 1), (1, 3), (3, 1), (3, 3)):
         got = "none" if stem is None else f"one for {stem.in_channels}"
         raise ValueError(
             f"network must have a first convolution for 1 or 3 channels, for in_channels={channels}, got {got}"

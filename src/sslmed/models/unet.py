@@ -42,8 +42,7 @@ class UNet(nn.Module):
         self.width = _checks.integer("width", width, low=1)
         channels = [width * 2**k for k in range(5)]
         self.down = nn.ModuleList(
-            _ConvBlock(before, after)
-            for before, after in zip([in_channels, *channels[:-1]], channels, strict=True)
+            _ConvBlock(before, after) for before, after in zip([in_channels, *channels[:-1]], channels, strict=True)
         )
         self.up = nn.ModuleList(_Up(2 * c, c, c) for c in reversed(channels[:-1]))
         self.out = nn.Conv2d(width, classes, 1)
@@ -161,9 +160,7 @@ class ResUNet(nn.Module):
         decoder = [max(1, own_width * 4 // 2**k) for k in range(len(encoder.channels))]
         self.up = nn.ModuleList(
             _Up(below, skip, after)
-            for below, skip, after in zip(
-                [bottom, *decoder[:-1]], [*reversed(skips), 0], decoder, strict=True
-            )
+            for below, skip, after in zip([bottom, *decoder[:-1]], [*reversed(skips), 0], decoder, strict=True)
         )
         self.out = nn.Conv2d(decoder[-1], classes, 1)
         initialise(self.up)

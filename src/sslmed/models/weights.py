@@ -22,9 +22,7 @@ from .._tensor import compute_dtype
 from .encoders import FeatureEncoder
 
 _WRAPPERS = ("state_dict", "model")
-_COUNTER = (
-    "num_batches_tracked"  # absent from old checkpoints and without effect: never counted, never missed
-)
+_COUNTER = "num_batches_tracked"  # absent from old checkpoints and without effect: never counted, never missed
 
 
 @dataclass(frozen=True)
@@ -226,9 +224,7 @@ def _match(
         else:
             mismatched.append(name)
             if not shapes:
-                shapes = (
-                    f"\n{name}: {tuple(theirs.shape)} in the checkpoint, {tuple(mine.shape)} in the model"
-                )
+                shapes = f"\n{name}: {tuple(theirs.shape)} in the checkpoint, {tuple(mine.shape)} in the model"
     unexpected = [k for k in state if not (k.startswith(prefix) and k[len(prefix) :] in own)]
     report = MatchReport(
         matched=tuple(k for k in values if not k.endswith(_COUNTER)),
@@ -262,9 +258,7 @@ def _continues(encoder: nn.Module, name: str) -> bool:
     if step in module._buffers:  # not persistent, but written by an older version of the same network
         return False
     digits = "0123456789"
-    numbered = {
-        k.rstrip(digits) for k, part in module.named_children() if part.state_dict() and k[-1] in digits
-    }
+    numbered = {k.rstrip(digits) for k, part in module.named_children() if part.state_dict() and k[-1] in digits}
     if step[-1] in digits and step.rstrip(digits) in numbered:
         return True
     return not module._modules or 2 * len(module.state_dict()) <= len(encoder.state_dict())

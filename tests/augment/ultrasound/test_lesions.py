@@ -54,10 +54,7 @@ def test_lesions_are_darker_than_what_they_replace_and_stay_in_range() -> None:
     assert images.max() <= 1
     there = masks.flatten(1).sum(1) > 8
     assert there.float().mean() > 0.9
-    level = [
-        (y[m].mean() / b[m].mean())
-        for y, b, m in zip(images[there], before[there], masks[there], strict=True)
-    ]
+    level = [(y[m].mean() / b[m].mean()) for y, b, m in zip(images[there], before[there], masks[there], strict=True)]
     assert torch.stack(level).quantile(0.9) < 0.75
     share = masks.float().mean((1, 2, 3))
     assert 0.05 < share.mean() < 0.2

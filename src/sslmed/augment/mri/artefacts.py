@@ -155,9 +155,7 @@ class KSpaceSpike(Intensity):
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""
-        return (
-            f"spikes={self.spikes}, amplitude={self.amplitude}, radius={self.radius}, {super().extra_repr()}"
-        )
+        return f"spikes={self.spikes}, amplitude={self.amplitude}, radius={self.radius}, {super().extra_repr()}"
 
     def draws(self) -> int:
         """Radius, angle, amplitude and phase of each spike."""

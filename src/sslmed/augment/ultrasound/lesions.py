@@ -140,24 +140,16 @@ class SyntheticLesions(Draws, nn.Module):
     def parameters_from(self, u: Tensor, size: tuple[int, int]) -> Params:
         """Map uniforms (B, K) to the parameters."""
         maps, look, noise = torch.split(u, [2 * AFFINE_DRAWS, 12, _COARSE**2 + _FINE**2], dim=1)
-        flip, other, across, down, radius, aspect, tilt, roughness, sharpness, level, texture, shadow = (
-            look.unbind(1)
-        )
+        flip, other, across, down, radius, aspect, tilt, roughness, sharpness, level, texture, shadow = look.unbind(1)
         rows = torch.arange(len(u), device="cpu")
         half_axis = _log_uniform(radius, self.radius)
-        background = affine_from(
-            maps[:, :AFFINE_DRAWS], size, degrees=self.degrees, zoom=_magnification(self.area)
-        )
-        background[:, :, 0] = torch.where(
-            flip[:, None] < self.hflip, -background[:, :, 0], background[:, :, 0]
-        )
+        background = affine_from(maps[:, :AFFINE_DRAWS], size, degrees=self.degrees, zoom=_magnification(self.area))
+        background[:, :, 0] = torch.where(flip[:, None] < self.hflip, -background[:, :, 0], background[:, :, 0])
         coarse, fine = torch.split(_normal(noise), [_COARSE**2, _FINE**2], dim=1)
         return {
             "background": background,
             "other": (other * rows).long(),
-            "other_part": affine_from(
-                maps[:, AFFINE_DRAWS:], size, degrees=0.0, zoom=_magnification(_TEXTURE_AREA)
-            ),
+            "other_part": affine_from(maps[:, AFFINE_DRAWS:], size, degrees=0.0, zoom=_magnification(_TEXTURE_AREA)),
             "place": torch.stack([across, down], dim=1),
             "radii": torch.stack([half_axis, half_axis * _log_uniform(aspect, _ASPECT)], dim=1),
             "tilt": spread(tilt, (-_TILT, _TILT)),

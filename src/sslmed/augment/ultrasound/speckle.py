@@ -112,13 +112,9 @@ class Speckle(Intensity):
             return self._reduced(x, params)
         adds = params["strength"] > 0
         if torch.compiler.is_compiling():  # a row count that depends on data would break the graph
-            return torch.where(
-                adds.to(x.device).view(-1, 1, 1, 1), self._added(x, params), self._reduced(x, params)
-            )
+            return torch.where(adds.to(x.device).view(-1, 1, 1, 1), self._added(x, params), self._reduced(x, params))
         order, count = (~adds).to(torch.uint8).argsort(stable=True), int(adds.sum())
-        sorted_params = {
-            name: params[name].index_select(0, moved(order, params[name].device)) for name in self.names
-        }
+        sorted_params = {name: params[name].index_select(0, moved(order, params[name].device)) for name in self.names}
         rows = moved(order, x.device)
         images = x.index_select(0, rows)
         done = [
