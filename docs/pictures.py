@@ -181,6 +181,29 @@ def beams() -> Figure:
     )
 
 
+def lesions(size: int = 128, count: int = 8) -> Figure:
+    """Lesions drawn into scans of one batch, with their masks, and the joint view that follows in training."""
+    scans = torch.stack([item["image"] for item in Phantom(count, size=size, seed=5)])
+    torch.manual_seed(2)
+    images, masks = augment.SyntheticLesions()(scans)
+    seen, outlines = augment.views.segmentation(size)(images, masks)
+    rows = {
+        "scan": (scans, None),
+        "lesion": (images, None),
+        "mask": (images, masks),
+        "view": (seen, outlines),
+    }
+    figure = Figure(figsize=(1.3 * count, 1.3 * len(rows)), layout="constrained")
+    for line, (name, (pictures, drawn)) in zip(figure.subplots(len(rows), count), rows.items(), strict=True):
+        for k, ax in enumerate(line):
+            ax.imshow(pictures[k, 0], cmap="gray", vmin=0, vmax=1)
+            if drawn is not None and drawn[k].any():
+                ax.contour(drawn[k, 0], [0.5], colors="#e08214", linewidths=1)
+            ax.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name, fontsize=9)
+    return figure
+
+
 def synthetic(size: int = 128, each: int = 3) -> Figure:
     """Synthetic images of each kind, with the outlines that come with them."""
     kinds = {
@@ -221,5 +244,5 @@ def save_small(figure: Figure, path: Path, *, dpi: int = 90) -> None:
 if __name__ == "__main__":
     plots.save(overview(), IMAGES / "overview.png", dpi=100)
     plots.save(synthetic(), IMAGES / "synthetic.png", dpi=90)
-    for picture in (speckle, beams, mri, masking, pretext):
+    for picture in (speckle, beams, lesions, mri, masking, pretext):
         save_small(picture(), IMAGES / f"gallery_{picture.__name__}.png")

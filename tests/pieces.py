@@ -89,12 +89,14 @@ AUGMENTATIONS: dict[str, Callable[..., _OneDraw]] = {
 }
 
 RECIPES: dict[str, Callable[..., nn.Module]] = {
-    name: functools.partial(getattr(views, name), 24) for name in sorted(set(views.__all__) - {"correspond"})
+    name: functools.partial(getattr(views, name), 24)
+    for name in sorted(set(views.__all__) - {"correspond", "segmentation"})
 } | {
     "pirl": lambda **s: views.pirl(24, unit="nyquist", **s),
     "MultiView": lambda **s: augment.MultiView(augment.Haze(), nn.Sequential(augment.PatchJigsaw()), **s),
     "PatchWise": lambda **s: augment.MultiView(augment.PatchWise(augment.GrayJitter(), (3, 2)), **s),
     "LocalPair": lambda **s: LocalPair([augment.GrayJitter()], [augment.BiasField()], **s),
+    "SyntheticLesions": lambda **s: augment.SyntheticLesions(p=0.6, **s),
 }
 # kornia draws in the default dtype, which is its own matter.
 OF_KORNIA: dict[str, Callable[..., nn.Module]] = {
@@ -279,7 +281,14 @@ STATISTICS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "compare.holm": lambda holm: (holm([0.01, 0.04, 0.03]),),
 }
 
+
+def two_convolutions() -> nn.Module:
+    first, second = (nn.Conv2d(before, 4, 3, stride=2, padding=1) for before in (1, 4))
+    return nn.Sequential(first, nn.ReLU(), second)
+
+
 NETWORKS: dict[str, Callable[[], list[tuple[nn.Module, tuple[int, ...]]]]] = {
+    "FeatureEncoder": lambda: [(models.FeatureEncoder(two_convolutions()), (2, 1, 36, 40))],
     "ImageHead": lambda: [(models.ImageHead(8), (4, 8, 2, 2))],
     "PatchHead": lambda: [
         (models.PatchHead(8, patches=9, style=style), (4, 9, 8)) for style in ("concat_linear", "two_stage")
@@ -327,6 +336,11 @@ def _images(transform: Any, params: Any = None) -> Any:
     return transform(x) if params is None else transform(x, params=params)
 
 
+def _with_masks(transform: Any, params: Any = None) -> Any:
+    x = rand(*SHAPE)
+    return transform(x, x > 0.5) if params is None else transform(x, x > 0.5, params=params)
+
+
 def _trained(loss: Callable[..., Tensor], shapes: tuple[tuple[int, ...], ...]) -> tuple[Tensor, ...]:
     """A loss and, where there are gradients, its gradients."""
     inputs = [rand(*shape).detach().requires_grad_() for shape in shapes]
@@ -359,6 +373,7 @@ def pieces() -> dict[str, Piece]:
     }
     for name, make in RECIPES.items():
         found[f"augment.{name}"] = Piece("augment", make, _images, draws=True)
+    found["augment.segmentation"] = Piece("augment", lambda: views.segmentation(24), _with_masks, draws=True)
     for name, call in FUNCTIONS.items():
         found[f"augment.{name}"] = Piece("augment", lambda call=call: call, lambda f: f(rand(2, 1, 12, 18)))
     for name, calls in LOSSES.items():

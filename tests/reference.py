@@ -197,3 +197,72 @@ def effective_rank(z):
     values = [math.sqrt(max(v, 0.0)) for v in torch.linalg.eigvalsh(z.T @ z).tolist()]
     shares = [v / sum(values) + 1e-7 for v in values]
     return math.exp(-sum(p * math.log(p) for p in shares))
+
+
+def looked_up(image: Tensor, x: float, y: float) -> float:
+    """The value of an image (H, W) at a place from -1 to 1 between its borders, bilinearly, 0 beyond."""
+    height, width = image.shape
+    column, row = (x + 1) * width / 2 - 0.5, (y + 1) * height / 2 - 0.5
+    total = 0.0
+    for i in (math.floor(row), math.floor(row) + 1):
+        for j in (math.floor(column), math.floor(column) + 1):
+            if 0 <= i < height and 0 <= j < width:
+                total += (1 - abs(row - i)) * (1 - abs(column - j)) * float(image[i, j])
+    return total
+
+
+def chosen_place(share: float, counts: list[int]) -> tuple[int, float]:
+    """The cell in which a share of all is reached, and the place there, from -1 to 1 over the cells."""
+    left = share * sum(counts)
+    for k, count in enumerate(counts):
+        if left < count:
+            return k, 2 * (k + left / count) / len(counts) - 1
+        left -= count
+    raise AssertionError("a share of 1 or more")
+
+
+def synthetic_lesion(scan: Tensor, other: Tensor, p: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """A lesion in a scan (H, W) of at most 32 pixels a side that is bright all over, pixel by pixel."""
+    height, width = scan.shape
+    half = min(height, width) / 2
+    places = [[((2 * j + 1) / width - 1, (2 * i + 1) / height - 1) for j in range(width)] for i in range(height)]
+
+    def sampled(image: Tensor, affine: Tensor) -> Tensor:
+        (a, b, c), (d, e, f) = affine.tolist()
+        return torch.tensor(
+            [[looked_up(image, a * x + b * y + c, d * x + e * y + f) for x, y in row] for row in places],
+            dtype=scan.dtype,
+        )
+
+    tissue, texture = sampled(scan, p["background"]), sampled(other, p["other_part"])
+    columns = [height_of_box(height) if -0.6 <= x <= 0.6 else 0 for x, _ in places[0]]
+    centre_x = chosen_place(float(p["place"][0]), columns)[1]
+    rows = [1 if -0.6 <= (2 * i + 1) / height - 1 <= 0.5 else 0 for i in range(height)]
+    centre_y = chosen_place(float(p["place"][1]), rows)[1]
+    noise = sum(
+        strength * torch.nn.functional.interpolate(p[name][None], (height, width), mode="bicubic")[0, 0]
+        for name, strength in (("coarse", 1.0), ("fine", 0.5))
+    )
+    (rx, ry), tilt = p["radii"].tolist(), float(p["tilt"])
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    border, shadow = torch.zeros_like(scan), torch.zeros_like(scan)
+    for i in range(height):
+        for j in range(width):
+            dx = (places[i][j][0] - centre_x) * (width / 2) / half
+            dy = (places[i][j][1] - centre_y) * (height / 2) / half
+            u = (math.cos(tilt) * dx + math.sin(tilt) * dy) / rx
+            v = (math.cos(tilt) * dy - math.sin(tilt) * dx) / ry
+            s = 1 - math.hypot(u, v) + float(p["roughness"] * noise[i, j])
+            mask[i, j] = s > 0
+            border[i, j] = 1 / (1 + math.exp(-s * float(p["sharpness"])))
+            side, start = (0.8 - abs(dx) / rx) / 0.15, (dy / ry - 0.3) / 0.15
+            shadow[i, j] = float(p["shadow"]) / ((1 + math.exp(-side)) * (1 + math.exp(-start)))
+    gray = tissue[mask].mean()
+    lesion = gray * p["level"] + 2 * gray * p["texture"] * (texture - texture.mean())
+    image = (1 - border) * tissue * shadow.exp() + border * lesion
+    return image.clamp(0, 1), mask
+
+
+def height_of_box(height: int) -> int:
+    """How many of `height` rows may hold the centre of a lesion."""
+    return sum(-0.6 <= (2 * i + 1) / height - 1 <= 0.5 for i in range(height))

@@ -17,8 +17,8 @@ import pretexts
 from pieces import AUGMENTATIONS, FUNCTIONS, LOSSES, NETWORKS, SCORES, masks, public, rand, whole
 from simulated import CUDA, Cuda, MixedDevices, UnfinishedCopy
 from sslmed import distributed, losses, memory, metrics, models
+from sslmed.augment import SyntheticLesions, views
 from sslmed.augment import functional as F
-from sslmed.augment import views
 from sslmed.augment._base import _OneDraw
 from sslmed.metrics import compare
 
@@ -176,7 +176,7 @@ def test_containers_of_kornia_carry_images_and_masks(make: Callable[..., _OneDra
         torch.testing.assert_close(y.held, expected)
 
 
-@pytest.mark.parametrize("name", sorted(set(views.__all__) - {"correspond"}))
+@pytest.mark.parametrize("name", sorted(set(views.__all__) - {"correspond", "segmentation"}))
 def test_views_wait_for_nothing(name: str) -> None:
     recipe = getattr(views, name)
     settings = {"unit": "nyquist"} if name == "pirl" else {}
@@ -190,6 +190,20 @@ def test_views_wait_for_nothing(name: str) -> None:
             results += [points, inside]
     assert not cuda.waits
     assert all(y.device == CUDA for y in results)
+
+
+def test_images_and_masks_wait_for_nothing_and_are_those_of_the_cpu() -> None:
+    x, lesions, view = torch.rand(4, 1, 40, 48), SyntheticLesions(), views.segmentation(32)
+    params, joint = lesions.forward_parameters(x.shape), view.forward_parameters(x.shape)
+    want = view(*lesions(x, params=params), params=joint)
+    with Cuda() as cuda:
+        there = x.to("cuda", non_blocking=True)
+        got = view(*lesions(there, params=params), params=joint)
+        images, masks = view(*lesions(there))
+    assert not cuda.waits
+    assert images.device == masks.device == CUDA
+    for y, expected in zip(got, want, strict=True):
+        torch.testing.assert_close(y.held, expected)
 
 
 def test_views_of_a_module_that_was_moved_are_those_of_the_cpu() -> None:

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
+import pieces
 from sslmed import losses, models
 
 rows, maps, images = (torch.rand(*size) + 0.1 for size in ((6, 8), (6, 8, 3, 3), (2, 1, 32, 32)))
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
+    "FeatureEncoder": (lambda: models.FeatureEncoder(pieces.two_convolutions()), (images,)),
     "ImageHead": (lambda: models.ImageHead(8, 4), (maps,)),
     "PatchHead": (lambda: models.PatchHead(8, 4, patches=3, style="two_stage"), (torch.rand(6, 3, 8),)),
     "PredictionHead": (lambda: models.PredictionHead(8, 5), (rows,)),

@@ -30,6 +30,7 @@ from sslmed.augment import (
 )
 from sslmed.augment._base import Intensity, Rearrangement
 from sslmed.augment._blur import Blur
+from sslmed.augment._noise import Noise
 
 Make = Callable[..., Intensity | Rearrangement]
 
@@ -52,6 +53,10 @@ def jitter(**settings: object) -> GrayJitter:
 
 def blur(**settings: object) -> Blur:
     return Blur(sigma=(0.5, 1.5), **{"p": 1.0, **settings})  # type: ignore[arg-type]
+
+
+def noise(**settings: object) -> Noise:
+    return Noise(strength=(0.1, 0.3), **{"p": 1.0, **settings})  # type: ignore[arg-type]
 
 
 def three_spikes(**settings: object) -> KSpaceSpike:
@@ -94,6 +99,7 @@ EVERY = [
     cross_random,
     jitter,
     blur,
+    noise,
     RandomPixelMask,
     RandomPatchMask,
     GibbsRinging,

@@ -136,7 +136,7 @@ def test_compiles_in_one_graph():
 
 
 def test_bad_settings():
-    with pytest.raises(TypeError, match="encoder must be a name or a ResNetEncoder, got Linear"):
+    with pytest.raises(TypeError, match="encoder must be a name, a ResNetEncoder or a FeatureEncoder, got Linear"):
         ResUNet(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="name must be one of"):
         ResUNet("vgg")

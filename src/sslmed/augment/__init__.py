@@ -9,7 +9,7 @@ from .intensity import GrayJitter
 from .jigsaw import CrossPatchJigsaw, PatchJigsaw
 from .masking import RandomPatchMask, RandomPixelMask
 from .mri import BiasField, GibbsRinging, KSpaceSpike
-from .ultrasound import AcousticShadow, DepthAttenuation, Haze, Reverberation, Speckle
+from .ultrasound import AcousticShadow, DepthAttenuation, Haze, Reverberation, Speckle, SyntheticLesions
 
 __all__ = [
     "AcousticShadow",
@@ -28,6 +28,7 @@ __all__ = [
     "RandomPixelMask",
     "Reverberation",
     "Speckle",
+    "SyntheticLesions",
     "functional",
     "views",
 ]

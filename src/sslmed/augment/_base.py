@@ -1,10 +1,7 @@
 """Intensity, Rearrangement and Geometry: kornia's 2-D augmentation bases with one randomness contract.
 
-All randomness of a call is one (B, 1 + K) matrix of CPU uniforms, drawn in `forward_parameters`. Column 0 is
-the gate (p); `parameters_from` maps the other K to named parameters and `transform` applies them. Noise of
-every pixel is a function of a seed drawn so (`_fields`), worked out where the images are. Hence a seed gives
-the same augmentation on every device, sample i draws the same whatever the batch, and parameters replay bit
-for bit.
+Parameters are drawn and replayed as `_draws` says; `transform` applies them. Noise of every pixel is a function of
+a seed drawn so (`_fields`), worked out where the images are.
 
 This is the only file that touches kornia's bases. It follows the contract of kornia 0.9 and departs from it
 where that contract loses something: `generator=` is honoured, an unknown keyword is a TypeError, a caller's
@@ -16,7 +13,7 @@ trace: there draw outside the graph, `params = aug.forward_parameters(x.shape)`,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,24 +23,13 @@ from torch import Tensor, nn
 from .._checks import floating, number, shaped
 from .._compat import moved, without_autocast
 from .._tensor import compute_dtype
-from ._source import Seeded, cpu_generator
-
-Params = dict[str, Tensor]
-
-
-def not_empty(name: str, shape: Sequence[int]) -> None:
-    """Raise ValueError where images of `shape`, (B, C, H, W) or without leading axes, hold nothing; B may be 0."""
-    if 0 in shape[-3:]:
-        raise ValueError(f"{name} must have channels and pixels, got shape {tuple(shape)}")
+from ._draws import Draws, Params, not_empty
+from ._source import cpu_generator
 
 
-class _OneDraw(Seeded):
-    """What both bases share: draw, gate and replay. Subclasses give `names` and three small methods."""
+class _OneDraw(Draws):
+    """What all bases share: the draw, its gate and `transform`, which subclasses give."""
 
-    names: tuple[str, ...] = ()  # the parameters besides the gate; each has shape (B, ...)
-
-    p: float
-    same_on_batch: bool
     keepdim: bool
 
     def __init__(
@@ -63,18 +49,6 @@ class _OneDraw(Seeded):
         """Settings shared by all augmentations, for `repr`."""
         return f"p={self.p:g}, same_on_batch={self.same_on_batch}"
 
-    def draws(self) -> int:
-        """K, the number of uniforms a sample needs besides the gate."""
-        raise NotImplementedError
-
-    def parameters_from(self, u: Tensor, size: tuple[int, int]) -> Params:
-        """Map uniforms `u` (B, K) in [0, 1) to named parameters for images of size (H, W). Draws nothing."""
-        raise NotImplementedError
-
-    def fields_from(self, params: Params, size: tuple[int, int], device: torch.device) -> Params:
-        """Build pixel-sized parameters on `device` from the small ones and the gate. None here."""
-        return {}
-
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Apply `params`, on whatever device they are, to every row of `x` (B, C, H, W). Draws nothing."""
         raise NotImplementedError
@@ -82,40 +56,6 @@ class _OneDraw(Seeded):
     def fit(self, x: Tensor) -> Tensor:
         """Bring `x` to the shape that comes back, for selected and skipped rows alike. The identity here."""
         return x
-
-    def forward_parameters(self, batch_shape: Sequence[int]) -> Params:
-        """Draw the parameters of one call.
-
-        Args:
-            batch_shape: shape of the images, (B, C, H, W); a missing batch or channel axis counts as 1.
-
-        Returns:
-            The parameters named in `names`, each (B, ...), the gate `batch_prob` (B,) of zeros and ones, and
-            `forward_input_shape` (4,), all on the CPU. A call makes pixel-sized ones on its images' device;
-            their values are the same.
-        """
-        return self._drawn(batch_shape, torch.device("cpu"))
-
-    def _drawn(self, batch_shape: Sequence[int], device: torch.device) -> Params:
-        if not 2 <= len(batch_shape) <= 4:
-            raise ValueError(f"batch_shape must be (B, C, H, W), got {tuple(batch_shape)}")
-        not_empty("batch_shape", batch_shape)
-        shape = (1,) * (4 - len(batch_shape)) + tuple(batch_shape)
-        rows = 1 if self.same_on_batch else shape[0]
-        # Not `generator=None`: that overload of torch.rand takes no symbolic size and breaks compiled graphs.
-        columns = 1 + self.draws()
-        generator = self.source()
-        if generator is None:
-            u = torch.rand(rows, columns, dtype=torch.float32, device="cpu")
-        else:
-            u = torch.rand(rows, columns, dtype=torch.float32, device="cpu", generator=generator)
-        if self.same_on_batch:
-            u = u.expand(shape[0], -1)
-        params = self.parameters_from(u[:, 1:], (shape[2], shape[3]))
-        params["batch_prob"] = (u[:, 0] < self.p).to(torch.float32)
-        params.update(self.fields_from(params, (shape[2], shape[3]), device))
-        params["forward_input_shape"] = torch.tensor(shape, dtype=torch.long, device="cpu")
-        return params
 
     def forward(self, input: Tensor, params: Mapping[str, Tensor] | None = None, *, data_keys: Any = None) -> Tensor:
         """Augment images.
@@ -143,21 +83,6 @@ class _OneDraw(Seeded):
             self._commit_state(params=drawn)  # type: ignore[attr-defined]
             output: Tensor = self.apply_func(x, drawn, self.flags)  # type: ignore[attr-defined]
         return self.transform_output_tensor(output, input.shape) if self.keepdim else output  # type: ignore[attr-defined]
-
-    def _replayed(self, params: Mapping[str, Tensor], x: Tensor) -> Params:
-        copy = dict(params)
-        missing = [name for name in self.names if name not in copy]
-        if missing:
-            raise ValueError(f"params must hold {', '.join(self.names)}; missing: {', '.join(missing)}")
-        if "batch_prob" not in copy:
-            copy["batch_prob"] = torch.ones(x.shape[0], dtype=torch.float32, device="cpu")
-        if "forward_input_shape" not in copy:
-            copy["forward_input_shape"] = torch.tensor(x.shape, dtype=torch.long, device="cpu")
-        for name in ("batch_prob", *self.names):
-            if not isinstance(copy[name], Tensor) or copy[name].ndim == 0 or copy[name].shape[0] != x.shape[0]:
-                got = tuple(copy[name].shape) if isinstance(copy[name], Tensor) else type(copy[name]).__name__
-                raise ValueError(f"params[{name!r}] must have one row for each of {x.shape[0]} images, got {got}")
-        return copy
 
     def transform_inputs(
         self, input: Tensor, params: Params, flags: dict[str, Any], transform: Tensor | None = None, **_: Any
@@ -212,6 +137,10 @@ class Geometry(_OneDraw, GeometricAugmentationBase2D):  # type: ignore[misc]
     """Base of augmentations that move pixels by a matrix, as members of views, which take images alone."""
 
     _compute_matrix_lazily = True
+
+    def transform(self, x: Tensor, params: Params, *, mode: str = "bilinear") -> Tensor:
+        """Move the pixels of every row; `mode` is "nearest" for masks, which have no values in between."""
+        raise NotImplementedError
 
     def matrix(self, params: Params, like: Tensor) -> Tensor:
         """Matrices (B, 3, 3), of like's dtype and device, that take (x, y, 1) in pixels of an image to its view."""

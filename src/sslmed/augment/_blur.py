@@ -13,7 +13,8 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 from .._checks import number
-from ._base import Intensity, Params
+from ._base import Intensity
+from ._draws import Params
 
 
 class Blur(Intensity):

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .._compat import moved
-from ._base import Geometry, Params
+from ._base import Geometry
+from ._draws import Params
 
 _TRIES = 10  # torchvision's and kornia's
 
@@ -74,7 +75,7 @@ class Crop(Geometry):
             "height": h,
         }
 
-    def transform(self, x: Tensor, params: Params) -> Tensor:
+    def transform(self, x: Tensor, params: Params, *, mode: str = "bilinear") -> Tensor:
         """Crop every row."""
         if x.shape[0] == 0:
             return x.new_empty((0, x.shape[1], self.size, self.size))
@@ -87,7 +88,7 @@ class Crop(Geometry):
         )
         shape = (-1, self.size, self.size)
         grid = torch.stack([across[:, None, :].expand(shape), down[:, :, None].expand(shape)], dim=3)
-        return F.grid_sample(x, grid, align_corners=True, padding_mode="border")
+        return F.grid_sample(x, grid, mode=mode, align_corners=True, padding_mode="border")
 
     def matrix(self, params: Params, like: Tensor) -> Tensor:
         """Stretch the crop to the view. A crop one pixel wide has no such matrix; there its pixel goes to 0."""
@@ -121,7 +122,7 @@ class Flip(Geometry):
         """Nothing is drawn besides the gate."""
         return {}
 
-    def transform(self, x: Tensor, params: Params) -> Tensor:
+    def transform(self, x: Tensor, params: Params, *, mode: str = "bilinear") -> Tensor:
         """Flip every row."""
         return x.flip(self.dim)
 

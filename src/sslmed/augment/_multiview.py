@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .._checks import floating, shaped
 from .._compat import without_autocast
 from .._tensor import compute_dtype
-from ._base import Params, not_empty
+from ._draws import Params, not_empty
 from ._patches import Grid, checked_grid, join_patches, split_patches
 from ._source import Seeded, cpu_generator, drawing_from
 

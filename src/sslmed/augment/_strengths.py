@@ -69,7 +69,7 @@ def crop(size: int, *, scale: Range) -> nn.Module:
     return Crop(integer("size", size, low=2), scale=pair("scale", scale, high=1))
 
 
-def flips(*, hflip: float, vflip: float) -> list[nn.Module]:
+def flips(*, hflip: float, vflip: float) -> list[Flip]:
     """Flips; one of probability 0 is left out."""
     number("hflip", hflip, low=0, high=1)
     number("vflip", vflip, low=0, high=1)
@@ -81,7 +81,7 @@ def jitter(chosen: Strengths, *, p: float = 0.8) -> GrayJitter:
     return GrayJitter(brightness=chosen.brightness, contrast=chosen.contrast, p=p)
 
 
-def blurring(size: int, *, probability: float, sigma: Range | None) -> list[nn.Module]:
+def blurring(size: int, *, probability: float, sigma: Range | None) -> list[Blur]:
     """Gaussian blur; one of probability 0 is left out."""
     number("blur", probability, low=0, high=1)
     # MoCo v2's and SimCLR's 0.1 to 2 pixels at 224, kept in proportion.

@@ -21,7 +21,8 @@ from torch import Tensor
 from .._checks import choice, floating, integer, number, same_device, same_shape, shaped
 from .._compat import moved
 from .._tensor import compute_dtype
-from ._base import Intensity, Params
+from ._base import Intensity
+from ._draws import Params
 from ._sizes import image_size
 from ._spectrum import bits, corner2, limits
 from ._tracked import tracked

@@ -14,7 +14,8 @@ from torch import Tensor
 from .._checks import floating, number, same_shape, shaped
 from .._compat import moved
 from .._tensor import compute_dtype
-from ._base import Intensity, Params
+from ._base import Intensity
+from ._draws import Params
 
 _LUMA = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
 

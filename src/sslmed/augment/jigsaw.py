@@ -16,7 +16,8 @@ from torch import Tensor
 
 from .._checks import choice
 from .._compat import cached_tensors, moved
-from ._base import Params, Rearrangement
+from ._base import Rearrangement
+from ._draws import Params
 from ._patches import Grid, checked_grid, divided, gather_patches, permute_patches
 
 

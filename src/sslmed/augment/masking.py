@@ -14,7 +14,8 @@ from torch import Tensor
 
 from .._checks import floating, integer, number, same_device, shaped
 from .._compat import moved
-from ._base import Intensity, Params
+from ._base import Intensity
+from ._draws import Params
 from ._fields import SEED_DRAWS, normal_at, normal_field, seed_from, uniform_field
 
 _FEW = 0.25  # up to this share of hidden pixels, noise made for them alone is faster than a whole field

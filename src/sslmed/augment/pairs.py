@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from .._checks import floating, same_device, shaped
 from .._compat import moved, without_autocast
 from .._tensor import compute_dtype
-from ._base import Params, Rearrangement
+from ._base import Rearrangement
+from ._draws import Params
 from ._multiview import MultiView, View, working
 from ._sizes import image_size
 from ._source import Seeded

@@ -1,4 +1,4 @@
-"""The papers' pairs of views, with strengths that suit each modality.
+"""The papers' pairs of views, and views of images with masks, with strengths that suit each modality.
 
 Every recipe is one call on a batch (B, C, H, W) of 1 or 3 channels and any range, on its device: crops, flips,
 blurs, and GrayJitter in place of colour jitter, whose saturation and hue do nothing on gray images.
@@ -16,9 +16,10 @@ from ._local import intensity_only, local_pair
 from ._multiview import MultiView, View
 from ._pirl import pirl
 from ._strengths import Range, Strengths, blurring, crop, flips, jitter, strengths
+from .joint import segmentation
 from .pairs import correspond
 
-__all__ = ["byol", "correspond", "intensity_only", "local_pair", "moco_v2", "pirl", "simclr"]
+__all__ = ["byol", "correspond", "intensity_only", "local_pair", "moco_v2", "pirl", "segmentation", "simclr"]
 
 
 def simclr(

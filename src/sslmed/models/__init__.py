@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .encoders import FeatureEncoder
 from .features import UNetFeatures, feature_width, pooled_features
 from .heads import ImageHead, PatchHead, PredictionHead, ProjectionHead
 from .resnet import ResNetEncoder
@@ -9,6 +10,7 @@ from .unet import ResUNet, UNet
 from .weights import MatchReport, load_encoder
 
 __all__ = [
+    "FeatureEncoder",
     "ImageHead",
     "MatchReport",
     "PatchHead",

@@ -1,4 +1,4 @@
-"""U-Nets: a plain one, and one on a ResNet encoder.
+"""U-Nets: a plain one, and one on a ResNet or another encoder.
 
 Ronneberger et al., "U-Net", MICCAI 2015. `ResUNet` is the Res-UNet of Ellis et al., section IV (U-Net decoder on
 a pretrained ResNet-50); the paper does not describe the decoder, so its widths are ours. Both resize a map to
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import _checks
+from .encoders import FeatureEncoder
 from .resnet import ResNetEncoder, initialise
 
 _SMALLEST = 32
@@ -104,20 +105,21 @@ class UNet(nn.Module):
 
 
 class ResUNet(nn.Module):
-    """A U-Net whose contracting path is a ResNet.
+    """A U-Net whose contracting path is a ResNet, or any other encoder that returns feature maps.
 
-    Skips come from relu1, layer1, layer2 and layer3; layer4 is the bottom. The decoder has 256, 128, 64, 32
-    and 16 channels (scaled by width / 64).
+    The encoder's coarsest map is the bottom, the others are the skips: of a ResNet those of relu1, layer1, layer2 and
+    layer3, with layer4 at the bottom. The decoder has 256, 128, 64, 32 and 16 channels (scaled by width / 64).
 
     Args:
-        encoder: the name of a ResNet, or a `ResNetEncoder`, for example a pretrained one. It becomes
-            `.encoder`, not a copy.
+        encoder: the name of a ResNet, or a `ResNetEncoder` or `FeatureEncoder`, for example a pretrained one. It
+            becomes `.encoder`, not a copy.
         in_channels: channels of the input, 1 for gray images. With a given encoder its own number holds.
         classes: channels of the logits.
-        width: channels of the encoder's first map, a multiple of 4. With a given encoder its own width holds.
+        width: a multiple of 4: a quarter of the channels of the decoder's first block, and the channels of a ResNet's
+            first map. With a given `ResNetEncoder` its own width holds.
 
     Raises:
-        TypeError: the encoder is neither a name nor a ResNetEncoder.
+        TypeError: the encoder is neither a name nor one of these encoders.
         ValueError: a setting out of range, or one that contradicts the given encoder.
 
     Example:
@@ -129,7 +131,7 @@ class ResUNet(nn.Module):
 
     def __init__(
         self,
-        encoder: str | ResNetEncoder = "resnet18",
+        encoder: str | ResNetEncoder | FeatureEncoder = "resnet18",
         *,
         in_channels: int = 1,
         classes: int = 1,
@@ -139,20 +141,23 @@ class ResUNet(nn.Module):
         self.classes = _checks.integer("classes", classes, low=1)
         if isinstance(encoder, str):
             encoder = ResNetEncoder(encoder, in_channels=in_channels, width=width)
-        elif not isinstance(encoder, ResNetEncoder):
-            raise TypeError(f"encoder must be a name or a ResNetEncoder, got {type(encoder).__name__}")
+        elif not isinstance(encoder, ResNetEncoder | FeatureEncoder):
+            raise TypeError(
+                f"encoder must be a name, a ResNetEncoder or a FeatureEncoder, got {type(encoder).__name__}"
+            )
         # The defaults cannot be told from the same values given by the caller; only another value is a
         # contradiction.
-        elif in_channels not in (1, encoder.in_channels) or width not in (64, encoder.width):
+        own_width = encoder.width if isinstance(encoder, ResNetEncoder) else width
+        if in_channels not in (1, encoder.in_channels) or width not in (64, own_width):
             raise ValueError(
                 f"in_channels={in_channels} and width={width} contradict the given encoder, which has"
-                f" in_channels={encoder.in_channels} and width={encoder.width}; leave them out"
+                f" in_channels={encoder.in_channels} and width={own_width}; leave them out"
             )
-        if encoder.width % 4:
-            raise ValueError(f"width must be a multiple of 4 for the decoder, got {encoder.width}")
+        if _checks.integer("width", own_width, low=1) % 4:
+            raise ValueError(f"width must be a multiple of 4 for the decoder, got {own_width}")
         self.encoder = encoder
-        decoder = [encoder.width * 4 // 2**k for k in range(5)]
         *skips, bottom = encoder.channels
+        decoder = [max(1, own_width * 4 // 2**k) for k in range(len(encoder.channels))]
         self.up = nn.ModuleList(
             _Up(below, skip, after)
             for below, skip, after in zip([bottom, *decoder[:-1]], [*reversed(skips), 0], decoder, strict=True)
@@ -172,20 +177,21 @@ class ResUNet(nn.Module):
         """
         return self.out(self.decoder_maps(x)[-1])  # type: ignore[no-any-return]
 
-    def decoder_maps(self, x: torch.Tensor, *, blocks: int = 5) -> list[torch.Tensor]:
+    def decoder_maps(self, x: torch.Tensor, *, blocks: int | None = None) -> list[torch.Tensor]:
         """Give the maps of the expanding path, for pretraining on them.
 
         Args:
             x: as in `forward`.
-            blocks: how many of its five blocks to compute, from the coarsest.
+            blocks: how many blocks to compute, from the coarsest; None for all, as many as the encoder has maps.
 
         Returns:
-            As many maps, the first (B, 4 width, ...) of layer3's size, the fifth (B, width / 4, H, W).
+            As many maps. With a ResNet the first is (B, 4 width, ...) of layer3's size, the fifth (B, width / 4, H, W).
 
         Raises:
-            ValueError: blocks outside 1..5, or as in `forward`.
+            ValueError: more blocks than there are or fewer than 1, or as in `forward`.
         """
-        _checks.integer("blocks", blocks, low=1, high=len(self.up))
+        if blocks is not None:
+            _checks.integer("blocks", blocks, low=1, high=len(self.up))
         _check_image(x, self.encoder.in_channels)
         # No map of the encoder has the image's own size: the last step has an empty skip that only tells the
         # size.

@@ -19,6 +19,7 @@ from torch import nn
 
 from .. import _checks
 from .._tensor import compute_dtype
+from .encoders import FeatureEncoder
 
 _WRAPPERS = ("state_dict", "model")
 _COUNTER = "num_batches_tracked"  # absent from old checkpoints and without effect: never counted, never missed
@@ -83,7 +84,8 @@ def load_encoder(
     `state["conv1.weight"] = model.conv1.weight`.
 
     Args:
-        model: the encoder, or a model with one at `.encoder`, as `ResUNet`: then that is loaded.
+        model: the encoder, or a model with one at `.encoder`, as `ResUNet`: then that is loaded. Of a `FeatureEncoder`
+            the network's own names count.
         state_or_path: a state dict, a dict that holds one under "state_dict" or "model", or a file of either
             (read with `weights_only=True`).
         minimum: the share of the encoder's tensors, 0 to 1, that must match.
@@ -113,6 +115,8 @@ def load_encoder(
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     inner = getattr(model, "encoder", model)
     encoder = inner if isinstance(inner, nn.Module) else model
+    if isinstance(encoder, FeatureEncoder):
+        encoder = encoder.network
     own = {k: v for k, v in encoder.state_dict().items() if isinstance(v, torch.Tensor)}
     state = _state_dict(state_or_path)
     named = isinstance(state_or_path, (str, os.PathLike))

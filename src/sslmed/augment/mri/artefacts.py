@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..._checks import choice, integer
 from ..._compat import moved
-from .._base import Intensity, Params
+from .._base import Intensity
+from .._draws import Params
 from .._ranges import interval, spread
 from ..frequency import apply_spectral_mask
 from ._bias import apply_bias_field, bias_field, terms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .attenuation import AcousticShadow, DepthAttenuation
 from .clutter import Haze, Reverberation
+from .lesions import SyntheticLesions
 from .speckle import Speckle
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "Haze",
     "Reverberation",
     "Speckle",
+    "SyntheticLesions",
 ]

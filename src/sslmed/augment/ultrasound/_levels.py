@@ -18,7 +18,7 @@ from ..._checks import floating, number, same_device, shaped
 from ..._tensor import compute_dtype
 
 NEPER = math.log(10) / 10  # of power, per decibel
-_SURROUND = 0.01  # of the range: darker pixels may lie outside the field of view
+SURROUND = 0.01  # of the range: darker pixels may lie outside the field of view
 _RIM = 64  # of the image's mean side, a 32nd: over it added power sets in at the field's border
 
 
@@ -134,7 +134,7 @@ def add_power(x: Tensor, power: Tensor, *, dynamic_range_db: float = 60.0) -> Te
     work = x.to(compute_dtype(x))
     black, extent = black_and_extent(work)
     height = work - black
-    visible = _field_of_view(height.detach() > _SURROUND * extent)
+    visible = field_of_view(height.detach() > SURROUND * extent)
     nepers = NEPER * dynamic_range_db / extent.clamp(min=_tiny(work))
     gain = (power.to(work) * visible * (height * -nepers).exp()).log1p()
     return torch.addcmul(work, gain, extent / (NEPER * dynamic_range_db)).to(x.dtype)
@@ -147,7 +147,7 @@ def black_and_extent(x: Tensor) -> tuple[Tensor, Tensor]:
     return black, values.amax(dim=(2, 3), keepdim=True) - black
 
 
-def _field_of_view(bright: Tensor) -> Tensor:
+def field_of_view(bright: Tensor) -> Tensor:
     """Weights (B, C, H, W): 0 outside the first and last bright pixel of row and column, 1 well inside.
 
     The border of a field that fades into black is ragged, so the weight grows over some pixels; not from the image's

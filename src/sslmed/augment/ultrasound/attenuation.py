@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..._checks import number
 from ..._compat import moved
-from .._base import Intensity, Params
+from .._base import Intensity
+from .._draws import Params
 from .._ranges import interval, spread
 from ._beams import Apex, apex_or_none, beams
 from ._levels import apply_gain, dynamic_range

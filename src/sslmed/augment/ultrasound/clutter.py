@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..._checks import integer
 from ..._compat import moved
-from .._base import Intensity, Params
+from .._base import Intensity
+from .._draws import Params
 from .._fields import SEED_DRAWS, seed_from
 from .._ranges import interval, spread
 from ._beams import Apex, apex_or_none, beams, deeper

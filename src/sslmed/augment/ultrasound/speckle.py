@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..._checks import choice
 from ..._compat import moved
-from .._base import Intensity, Params
+from .._base import Intensity
+from .._draws import Params
 from .._fields import SEED_DRAWS, seed_from
 from .._ranges import interval, spread
 from ._levels import NEPER, apply_gain, dynamic_range
