@@ -330,7 +330,7 @@ def make_parser() -> cli.Parser:
         type=_labelled,
         default=[],
         metavar="DOMAIN=FOLDER",
-        help="phantom (default), or labelled sets, as us=BUSI mg=INbreast; your own with images/, masks/ and cases.csv; "
+        help="phantom (default), or labelled sets, as us=BUSI mg=INbreast; your own with images/, masks/, cases.csv; "
         "several folders of a domain are joined",
     )
     parser.add_argument(

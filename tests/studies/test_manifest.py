@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def test_what_is_recorded_is_read(tmp_path: Path) -> None:
         "seed": 0,
         "title": "SimCLR, global",
     }
+
+
+def test_the_folders_of_external_test_sets_are_recorded(tmp_path: Path) -> None:
+    entry = dataclasses.replace(VOLUMES, test_sets={"BUS-BRA": "test_sets/BUS-BRA"})
+    manifest.record(tmp_path, [CELL, entry])
+    assert manifest.read(tmp_path).cells == [CELL, entry]
 
 
 def test_later_commands_add_their_cells_once(tmp_path: Path) -> None:

@@ -139,7 +139,8 @@ def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
     one's own, may be of the same patients: their ids are told apart, and groups of one name stay together.
 
     Raises:
-        ValueError: a class of one set and a class of another differ in upper and lower case only.
+        ValueError: a class of one set and a class of another differ in upper and lower case only, or the sets have
+            other structures.
     """
     taken = [part_of(part, share=share, seed=seed) for part in parts]
     labels = [label for part in taken for label in part.labels or ()]
@@ -152,11 +153,10 @@ def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
         )
     count = sum(len(part) for part in taken)
     structures = taken[0].structures
-    if other := next((part for part in taken if part.structures != structures), None):
-        raise ValueError(
-            f"{names[0]} and {other.name} have other structures: {', '.join(structures) or 'none'} and "
-            f"{', '.join(other.structures) or 'none'}"
-        )
+    for name, part in zip(names, taken, strict=True):
+        if part.structures != structures:
+            here, there = (", ".join(found) or "none" for found in (structures, part.structures))
+            raise ValueError(f"{names[0]} and {name} have other structures: {here} against {there}")
     before = np.cumsum([0, *(len(part.caches) for part in taken)])
     named = list(zip(names, taken, strict=True))
     return ImageSet(
