@@ -6,6 +6,7 @@ baseline:
 
     python examples/ultrasound_relation.py --data phantom --preset small --out runs/phantom
     python examples/ultrasound_relation.py --data Dataset_BUSI_with_GT --labels 1.0 0.5 0.2 --preset paper \
+        --weights resnet50.pth \
         --methods supervised cp-jig+freq/rcl+percep --out runs/busi
 
 Rerun the same command to resume a run that was stopped.
