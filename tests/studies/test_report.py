@@ -529,7 +529,7 @@ def test_results_in_and_out_of_distribution_stand_side_by_side(tmp_path: Path) -
     assert f"{float(there):.3f}" in part
     assert "\N{MINUS SIGN}0.100" in part
     assert "Paired tests on BUS-BRA" in part
-    assert "Dice by origin, BUS-BRA" in part
+    assert "Dice by scanner or set, BUS-BRA" in part
     assert "Scanner 0" in part
     assert any(alt.startswith("Dice in and out of distribution with 20 % of the labels") for alt in page.alts)
     assert "over all comparisons of this section (2)" in page.text

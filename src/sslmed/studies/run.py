@@ -334,6 +334,8 @@ class Run:
             description = data.description()
             counts = ", ".join(f"{n} {what}" for what, n in description["counts"].items())
             print(f"{name + ': ' if name else ''}{data.data.name}: {counts}")
+            for test_set, count in description["test_sets"].items():
+                print(f"  tested on {test_set} too: {count} images")
             for line in (*data.notes, *self.notes, *data.checks):
                 print(f"  {line}")
             descriptions.append(description | {"domain": name, "notes": [*description["notes"], *self.notes]})

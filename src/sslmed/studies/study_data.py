@@ -295,7 +295,6 @@ class StudyData:
         """The content of data.json."""
         data = self.data
         counts = data.counts | {f"more for the pretext ({name})": len(pool) for name, pool in self.pools.items()}
-        counts |= {f"more to test on ({name})": len(images) for name, images in self.test_sets.items()}
         return {
             "name": data.name,
             "source": data.source,
@@ -305,4 +304,5 @@ class StudyData:
             "notes": self.notes,
             "checks": self.checks,
             "skipped": self.skipped,
+            "test_sets": {name: len(images) for name, images in self.test_sets.items()},
         }

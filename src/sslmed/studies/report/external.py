@@ -67,8 +67,9 @@ def _means(run: Run, target: Target, named: dict[str, str], main: Metric) -> Tab
         here = value("", labels, method)
         for test_set in named:
             there = value(test_set, labels, method)
-            spreads = [f"{name} {_number(there[key], main)}" for name, key in _SPREADS if there.get(key)]
-            entries.append((_number(there["mean"], main), ", ".join(spreads)) if there.get("mean") else DASH)
+            spreads = [f"{_number(there[key], main)} {name}" for name, key in _SPREADS if there.get(key)]
+            below = f"SD {', '.join(spreads)}" if spreads else ""
+            entries.append((_number(there["mean"], main), below) if there.get("mean") else DASH)
         for test_set in list(named)[1:]:
             there = value(test_set, labels, method)
             both = here.get("mean") and there.get("mean")
@@ -80,7 +81,7 @@ def _means(run: Run, target: Target, named: dict[str, str], main: Metric) -> Tab
     return Table(["Method", *heads], groups, below=True)
 
 
-_SPREADS = (("± cases", "sd_cases"), ("± seeds", "sd_seeds"))
+_SPREADS = (("(cases)", "sd_cases"), ("(seeds)", "sd_seeds"))
 
 
 def _figures(run: Run, target: Target, named: dict[str, str], main: Metric) -> list[Block]:
@@ -147,7 +148,7 @@ def _origins(run: Run, target: Target, named: dict[str, str]) -> list[Block]:
                 entries = [_of_origin(tested, origin, main) for origin in origins]
                 groups.setdefault(run.share(labels), []).append([run.display(method), *entries])
         found += [
-            Heading(f"{main.name[0].upper()}{main.name[1:]} by origin, {name}", level=4),
+            Heading(f"{main.name[0].upper()}{main.name[1:]} by scanner or set, {name}", level=4),
             Table(["Method", *origins], groups, below=True),
         ]
     note = "Means over the cases of each scanner or set, then over the seeds; below them the number of cases."

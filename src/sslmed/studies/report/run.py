@@ -16,7 +16,7 @@ from ..cells import Target, amount_as_number
 from ..results import Curve, Result, arrays, columns, csv_rows, results
 
 _ENVIRONMENT = dict.fromkeys(("python", "platform", "device", "packages", "started", "finished", "seconds"))
-_SET = dict.fromkeys(("name", "source", "counts", "published", "groups", "notes", "checks"))
+_SET = dict.fromkeys(("name", "source", "counts", "published", "groups", "notes", "checks", "test_sets"))
 Rows = dict[float, dict[str, dict[str, dict[str, str]]]]
 
 
