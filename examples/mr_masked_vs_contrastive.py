@@ -234,7 +234,7 @@ def comparability_note(preset: Preset, task: Task, images: ImageSet) -> str:
 def declare(args: argparse.Namespace, preset: Preset) -> Study:
     """The paper's two pretexts and none, at each number of volumes; seeds are draws of the volumes."""
     if args.leave_out_copies and args.unlabelled is None and not args.test_data:
-        raise ValueError("--leave-out-copies is about --unlabelled and --test-data, none of which was given")
+        raise ValueError("--leave-out-copies is about --test-data or --unlabelled, which was not given")
     phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
     pools = (
         {} if args.unlabelled is None else {POOL: Source("--unlabelled", args.unlabelled, phantoms[1], unlabelled=True)}

@@ -282,7 +282,7 @@ def check(args: argparse.Namespace) -> None:
     names = [name for name, _ in args.organs]
     cli.unique("--organs", names)
     if args.leave_out_copies and not args.organs and args.natural is None and not args.test_data:
-        raise ValueError("--leave-out-copies is about --organs, --natural and --test-data, none of which was given")
+        raise ValueError("--leave-out-copies is about --test-data, --organs or --natural, which were not given")
     taken = [name for name in names if name in ("data", "natural", TRAIN)]
     if taken:
         raise ValueError(f"--organs {taken[0]}=: that name stands for other images here; choose another")

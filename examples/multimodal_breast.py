@@ -222,7 +222,7 @@ def check(args: argparse.Namespace) -> None:
     for option in ("domains", "tasks"):
         cli.unique(f"--{option}", getattr(args, option))
     if args.leave_out_copies and not args.pretext_data and not args.test_data:
-        raise ValueError("--leave-out-copies is about --pretext-data and --test-data, none of which was given")
+        raise ValueError("--leave-out-copies is about --test-data or --pretext-data, which was not given")
     named = {"--data": args.data, "--pretext-data": args.pretext_data, "--test-data": args.test_data}
     for option, given in named.items():
         cli.unique(option, ["=".join(pair) for pair in given])

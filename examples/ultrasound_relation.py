@@ -324,7 +324,7 @@ def start_weights(args: argparse.Namespace, preset: Preset) -> Path | None:
 def declare(args: argparse.Namespace, preset: Preset) -> Study:
     """The paper's grid of methods on one set of breast ultrasound."""
     if args.leave_out_copies and args.pretext_data is None and not args.test_data:
-        raise ValueError("--leave-out-copies is about --pretext-data and --test-data, none of which was given")
+        raise ValueError("--leave-out-copies is about --test-data or --pretext-data, which was not given")
     weights = start_weights(args, preset)
     phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
     other = partial(_phantom, preset.phantoms // 2, 2)

@@ -213,7 +213,7 @@ def test_mistakes_of_the_command_line_are_named(tmp_path: Path) -> None:
         (["--test-data", own, own], "--test-data lists .* twice"),
         (["--test-data", bare], r"--test-data .*bare, read as unlabelled images, has no masks, as segmentation needs"),
         (["--test-data", "nowhere"], "--test-data nowhere: no such folder"),
-        (["--leave-out-copies"], "--leave-out-copies is about --pretext-data and --test-data, none of which was given"),
+        (["--leave-out-copies"], "--leave-out-copies is about --test-data or --pretext-data, which was not given"),
     ]
     for arguments, message in relation:
         with pytest.raises((ValueError, OSError), match=message):
