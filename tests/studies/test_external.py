@@ -153,6 +153,11 @@ def test_cases_know_the_set_or_scanner_that_they_come_from() -> None:
     data = StudyData(spec(joined=(Source("--data", "phantom", lambda size: MammogramPhantom(20, size=size)),)))
     assert set(data.data.origins) == {"Phantom", "MammogramPhantom"}
     assert all(i.startswith(f"{o}/") for i, o in zip(data.data.ids, data.data.origins, strict=True))
+    scans = Phantom(20, size=32, seed=2)
+    scans.devices = [f"Scanner {i % 2}" for i in range(20)]  # type: ignore[attr-defined]
+    one = read(Source("--data", "phantom", lambda size: scans), size=32, cache=Path("cache"))
+    assert one.origins == ("Scanner 0", "Scanner 1") * 10
+    assert joined([one, data.data.at(32)], share=1.0, seed=0).origins[0] == "Phantom, Scanner 0"
     part = replace(data.data, origins=("A",) * 30 + ("",) * 30).only([0, 59])
     assert part.origins == ("A", "")
 

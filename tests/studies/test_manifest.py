@@ -77,3 +77,14 @@ def test_an_empty_folder_and_a_pretraining_need_no_manifest(tmp_path: Path) -> N
     manifest.check(tmp_path)
     write_json(tmp_path / "config.json", {"kind": "pretraining"})
     manifest.check(tmp_path)
+
+
+def test_folders_that_were_tested_on_other_sets_are_not_merged(tmp_path: Path) -> None:
+    config = {"methods": ["supervised"], "labels": [1.0], "seeds": [0]}
+    parts = {"train": ["a"], "val": ["b"], "test": ["c"]}
+    write_json(tmp_path / "config.json", config)
+    manifest.record(tmp_path, [VOLUMES])
+    write_json(tmp_path / "contents.json", {})
+    write_json(tmp_path / "splits.json", {"0": parts | {"test_sets": {"UDIAT": ["x"]}}})
+    with pytest.raises(ValueError, match="has other images in the test sets of seed 0"):
+        check_sources([tmp_path], config, {"0": parts}, {}, growing=("methods", "labels", "seeds"))
