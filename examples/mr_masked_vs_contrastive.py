@@ -38,7 +38,7 @@ from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import masked_gallery
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
-from sslmed.studies.sources import PHANTOM, Source
+from sslmed.studies.sources import Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
 from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.tables import Published
@@ -233,14 +233,14 @@ def comparability_note(preset: Preset, task: Task, images: ImageSet) -> str:
 
 def declare(args: argparse.Namespace, preset: Preset) -> Study:
     """The paper's two pretexts and none, at each number of volumes; seeds are draws of the volumes."""
-    if args.leave_out_copies and args.unlabelled is None:
-        raise ValueError("--leave-out-copies is about --unlabelled, which was not given")
+    if args.leave_out_copies and args.unlabelled is None and not args.test_data:
+        raise ValueError("--leave-out-copies is about --test-data or --unlabelled, which was not given")
     phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
     pools = (
         {} if args.unlabelled is None else {POOL: Source("--unlabelled", args.unlabelled, phantoms[1], unlabelled=True)}
     )
     data = DataSpec(
-        Source("--data", args.data, phantoms[0]),
+        **program.sets(args, phantoms[0], partial(_phantom, preset.phantoms // 2, 2)),
         size=preset.size,
         fit="pad",
         fractions=preset.constants.fractions,
@@ -290,12 +290,7 @@ def _phantom(count: int, seed: int, size: int) -> MRPhantom:
 def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="mr_masked_vs_contrastive.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument(
-        "--data",
-        type=cli.filled,
-        default=PHANTOM,
-        help="phantom (default), or the folder of a task of the Medical Segmentation Decathlon",
-    )
+    program.add_sets(parser, "phantom (default), or the folder of a task of the Medical Segmentation Decathlon")
     parser.add_argument(
         "--all-volumes", action="store_true", help="also train the supervised baseline on all training volumes"
     )
@@ -310,7 +305,8 @@ def make_parser() -> cli.Parser:
     parser.add_argument(
         "--leave-out-copies",
         action="store_true",
-        help="leave out volumes of --unlabelled that copy a validation or test volume, instead of refusing the folder",
+        help="leave out volumes of --unlabelled that copy a validation or test volume, and volumes of --data that "
+        "--test-data holds too, instead of refusing the folder",
     )
     program.add_study(
         parser,

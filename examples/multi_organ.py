@@ -281,15 +281,15 @@ def check(args: argparse.Namespace) -> None:
     """Mixes need their images, and organs names of their own."""
     names = [name for name, _ in args.organs]
     cli.unique("--organs", names)
-    if args.leave_out_copies and not args.organs and args.natural is None:
-        raise ValueError("--leave-out-copies is about --organs or --natural, which were not given")
+    if args.leave_out_copies and not args.organs and args.natural is None and not args.test_data:
+        raise ValueError("--leave-out-copies is about --test-data, --organs or --natural, which were not given")
     taken = [name for name in names if name in ("data", "natural", TRAIN)]
     if taken:
         raise ValueError(f"--organs {taken[0]}=: that name stands for other images here; choose another")
     used = {method.partition("/")[2] for method in args.methods}
     if any("natural" in mix for mix in used) and args.natural is None:
         raise ValueError("--methods asks for natural images; name their folder with --natural")
-    if "multi-organ" in used and not args.organs and args.data != PHANTOM:
+    if "multi-organ" in used and not args.organs and args.data != [PHANTOM]:
         raise ValueError(
             "--methods asks for multi-organ; name the other organs' folders, as --organs heart=CAMUS, or "
             "methods that learn from --data alone, as --methods supervised moco/BUS"
@@ -299,7 +299,7 @@ def check(args: argparse.Namespace) -> None:
 def declare(args: argparse.Namespace, preset: Preset) -> Study:
     """The paper's grid of methods and mixes on one set of breast ultrasound."""
     check(args)
-    organs = dict(args.organs) or (dict.fromkeys(ORGANS, PHANTOM) if args.data == PHANTOM else {})
+    organs = dict(args.organs) or (dict.fromkeys(ORGANS, PHANTOM) if args.data == [PHANTOM] else {})
     pools = {
         name: Source(f"--organs {name}=", place, _phantom(preset.phantoms // 2, name)) for name, place in organs.items()
     }
@@ -310,7 +310,7 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         pools["natural"] = Source("--natural", args.natural)
         mixes |= {"natural": ("natural",), "BUS+natural": (TRAIN, "natural")}
     data = DataSpec(
-        Source("--data", args.data, _phantom(preset.phantoms, "breast")),
+        **program.sets(args, _phantom(preset.phantoms, "breast"), _phantom(preset.phantoms // 2, "breast", seed=2)),
         size=preset.size,
         fractions=preset.constants.fractions,
         labels=args.labels,
@@ -341,20 +341,17 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
     )
 
 
-def _phantom(count: int, organ: str) -> Any:
+def _phantom(count: int, organ: str, seed: int = 0) -> Any:
     if organ not in ("breast", *ORGANS):
         return None
-    return lambda size: Phantom(count, size=size, seed=0, organ=organ)
+    return lambda size: Phantom(count, size=size, seed=seed, organ=organ)
 
 
 def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="multi_organ.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument(
-        "--data",
-        type=cli.filled,
-        default=PHANTOM,
-        help="phantom (default), or the folder of a breast ultrasound set with masks: BUSI or the like, or your own",
+    program.add_sets(
+        parser, "phantom (default), or the folder of a breast ultrasound set with masks: BUSI or the like, or your own"
     )
     parser.add_argument(
         "--organs",
@@ -370,8 +367,8 @@ def make_parser() -> cli.Parser:
     parser.add_argument(
         "--leave-out-copies",
         action="store_true",
-        help="leave out images of --organs and --natural "
-        "that copy a validation or test image, instead of refusing the folder",
+        help="leave out images of --organs and --natural that copy a validation or test image, and images of --data "
+        "that --test-data holds too, instead of refusing the folder",
     )
     parser.add_argument(
         "--network",

@@ -218,20 +218,23 @@ def comparability_note(preset: Preset, task: Task, images: ImageSet) -> str:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Folders are of domains that take part; only pretexts learn from several of one."""
+    """Folders are of domains that take part."""
     for option in ("domains", "tasks"):
         cli.unique(f"--{option}", getattr(args, option))
-    if args.leave_out_copies and not args.pretext_data:
-        raise ValueError("--leave-out-copies is about --pretext-data, which was not given")
-    cli.unique("--data", [name for name, _ in args.data])
-    cli.unique("--pretext-data", ["=".join(pair) for pair in args.pretext_data])
-    for option, given in (("--data", args.data), ("--pretext-data", args.pretext_data)):
+    if args.leave_out_copies and not args.pretext_data and not args.test_data:
+        raise ValueError("--leave-out-copies is about --test-data or --pretext-data, which was not given")
+    named = {"--data": args.data, "--pretext-data": args.pretext_data, "--test-data": args.test_data}
+    for option, given in named.items():
+        cli.unique(option, ["=".join(pair) for pair in given])
         for name, _ in given:
             if name not in ("us", "mg"):
                 raise ValueError(f"{option}: unknown {name!r}; give us=FOLDER or mg=FOLDER")
             if not {name, "usmg"} & {*args.domains}:
                 raise ValueError(f"{option} {name}= would not be used with --domains {' '.join(args.domains)}")
     real = dict(args.data)
+    for name in real:
+        if len(places := [place for domain, place in args.data if domain == name]) > 1 and PHANTOM in places:
+            raise ValueError(f"--data {name}=phantom cannot be combined with other sets of {name}")
     if "usmg" in args.domains and len(real) == 1:
         raise ValueError(
             f"--domains usmg would mix {next(iter(real))}={next(iter(real.values()))} with synthetic images; give "
@@ -242,14 +245,24 @@ def check(args: argparse.Namespace) -> None:
 def make_data(domain: str, args: argparse.Namespace, preset: Preset) -> DataSpec:
     """The sets of a domain; the mixed one takes half of each."""
     members = ("us", "mg") if domain == "usmg" else (domain,)
-    given, pools, without = dict(args.data), dict[str, Source](), list[str]()
+    pools, without = dict[str, Source](), list[str]()
     for m in members:
         folders = [folder for name, folder in args.pretext_data if name == m]
         for k, folder in enumerate(folders, 1):
             number = f" {k}" if len(folders) > 1 else ""
             pools[f"{m} pretext{number}"] = Source("--pretext-data", folder)
         without += [] if folders else [m]
-    sources = [Source("--data", given.get(m, PHANTOM), _phantom(preset.phantoms, m)) for m in members]
+    sources = [
+        Source("--data", place, _phantom(preset.phantoms, m))
+        for m in members
+        for place in [folder for name, folder in args.data if name == m] or [PHANTOM]
+    ]
+    tests = [
+        Source("--test-data", place, _phantom(preset.phantoms // 2, m, seed=2))
+        for m in members
+        for name, place in args.test_data
+        if name == m
+    ]
     # 5.1: pretraining images are others than those of fine-tuning; with none given, the training part serves.
     mixes = {"": (*((TRAIN,) if without else ()), *pools)}
     return DataSpec(
@@ -265,6 +278,7 @@ def make_data(domain: str, args: argparse.Namespace, preset: Preset) -> DataSpec
         name=domain,
         outlined="segmentation" in args.tasks,
         joined=tuple(sources[1:]),
+        test_sets=tuple(tests),
         share=1 / len(members),
         **program.reading(args),
     )
@@ -298,9 +312,9 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
     )
 
 
-def _phantom(count: int, domain: str) -> Any:
+def _phantom(count: int, domain: str, seed: int = 0) -> Any:
     kind = MammogramPhantom if domain == "mg" else Phantom
-    return lambda size: kind(count, size=size, seed=0)
+    return lambda size: kind(count, size=size, seed=seed)
 
 
 def _labelled(text: str) -> tuple[str, str]:
@@ -316,7 +330,16 @@ def make_parser() -> cli.Parser:
         type=_labelled,
         default=[],
         metavar="DOMAIN=FOLDER",
-        help="phantom (default), or labelled sets, as us=BUSI mg=INbreast; your own with images/, masks/ and cases.csv",
+        help="phantom (default), or labelled sets, as us=BUSI mg=INbreast; your own with images/, masks/, cases.csv; "
+        "several folders of a domain are joined",
+    )
+    parser.add_argument(
+        "--test-data",
+        nargs="+",
+        type=cli.named,
+        default=[],
+        metavar="DOMAIN=FOLDER",
+        help="also test the networks of a domain on all images of these labelled sets, which no training may have seen",
     )
     parser.add_argument(
         "--pretext-data",
@@ -329,7 +352,8 @@ def make_parser() -> cli.Parser:
     parser.add_argument(
         "--leave-out-copies",
         action="store_true",
-        help="leave out images of --pretext-data that copy a validation or test image, instead of refusing the folder",
+        help="leave out pretext images that copy a validation or test image, and images of --data that --test-data "
+        "holds too, instead of refusing the folder",
     )
     parser.add_argument(
         "--domains", nargs="+", choices=DOMAINS, help="us, mg, usmg (default: those of --data, or all three)"

@@ -6,6 +6,7 @@ baseline:
 
     python examples/ultrasound_relation.py --data phantom --preset small --out runs/phantom
     python examples/ultrasound_relation.py --data Dataset_BUSI_with_GT --labels 1.0 0.5 0.2 --preset paper \
+        --weights resnet50.pth \
         --methods supervised cp-jig+freq/rcl+percep --out runs/busi
 
 Rerun the same command to resume a run that was stopped.
@@ -35,7 +36,7 @@ from sslmed.studies.engine import Fit
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.runs import read_csv, sha256
-from sslmed.studies.sources import PHANTOM, Source
+from sslmed.studies.sources import Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
 from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.tables import Published
@@ -250,6 +251,7 @@ DISPLAY = {"supervised": WORDS["supervised"][0]} | {
 RESULTS = Path(__file__).parent / "papers" / "ultrasound_relation.csv"
 COLUMNS = {"dice": "dsc", "jaccard": "jc", "hausdorff": "hd", "precision": "ppv", "recall": "rec"}
 POOL = "pretext-data"
+NO_WEIGHTS = "none"  # in place of a file
 
 
 # Table I: images of a step of pretext learning and of fine-tuning, for each set of Tables III to VI.
@@ -296,21 +298,39 @@ def comparability_note(preset: Preset, start: Path | None, task: Task, images: I
     return "; ".join(reasons)
 
 
+def start_weights(args: argparse.Namespace, preset: Preset) -> Path | None:
+    """The file that the encoder starts from, checked; None for a random start.
+
+    Raises:
+        ValueError: the paper's preset was given no weights, or the file does not fit the encoder.
+    """
+    if args.weights is None and args.preset == "paper":
+        raise ValueError(
+            "--preset paper starts the encoder from ImageNet weights, as the paper does; give them with --weights "
+            f'{preset.encoder}.pth, which this line writes (torchvision downloads them): python -c "import torch, '
+            f"torchvision; torch.save(torchvision.models.{preset.encoder}(weights='DEFAULT').state_dict(), "
+            f"'{preset.encoder}.pth')\"; or start at random with --weights none"
+        )
+    if args.weights is None or str(args.weights) == NO_WEIGHTS:
+        return None
+    weights: Path = args.weights
+    try:
+        load_encoder(ResNetEncoder(preset.encoder, width=preset.width), weights)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"--weights {weights} for a {preset.encoder} of width {preset.width}: {error}") from error
+    return weights
+
+
 def declare(args: argparse.Namespace, preset: Preset) -> Study:
     """The paper's grid of methods on one set of breast ultrasound."""
-    if args.leave_out_copies and args.pretext_data is None:
-        raise ValueError("--leave-out-copies is about --pretext-data, which was not given")
-    if args.weights is not None:
-        try:
-            load_encoder(ResNetEncoder(preset.encoder, width=preset.width), args.weights)
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"--weights {args.weights} for a {preset.encoder} of width {preset.width}: {error}"
-            ) from error
+    if args.leave_out_copies and args.pretext_data is None and not args.test_data:
+        raise ValueError("--leave-out-copies is about --test-data or --pretext-data, which was not given")
+    weights = start_weights(args, preset)
     phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
+    other = partial(_phantom, preset.phantoms // 2, 2)
     pools = {} if args.pretext_data is None else {POOL: Source("--pretext-data", args.pretext_data, phantoms[1])}
     data = DataSpec(
-        Source("--data", args.data, phantoms[0]),
+        **program.sets(args, phantoms[0], other),
         size=preset.whole,
         fractions=preset.constants.fractions,
         labels=args.labels,
@@ -327,12 +347,12 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         preset=preset,
         arguments={
             "leave_out_copies": args.leave_out_copies,
-            "weights": args.weights and args.weights.name,
-            "weights_sha256": args.weights and sha256(args.weights),
+            "weights": weights and weights.name,
+            "weights_sha256": weights and sha256(weights),
         },
         data=[data],
-        methods={method: make_recipe(method, preset, args.weights) for method in METHODS},
-        tasks=[Segmentation(network=partial(make_network, preset, args.weights), loss=cross_entropy)],
+        methods={method: make_recipe(method, preset, weights) for method in METHODS},
+        tasks=[Segmentation(network=partial(make_network, preset, weights), loss=cross_entropy)],
         size=preset.size,
         finetune=preset.finetune,
         tuning=preset.tuning,
@@ -341,7 +361,7 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         proposed=METHODS[-1],
         baselines=(SUPERVISED, "jig/pirl"),
         published=published,
-        comparability_note=partial(comparability_note, preset, args.weights),
+        comparability_note=partial(comparability_note, preset, weights),
         gallery=partial(gallery, preset),
     )
 
@@ -353,11 +373,9 @@ def _phantom(count: int, seed: int, size: int) -> Phantom:
 def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="ultrasound_relation.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument(
-        "--data",
-        type=cli.filled,
-        default=PHANTOM,
-        help="phantom (default), a BUSI or BUS-BRA folder, "
+    program.add_sets(
+        parser,
+        "phantom (default), a BUSI or BUS-BRA folder, "
         "one of your own with images/ and masks/, or any folder of images (pretext learning only)",
     )
     parser.add_argument(
@@ -369,15 +387,16 @@ def make_parser() -> cli.Parser:
     parser.add_argument(
         "--leave-out-copies",
         action="store_true",
-        help="leave out images of --pretext-data that copy a validation or test image, instead of refusing the folder",
+        help="leave out pretext images that copy a validation or test image, and images of --data that --test-data "
+        "holds too, instead of refusing the folder",
     )
     parser.add_argument(
         "--weights",
         type=cli.path,
         metavar="FILE",
-        help="a state dict to start the encoder from, "
-        "for every method: torchvision's resnet50 for --preset paper (the paper starts from ImageNet), "
-        "an encoder.pt of the same preset for the others",
+        help="a state dict to start the encoder from, for every method: torchvision's resnet50 for --preset paper, "
+        "which requires it since the paper starts from ImageNet; an encoder.pt of the same preset for the others; "
+        "`none` starts at random",
     )
     program.add_study(
         parser,

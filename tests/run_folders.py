@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -387,3 +388,26 @@ def volumes_run(folder: Path, *, labels: Sequence[int] = (1, 2, 4, 8), seeds: tu
                     title=title,
                 )
     return folder
+
+
+def add_test_set(folder: Path, name: str) -> None:
+    """Results of every finished cell and row on an external test set, of two scanners, worse by 0.1."""
+    for entry in manifest.read(folder).cells:
+        place = folder / entry.folder
+        with open(place / "metrics.csv", newline="") as file:
+            rows = [row | {"origin": f"Scanner {k % 2}"} for k, row in enumerate(csv.DictReader(file))]
+        write_csv(place / "test_sets" / "other" / "metrics.csv", rows)
+        result = json.loads((place / "result.json").read_text())
+        summary = {"cases": len(rows), "mean": {}, "sd": {}}
+        write_json(place / "result.json", result | {"test_sets": {name: summary}})
+        manifest.record(folder, [dataclasses.replace(entry, test_sets={name: "test_sets/other"})])
+    for file_name in ("table.csv", "tests.csv"):
+        with open(folder / file_name, newline="") as file:
+            rows = [{"test_set": ""} | row for row in csv.DictReader(file)]
+        other = [row | {"test_set": name} for row in rows]
+        if file_name == "table.csv":
+            other = [row | {"mean": f"{float(row['mean']) - 0.1:.3f}", "paper": "", "paper_set": ""} for row in other]
+        write_csv(folder / file_name, rows + other)
+    splits = json.loads((folder / "splits.json").read_text())
+    ids = {"test_sets": {name: [f"scan {k}" for k in range(9)]}}
+    write_json(folder / "splits.json", {key: parts | ids for key, parts in splits.items()})

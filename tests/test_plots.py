@@ -429,6 +429,14 @@ def test_label_curves_draw_means_and_bars(log2):
     assert len(pixels(figure))
 
 
+def test_label_curves_of_test_sets_are_named():
+    line = ([0, 1], [0.5, 0.4], None)
+    figure = plots.label_curves({"a": line}, xlabel="tested on", ylabel="Dice", names=["BUSI", "BUS-BRA"])
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["BUSI", "BUS-BRA"]
+    with pytest.raises(ValueError, match="names must name each of the 2 amounts, got 1"):
+        plots.label_curves({"a": line}, xlabel="", ylabel="", names=["BUSI"])
+
+
 def test_label_curves_refuse():
     def draw(*line, **words):
         return plots.label_curves({"a": line}, xlabel="", ylabel="", **words)

@@ -23,7 +23,7 @@ from sslmed.studies.study import Study
 
 ROOT = Path(__file__).parents[2]
 PAPERS = sorted((ROOT / "docs" / "papers").glob("*.md"))
-FOLDERS = {"--data", "--pretext-data", "--organs", "--natural", "--unlabelled", "--merge", "--weights"}
+FOLDERS = {"--data", "--pretext-data", "--organs", "--natural", "--unlabelled", "--merge", "--weights", "--test-data"}
 STUDIES = {page.stem for page in PAPERS}
 
 
@@ -119,7 +119,11 @@ def test_a_page_names_the_papers_numbers(page: Path) -> None:
 @pytest.mark.parametrize("page", PAPERS, ids=lambda page: page.stem)
 def test_an_index_names_headings_of_the_report(page: Path) -> None:
     package = Path(sslmed.__file__).parent
-    sources = [*package.glob("studies/report/templates/*.j2"), *package.glob("tasks/*.py")]
+    sources = [
+        *package.glob("studies/report/**/*.j2"),
+        *package.glob("studies/report/*.py"),
+        *package.glob("tasks/*.py"),
+    ]
     report = "".join(source.read_text(encoding="utf-8") for source in sources)
     headings = [name for *_, place in index_of(page)[1] for name in re.findall('"(.*?)"', place)]
     assert headings

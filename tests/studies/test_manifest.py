@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def test_what_is_recorded_is_read(tmp_path: Path) -> None:
     }
 
 
+def test_the_folders_of_external_test_sets_are_recorded(tmp_path: Path) -> None:
+    entry = dataclasses.replace(VOLUMES, test_sets={"BUS-BRA": "test_sets/BUS-BRA"})
+    manifest.record(tmp_path, [CELL, entry])
+    assert manifest.read(tmp_path).cells == [CELL, entry]
+
+
 def test_later_commands_add_their_cells_once(tmp_path: Path) -> None:
     manifest.record(tmp_path, [CELL], [PRETEXT])
     manifest.record(tmp_path, [VOLUMES, CELL])
@@ -70,3 +77,14 @@ def test_an_empty_folder_and_a_pretraining_need_no_manifest(tmp_path: Path) -> N
     manifest.check(tmp_path)
     write_json(tmp_path / "config.json", {"kind": "pretraining"})
     manifest.check(tmp_path)
+
+
+def test_folders_that_were_tested_on_other_sets_are_not_merged(tmp_path: Path) -> None:
+    config = {"methods": ["supervised"], "labels": [1.0], "seeds": [0]}
+    parts = {"train": ["a"], "val": ["b"], "test": ["c"]}
+    write_json(tmp_path / "config.json", config)
+    manifest.record(tmp_path, [VOLUMES])
+    write_json(tmp_path / "contents.json", {})
+    write_json(tmp_path / "splits.json", {"0": parts | {"test_sets": {"UDIAT": ["x"]}}})
+    with pytest.raises(ValueError, match="has other images in the test sets of seed 0"):
+        check_sources([tmp_path], config, {"0": parts}, {}, growing=("methods", "labels", "seeds"))

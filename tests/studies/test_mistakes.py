@@ -212,6 +212,15 @@ def test_weights_that_do_not_serve_are_named(command: Command, tmp_path: Path) -
         assert f"--weights {tmp_path / name}.pt for a resnet18 of width 8" in error
 
 
+def test_the_papers_preset_asks_for_its_weights(command: Command) -> None:
+    error = command.refuses("--preset", "paper")
+    assert "--preset paper starts the encoder from ImageNet weights" in error
+    assert "torchvision.models.resnet50(weights='DEFAULT').state_dict(), 'resnet50.pth')" in error
+    assert "--weights none" in error
+    args = ultrasound_relation.make_parser().parse_args(["--preset", "paper", "--weights", "none"])
+    assert ultrasound_relation.start_weights(args, ultrasound_relation.PRESETS["paper"]) is None
+
+
 def test_other_weights_of_the_same_name_are_another_configuration(command: Command, tmp_path: Path) -> None:
     for seed in (0, 1):
         torch.manual_seed(seed)

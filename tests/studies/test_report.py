@@ -509,3 +509,27 @@ def test_a_smaller_distance_is_the_better_one(folder):
 )
 def test_amounts_of_labels_are_read_as_numbers_and_as_texts(labels, unit, expected):
     assert amount_as_number(labels, unit) == expected
+
+
+def test_results_in_and_out_of_distribution_stand_side_by_side(tmp_path: Path) -> None:
+    folder = run_folders.segmentation_run(tmp_path)
+    before = write_report(folder).read_text()
+    assert "In and out of distribution" not in before
+    run_folders.add_test_set(folder, "BUS-BRA")
+    page = Page(write_report(folder).read_text())
+    assert "External test sets" in page.text
+    assert "BUS-BRA: 9 images, none of them used in any training." in page.text
+    assert "Dice, test part of Phantom" in page.text
+    run = Run.read(folder)
+    (target,) = run.targets
+    here, there = (run.rows(target, name)[20.0]["supervised"]["dice"]["mean"] for name in ("", "BUS-BRA"))
+    assert float(here) - float(there) == pytest.approx(0.1)
+    part = page.text[page.text.index("In and out of distribution", page.text.index("Paired tests")) :]
+    assert f"{float(here):.3f}" in part
+    assert f"{float(there):.3f}" in part
+    assert "\N{MINUS SIGN}0.100" in part
+    assert "Paired tests on BUS-BRA" in part
+    assert "Dice by scanner or set, BUS-BRA" in part
+    assert "Scanner 0" in part
+    assert any(alt.startswith("Dice in and out of distribution with 20 % of the labels") for alt in page.alts)
+    assert "over all comparisons of this section (2)" in page.text

@@ -102,6 +102,39 @@ def test_only_seeds_and_cases_that_both_have_are_compared(tmp_path: Path) -> Non
     assert float(row["difference"]) == pytest.approx(0.25)
 
 
+def test_external_sets_have_rows_of_their_own_and_share_holms_correction(tmp_path: Path) -> None:
+    ids, others = [f"p{i}" for i in range(12)], [f"q{i}" for i in range(9)]
+    frame = Frame([TARGET], ["supervised", "rcl"], "%", test_sets=["BUS-BRA"])
+    there = {method: RNG.uniform(size=9) for method in frame.methods}
+    for method, dice in there.items():
+        cell(tmp_path, method, 0, RNG.uniform(size=12), ids)
+        own = Cell(method, 0.2, 0)
+        place = tmp_path / "cells" / own.name
+        entry = manifest.CellEntry(f"cells/{own.name}", own, test_sets={"BUS-BRA": "test_sets/x"})
+        manifest.record(tmp_path, [entry])
+        rows = [{"id": name, "group": name, "dice": value} for name, value in zip(others, dice, strict=True)]
+        write_csv(place / "test_sets" / "x" / "metrics.csv", rows, columns=("id", "group", "dice"))
+        summary = {"mean": {"dice": dice.mean()}, "sd": {"dice": dice.std(ddof=1)}, "cases": 9}
+        write_json(place / "result.json", read_json(place / "result.json") | {"test_sets": {"BUS-BRA": summary}})
+    published = {("segmentation", "20 %", "rcl"): Published("BUSI", {"dice": ("0.847", "0.1")})}
+    rows = write_table(tmp_path, frame, published, comparability_notes={"segmentation": "other images"})
+    dice = {(row["test_set"], row["method"]): row for row in rows if row["metric"] == "dice"}
+    assert list(dice) == [("", "supervised"), ("", "rcl"), ("BUS-BRA", "supervised"), ("BUS-BRA", "rcl")]
+    assert dice["BUS-BRA", "rcl"]["mean"] == f"{there['rcl'].mean():.3f}"
+    assert [row["cases"] for row in dice.values()] == [12, 12, 9, 9]
+    assert [row["paper"] for row in dice.values()] == ["", "0.847", "", ""]
+    tests = write_tests(tmp_path, frame)
+    assert [row["test_set"] for row in tests] == ["", "BUS-BRA"]
+    p = wilcoxon(there["rcl"], there["supervised"]).pvalue
+    assert float(tests[1]["p"]) == pytest.approx(p, rel=1e-3)
+    low, high = sorted(float(row["p"]) for row in tests)
+    assert min(float(row["p_holm"]) for row in tests) == pytest.approx(min(1, 2 * low, max(2 * low, high)), rel=1e-3)
+    collect_cases(tmp_path)
+    sets = [row["test_set"] for row in read_csv(tmp_path / "metrics.csv")]
+    assert sets == (["" for _ in ids] + ["BUS-BRA" for _ in others]) * 2
+    assert "Segmentation, tested on BUS-BRA" in show(rows, tests, frame)
+
+
 def test_the_best_of_the_other_baselines_is_the_rival(tmp_path: Path) -> None:
     frame = Frame([TARGET], ["supervised", "a", "b", "rcl"], "%", ("supervised", "a", "b"))
     for k, method in enumerate(frame.methods):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,7 @@ def label_curves(
     xlabel: str,
     ylabel: str,
     log2: bool = False,
+    names: Sequence[str] | None = None,
 ) -> Figure:
     """A metric against the amount of labels, with error bars.
 
@@ -32,13 +33,15 @@ def label_curves(
         xlabel: the amount and its unit.
         ylabel: name of the metric and its unit.
         log2: place 1, 2, 4, 8, ... at equal distances.
+        names: words below the axis in place of all amounts in their order, as where these are numbers of test sets.
 
     Returns:
         The figure, half a report page wide. Methods are moved sideways by a hair, so that their bars do not cover each
         other; colour, dash and marker all tell them apart.
 
     Raises:
-        ValueError: no method, sequences of different lengths or none, or an amount below or at 0 with `log2`.
+        ValueError: no method, sequences of different lengths or none, an amount below or at 0 with `log2`, or another
+            number of `names` than of amounts.
 
     Example:
         >>> lines = {"supervised": ([1, 2, 4], [0.3, 0.5, 0.7], [0.1, 0.05, 0.02])}
@@ -58,6 +61,8 @@ def label_curves(
         if log2 and xs.min() <= 0:
             raise ValueError(f"lines[{name!r}] must have amounts above 0 with log2, got {xs.min():g}")
     amounts = np.unique(np.concatenate([xs for xs, *_ in points.values()]).astype(np.float64))
+    if names is not None and len(names) != len(amounts):
+        raise ValueError(f"names must name each of the {len(amounts)} amounts, got {len(names)}")
     figure = Figure(figsize=(5.2, 2.9 + 0.19 * -(-len(points) // 2)), layout="constrained")
     axes = figure.add_subplot()
     span = np.log2(amounts[-1] / amounts[0]) if log2 else amounts[-1] - amounts[0]
@@ -81,12 +86,12 @@ def label_curves(
         )
     if log2:
         axes.set_xscale("log", base=2)
-    axes.set_xticks(amounts, [f"{x:g}" for x in amounts])
+    axes.set_xticks(amounts, [f"{x:g}" for x in amounts] if names is None else names)
     axes.set_xticks([], minor=True)
     axes.grid(axis="y")
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    handles, names = axes.get_legend_handles_labels()
-    columns = 2 if len(names) > 1 and max(map(len, names)) <= 30 else 1
-    figure.legend(handles, names, loc="outside lower left", ncols=columns, handlelength=2.8)
+    handles, methods = axes.get_legend_handles_labels()
+    columns = 2 if len(methods) > 1 and max(map(len, methods)) <= 30 else 1
+    figure.legend(handles, methods, loc="outside lower left", ncols=columns, handlelength=2.8)
     settle(figure)
     return figure

@@ -42,6 +42,8 @@ class ImageSet:
         tiny: ids of the cases with a structure smaller than a pixel, of which one pixel was kept.
         skipped: the reason for each file that was left out, by its name.
         outlined: whether each case's mask shows anything; empty where there are no masks.
+        grouped: whether the groups came with the images; else they are near duplicates that were found.
+        origins: scanner or set that each case comes from; empty where it is unknown.
     """
 
     name: str
@@ -61,6 +63,8 @@ class ImageSet:
     tiny: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     outlined: tuple[bool, ...] = ()
+    grouped: bool = False
+    origins: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -131,6 +135,7 @@ class ImageSet:
             notes=list(self.notes),
             tiny=tuple(name for name in self.tiny if name in set(ids)),
             outlined=tuple(self.outlined[i] for i in keep) if self.outlined else (),
+            origins=tuple(self.origins[i] for i in keep) if self.origins else (),
         )
 
     def at(self, size: int) -> ImageSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,21 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class CellEntry:
-    """A cell, its domain, and two folders relative to the run's: its own, and that of the pretext it starts from."""
+    """A cell.
+
+    Attributes:
+        folder: its folder, relative to the run's.
+        cell: what it is.
+        domain: of its images.
+        pretext: folder of the pretext that it starts from, relative to the run's.
+        test_sets: name of each external test set -> folder of its results, relative to the cell's.
+    """
 
     folder: str
     cell: Cell
     domain: str = ""
     pretext: str | None = None
+    test_sets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ def record(folder: Path, cells: Iterable[CellEntry] = (), pretexts: Iterable[Pre
         "format": FORMAT,
         "cells": [
             {"folder": e.folder, **dataclasses.asdict(e.cell), "domain": e.domain, "pretext": e.pretext}
+            | ({"test_sets": dict(e.test_sets)} if e.test_sets else {})
             for e in {e.folder: e for e in (*known.cells, *cells)}.values()
         ],
         "pretexts": [dataclasses.asdict(e) for e in {e.folder: e for e in (*known.pretexts, *pretexts)}.values()],
@@ -80,7 +90,13 @@ def read(folder: Path) -> Manifest:
         raise ValueError(f"{file} must be a manifest of format {FORMAT}, got {found!r}; use the version that wrote it")
     return Manifest(
         [
-            CellEntry(e["folder"], Cell(e["method"], e["labels"], e["seed"], e["target"]), e["domain"], e["pretext"])
+            CellEntry(
+                e["folder"],
+                Cell(e["method"], e["labels"], e["seed"], e["target"]),
+                e["domain"],
+                e["pretext"],
+                e.get("test_sets", {}),
+            )
             for e in content["cells"]
         ],
         [PretextEntry(**e) for e in content["pretexts"]],

@@ -50,9 +50,10 @@ def check_sources(
             raise ValueError(f"--merge {source} is of other images: {changed} is not the same there")
         theirs = read_json(source / "splits.json")
         for seed in splits.keys() & theirs.keys():
-            differing = [name for name in ("train", "val", "test") if splits[seed].get(name) != theirs[seed].get(name)]
+            parts = {"train": "train part", "val": "val part", "test": "test part", "test_sets": "test sets"}
+            differing = [name for name in parts if splits[seed].get(name) != theirs[seed].get(name)]
             if differing:
-                raise ValueError(f"--merge {source} has other images in the {differing[0]} part of seed {seed}")
+                raise ValueError(f"--merge {source} has other images in the {parts[differing[0]]} of seed {seed}")
 
 
 def merge(sources: Sequence[Path], into: Path, cells: Sequence[Cell]) -> list[str]:

@@ -14,6 +14,7 @@ from .engine import PRECISIONS
 from .estimate import estimate
 from .run import Run
 from .settings import changed, listed
+from .sources import PHANTOM, Source
 from .study import SUPERVISED, Study
 
 # Options for the settings that are asked for most, and the settings of a preset that each of them sets.
@@ -112,6 +113,48 @@ def add_study(
         help="any other setting, as finetune.epochs=50; --show-settings lists them",
     )
     group.add_argument("--show-settings", action="store_true", help="print all settings and stop")
+
+
+def add_sets(parser: argparse.ArgumentParser, words: str) -> None:
+    """Add the options for labelled sets and for external test sets.
+
+    Args:
+        parser: to add them to.
+        words: what --data may be.
+    """
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        type=cli.filled,
+        default=[PHANTOM],
+        metavar="FOLDER",
+        help=f"{words}; several labelled sets are joined",
+    )
+    parser.add_argument(
+        "--test-data",
+        nargs="+",
+        type=cli.filled,
+        default=[],
+        metavar="FOLDER",
+        help="also test every cell on all images of these labelled sets, which no training may have seen",
+    )
+
+
+def sets(args: argparse.Namespace, phantom: Callable[[int], Any], test_phantom: Callable[[int], Any]) -> dict[str, Any]:
+    """What `DataSpec` needs of --data and --test-data.
+
+    Args:
+        args: of the command line.
+        phantom: (size) -> the synthetic set that stands for --data.
+        test_phantom: (size) -> the one that stands for --test-data.
+    """
+    cli.unique("--data", args.data)
+    cli.unique("--test-data", args.test_data)
+    if PHANTOM in args.data and len(args.data) > 1:
+        raise ValueError("--data phantom cannot be combined with other sets")
+    labelled, *more = (Source("--data", place, phantom) for place in args.data)
+    tests = tuple(Source("--test-data", place, test_phantom) for place in args.test_data)
+    return {"labelled": labelled, "joined": tuple(more), "test_sets": tests}
 
 
 def _matching(known: Iterable[str], names: Sequence[str]) -> list[str]:

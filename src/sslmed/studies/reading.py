@@ -92,6 +92,8 @@ def read(source: Source, *, size: int, cache: Path, fit: str = "stretch", skip_b
         tiny=tuple(items.tiny),
         skipped=items.skipped | {k: v for k, v in getattr(data, "skipped", {}).items() if skip_broken},
         outlined=tuple(facts.outlined),
+        grouped="group" in items.rows[0],
+        origins=_origins(data, ids),
     )
 
 
@@ -107,6 +109,15 @@ def contents_of(data: Any, items: DiskCache) -> dict[str, str]:
         digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
         contents[f"class and group of {row['id']}"] = digest[:16]
     return contents
+
+
+def _origins(data: Any, ids: Sequence[str]) -> tuple[str, ...]:
+    """The scanner of each case, where the reader tells it."""
+    devices = getattr(data, "devices", None)
+    if devices is None:
+        return ()
+    known = dict(zip(map(str, data.ids), devices, strict=True))
+    return tuple(known[name] for name in ids)
 
 
 def _inside(data: Any, source: Source) -> str:
@@ -128,7 +139,8 @@ def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
     one's own, may be of the same patients: their ids are told apart, and groups of one name stay together.
 
     Raises:
-        ValueError: a class of one set and a class of another differ in upper and lower case only.
+        ValueError: a class of one set and a class of another differ in upper and lower case only, or the sets have
+            other structures.
     """
     taken = [part_of(part, share=share, seed=seed) for part in parts]
     labels = [label for part in taken for label in part.labels or ()]
@@ -140,6 +152,11 @@ def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
             f"{' and '.join(names)} have classes that differ in upper and lower case only: {', '.join(classes)}"
         )
     count = sum(len(part) for part in taken)
+    structures = taken[0].structures
+    for name, part in zip(names, taken, strict=True):
+        if part.structures != structures:
+            here, there = (", ".join(found) or "none" for found in (structures, part.structures))
+            raise ValueError(f"{names[0]} and {name} have other structures: {here} against {there}")
     before = np.cumsum([0, *(len(part.caches) for part in taken)])
     named = list(zip(names, taken, strict=True))
     return ImageSet(
@@ -158,8 +175,15 @@ def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
             for line in (f"{share:.0%} of {name}: {len(part)} images", *(f"{name}: {n}" for n in part.notes))
         ],
         classes=classes,
+        structures=structures,
         contents={f"{name}: {k}": v for name, part in named for k, v in part.contents.items()},
         tiny=tuple(f"{name}/{i}" for name, part in named for i in part.tiny),
         skipped={f"{name}/{k}": v for name, part in named for k, v in part.skipped.items()},
         outlined=sum((part.outlined for part in taken), ()),
+        grouped=all(part.grouped for part in taken),
+        origins=tuple(
+            f"{name}, {origin}" if origin else name
+            for name, part in named
+            for origin in (part.origins or [""] * len(part))
+        ),
     )

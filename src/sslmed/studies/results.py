@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,21 @@ class Curve:
 
 @dataclass(frozen=True)
 class Result:
-    """One finished cell: which it is, where its files are, and its result.json."""
+    """One finished cell: which it is, where its files are, and its result.json.
+
+    Attributes:
+        cell: which it is.
+        folder: where the files of its test are.
+        summary: of that test.
+        test_sets: name of each external test set -> its folder below the cell's.
+        test_set: the external test set that this result is of; "" for the usual test part.
+    """
 
     cell: Cell
     folder: Path
     summary: dict[str, Any]
+    test_sets: Mapping[str, str] = field(default_factory=dict)
+    test_set: str = ""
 
     @property
     def method(self) -> str:
@@ -72,6 +83,15 @@ class Result:
         """Number of test cases."""
         return int(self.summary["cases"])
 
+    def on(self, test_set: str) -> Result | None:
+        """The result of the same network on an external test set, or None where it was not tested on that."""
+        if not test_set:
+            return self
+        if test_set not in self.test_sets:
+            return None
+        folder, summary = self.folder / self.test_sets[test_set], self.summary["test_sets"][test_set]
+        return replace(self, folder=folder, summary=summary, test_sets={}, test_set=test_set)
+
     @cached_property
     def rows(self) -> list[dict[str, str]]:
         """Rows of metrics.csv, one for each test case."""
@@ -94,7 +114,7 @@ class Result:
 def results(folder: Path) -> list[Result]:
     """All finished cells of a run folder, by the names of their folders."""
     return [
-        Result(entry.cell, folder / entry.folder, read_json(folder / entry.folder / "result.json"))
+        Result(entry.cell, folder / entry.folder, read_json(folder / entry.folder / "result.json"), entry.test_sets)
         for entry in sorted(manifest.read(folder).cells, key=lambda entry: entry.folder)
         if (folder / entry.folder / "result.json").is_file()
     ]

@@ -6,12 +6,14 @@ import argparse
 import dataclasses
 import datetime
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..tasks import Learner, Task
 from . import manifest, schedule, tables
 from .cells import SUPERVISED, Cell, Target, amount, slug
 from .cli import unique
@@ -81,10 +83,11 @@ class Run:
         self.trains = any(data.labelled for data in self.data.values())
         if self.trains or len(self.data) > 1 or "" not in self.data:
             for task in study.tasks:
-                task.check(self.data[task.domain].data, option=self.data[task.domain].spec.labelled.option)
+                self._check(task, self.data[task.domain])
         self.methods = self._usable()
         # Of images that serve pretext learning alone, none is fine-tuned on.
         self.images = {n: data.at(study.size) if data.labelled else data.data for n, data in self.data.items()}
+        self.test_sets = {name: data.test_sets_at(study.size) for name, data in self.data.items()}
         config = {
             "paper": study.citation,
             "title": study.title,
@@ -107,11 +110,18 @@ class Run:
             self._record()
             write_json(self.folder.path / "config.json", self.config)
 
+    def _check(self, task: Task, data: StudyData) -> None:
+        """Raise ValueError where the images of a task, or the sets to test it on, lack what it needs."""
+        task.check(data.data, option=data.spec.labelled.option)
+        for source, images in zip(data.spec.test_sets, data.test_sets.values(), strict=True):
+            task.check_test_set(images, data.data, option=f"{source.option} {source.place}")
+
     def _usable(self) -> list[str]:
         """The methods asked for that these images serve."""
         if self.trains:
             return list(self.args.methods)
-        given = f"--data {self.args.data} has no masks"
+        source = self.study.data[0].labelled
+        given = f"{source.option} {source.place} has no masks"
         methods = [m for m in self.args.methods if m != SUPERVISED]
         if not methods:
             raise ValueError(f"{given}, and --methods names no pretext to learn from it")
@@ -126,7 +136,8 @@ class Run:
         found: dict[str, Any] = {}
         for name, data in self.data.items():
             found[name or "data"] = data.data.source
-            found |= {f"{name}, {pool}" if name else pool: images.source for pool, images in data.pools.items()}
+            others = data.pools | {f"test set {test}": images for test, images in data.test_sets.items()}
+            found |= {f"{name}, {other}" if name else other: images.source for other, images in others.items()}
         return found
 
     def run(self) -> int:
@@ -199,7 +210,8 @@ class Run:
         entries, pretexts = [], []
         for cell in cells:
             domain, recipe = self.tasks[cell.target].domain, self.study.methods[cell.method]
-            entries.append(manifest.CellEntry(f"cells/{cell.name}", cell, domain, self.pretext(cell)))
+            tests = {name: f"test_sets/{slug(name)}" for name in self.test_sets[domain]}
+            entries.append(manifest.CellEntry(f"cells/{cell.name}", cell, domain, self.pretext(cell), tests))
             for stage in recipe.stages if recipe else ():
                 words = (display.get(cell.method, cell.method), display.get(stage.name, stage.name))
                 title = ", ".join(filter(None, (*words, display.get(domain, domain))))
@@ -231,7 +243,7 @@ class Run:
         return weights
 
     def finetune(self, cell: Cell, folder: Path, weights: Path | None) -> dict[str, Any]:
-        """Train and evaluate one cell."""
+        """Train one cell, and test it on its own test part and on every external test set."""
         began = time.monotonic()
         task, study = self.tasks[cell.target], self.study
         split, images = self.data[task.domain].splits[cell.seed], self.images[task.domain]
@@ -250,10 +262,11 @@ class Run:
             workers=self.args.workers,
         )
         learner.load_state_dict(weights_of(best))
-        tested = task.evaluate(learner, images, split.test)
-        write_csv(folder / "metrics.csv", tested.rows, columns=list(tested.rows[0]))
-        if tested.arrays:
-            write_npz(folder / "cases.npz", **tested.arrays)
+        summary = self._test(task, learner, images, split.test, folder)
+        others = {
+            name: self._test(task, learner, test_set, range(len(test_set)), folder / "test_sets" / slug(name))
+            for name, test_set in self.test_sets[task.domain].items()
+        }
         write_tensors(folder / "model.pt", learner.cpu().model.state_dict())
         barrier()
         return {
@@ -264,8 +277,21 @@ class Run:
             "labelled_cases": len(labelled),
             "epochs": len(read_csv(folder / "curves.csv")),
             "seconds": round(time.monotonic() - began, 1),
-            **tested.summary,
+            **summary,
+            **({"test_sets": others} if others else {}),
         }
+
+    def _test(
+        self, task: Task, learner: Learner, images: ImageSet, index: Sequence[int], folder: Path
+    ) -> dict[str, Any]:
+        """Test a network on some cases, write what was measured into a folder, and return the summary."""
+        tested = task.evaluate(learner, images, index)
+        origins = dict(zip(images.ids, images.origins, strict=True)) if images.origins else {}
+        rows = [row | {"origin": origins[row["id"]]} if row["id"] in origins else row for row in tested.rows]
+        write_csv(folder / "metrics.csv", rows, columns=list(rows[0]))
+        if tested.arrays:
+            write_npz(folder / "cases.npz", **tested.arrays)
+        return tested.summary
 
     def _pretext_only(self) -> int:
         busy = False
@@ -308,6 +334,8 @@ class Run:
             description = data.description()
             counts = ", ".join(f"{n} {what}" for what, n in description["counts"].items())
             print(f"{name + ': ' if name else ''}{data.data.name}: {counts}")
+            for test_set, count in description["test_sets"].items():
+                print(f"  tested on {test_set} too: {count} images")
             for line in (*data.notes, *self.notes, *data.checks):
                 print(f"  {line}")
             descriptions.append(description | {"domain": name, "notes": [*description["notes"], *self.notes]})
@@ -327,7 +355,8 @@ class Run:
             methods = read_json(path / "config.json")["methods"]  # others may have been added since the start
             cases = {name: self.data[task.domain].data for name, task in self.tasks.items()}
             targets = [Target(**task.entry(cases[name])) for name, task in self.tasks.items()]
-            frame = tables.Frame(targets, methods, self.study.unit, self.study.baselines)
+            tests = dict.fromkeys(name for found in self.test_sets.values() for name in found)
+            frame = tables.Frame(targets, methods, self.study.unit, self.study.baselines, list(tests))
             notes = {name: self.study.comparability_note(task, cases[name]) for name, task in self.tasks.items()}
             tables.collect_cases(path)
             published = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import splitting
+from . import external, splitting
 from .image_set import ImageSet, Numbered
 from .reading import joined, part_of, read
 from .sources import Source
@@ -33,10 +33,12 @@ class DataSpec:
         seeds: of the splits.
         everything: whether a baseline uses all training volumes too.
         parts_seed: a seed of the parts that holds for all seeds, which then draw the labelled cases only.
-        leave_out_copies: leave out pool images that copy a held-out one, instead of refusing them.
+        leave_out_copies: leave out pool images that copy a held-out one, and images of the training side that a test
+            set shares, instead of refusing them.
         name: of the domain, where a run has several.
         outlined: whether fine-tuning needs masks; else it needs classes.
         joined: more labelled sets to join with `labelled`.
+        test_sets: whole sets to test every cell on, none of which any training may have seen.
         share: of each of them, of `labelled` and of the pools.
         skip_broken: leave out images that cannot be decoded, and unlabelled files with damaged headers, instead of
             refusing the set.
@@ -58,6 +60,7 @@ class DataSpec:
     name: str = ""
     outlined: bool = True
     joined: tuple[Source, ...] = ()
+    test_sets: tuple[Source, ...] = ()
     share: float = 1.0
     skip_broken: bool = False
 
@@ -71,6 +74,7 @@ class StudyData:
     Attributes:
         data: the labelled set.
         pools: more images for the pretext, by name.
+        test_sets: more sets to test on, by name.
         labelled: whether `data` has what fine-tuning needs; else it serves pretext learning only.
         splits: parts of `data` by seed; empty for unlabelled images.
         notes: what a reader of the results should know of the images.
@@ -82,15 +86,24 @@ class StudyData:
 
     def __init__(self, spec: DataSpec) -> None:
         self.spec = spec
-        parts = [self._read(source) for source in (spec.labelled, *spec.joined)]
+        sources = (spec.labelled, *spec.joined)
+        parts = [self._read(source) for source in sources]
+        self._check_parts(parts)
+        pools = {name: self._read(source) for name, source in spec.pools.items()}
+        self.notes, self.checks = list[str](), list[str]()
+        self.test_sets = external.read_test_sets(spec.test_sets, parts, self._read)
+        parts = [self._apart(part, source.option) for part, source in zip(parts, sources, strict=True)]
+        self.pools = {name: self._apart(pool, spec.pools[name].option) for name, pool in pools.items()}
         self.data = parts[0] if len(parts) == 1 else joined(parts, share=spec.share, seed=0)
         self.labelled = self.data.has_masks if spec.outlined else self.data.labels is not None
-        self.notes, self.checks = list(self.data.notes), list[str]()
-        self.pools = {name: self._read(source) for name, source in spec.pools.items()}
+        self.notes += self.data.notes
+        self.test_sets = {name: external.in_classes_of(one, self.data) for name, one in self.test_sets.items()}
         if spec.share < 1:  # as of the labelled sets
             self.pools = {name: part_of(pool, share=spec.share, seed=0) for name, pool in self.pools.items()}
         for name, pool in self.pools.items():
             self.notes += [f"{name}: {note}" for note in pool.notes]
+        for name, images in self.test_sets.items():
+            self.notes += [f"test set {name}: {note}" for note in images.notes]
         self._check_use()
         self.splits: dict[int, splitting.Split] = {}
         self._chosen: dict[int, dict[str, list[int]]] = {}
@@ -103,13 +116,20 @@ class StudyData:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """The reason for each file that was left out; those of a pool stand behind its name."""
-        pools = {f"{name}/{k}": v for name, pool in self.pools.items() for k, v in pool.skipped.items()}
-        return dict(self.data.skipped) | pools
+        """The reason for each file that was left out; those of a pool or test set stand behind its name."""
+        others = self.pools | self.test_sets
+        return dict(self.data.skipped) | {f"{name}/{k}": v for name, o in others.items() for k, v in o.skipped.items()}
 
     def at(self, size: int) -> ImageSet:
         """`data` at the size of fine-tuning; notes the masks that show a structure smaller than a pixel there."""
-        small = self.data.at(size)
+        return self._resized(self.data, size)
+
+    def test_sets_at(self, size: int) -> dict[str, ImageSet]:
+        """The test sets at the size of fine-tuning, noted likewise."""
+        return {name: self._resized(images, size) for name, images in self.test_sets.items()}
+
+    def _resized(self, images: ImageSet, size: int) -> ImageSet:
+        small = images.at(size)
         if small.tiny:
             note = (
                 f"{len(small.tiny)} masks show a structure smaller than a pixel at {size} px, as {small.tiny[0]}: one "
@@ -134,11 +154,46 @@ class StudyData:
             for i in self._chosen[seed][name]
         ]
 
+    @property
+    def _copies_above(self) -> float:
+        """Correlation above which two pictures may be copies."""
+        # Neighbouring slices, and those of two patients, are as alike as a picture and its copy.
+        return 0.99 if self.spec.unit == "volumes" else 0.95
+
+    def _apart(self, images: ImageSet, option: str) -> ImageSet:
+        """Images of the training side, without what the test sets share with them."""
+        kept, notes, checks = external.without_shared(
+            images,
+            self.test_sets,
+            option=option,
+            test_option=self.spec.test_sets[0].option if self.spec.test_sets else "",
+            threshold=self._copies_above,
+            leave_out=self.spec.leave_out_copies,
+        )
+        self.notes += notes
+        self.checks += checks
+        return kept
+
+    def _check_parts(self, parts: Sequence[ImageSet]) -> None:
+        """Check that all of several labelled sets have what fine-tuning needs, or none of them."""
+        lacking = [p for p in parts if not (p.has_masks if self.spec.outlined else p.labels is not None)]
+        if 0 < len(lacking) < len(parts):
+            what = "masks" if self.spec.outlined else "classes"
+            raise ValueError(
+                f"{self.spec.labelled.option} joins sets with {what} and without: {lacking[0].name} "
+                f"({lacking[0].source}) has none"
+            )
+
     def _check_use(self) -> None:
         """Check that the images serve what they were given for."""
         data, source = self.data, self.spec.labelled
         lacking = "masks" if self.spec.outlined else "classes"
         if not self.labelled:
+            if self.spec.test_sets and not self.spec.name:
+                raise ValueError(
+                    f"{self.spec.test_sets[0].option} would not be used, since {source.option} {source.place} has no "
+                    f"{lacking} to fine-tune on"
+                )
             # Of several domains none serves pretext learning alone: the run tells what its targets lack.
             for pool in self.spec.pools.values() if not self.spec.name else ():
                 raise ValueError(
@@ -189,9 +244,7 @@ class StudyData:
 
     def _without_copies(self, name: str, held_out: list[int], seed: int) -> list[int]:
         source, option = self.pools[name], self.spec.pools[name].option
-        # Neighbouring slices, and those of two patients, are as alike as a picture and its copy.
-        threshold = 0.99 if self.spec.unit == "volumes" else 0.95
-        chosen, copies = splitting.without_copies(source, self.data, held_out, threshold=threshold)
+        chosen, copies = splitting.without_copies(source, self.data, held_out, threshold=self._copies_above)
         if copies and not self.spec.leave_out_copies:
             raise ValueError(
                 f"{option}: {len(copies)} images copy a validation or test image, as {copies[0]}; "
@@ -209,9 +262,10 @@ class StudyData:
 
     def contents(self) -> dict[str, str]:
         """The hashes of contents.json: of every file, and of every case's class and group, by set."""
+        tests = {f"test set {name}": images for name, images in self.test_sets.items()}
         return {
-            ", ".join(filter(None, (self.spec.name, pool, name))): value
-            for pool, data in {"": self.data, **self.pools}.items()
+            ", ".join(filter(None, (self.spec.name, part, name))): value
+            for part, data in ({"": self.data} | self.pools | tests).items()
             for name, value in data.contents.items()
         }
 
@@ -223,6 +277,8 @@ class StudyData:
             parts: dict[str, Any] = {"pretext": self.pretext_ids(seed)}
             if seed in self.splits:
                 parts |= self.splits[seed].ids(self.data)
+            if self.test_sets:
+                parts["test_sets"] = {name: images.ids for name, images in self.test_sets.items()}
             before = recorded.get(key, {})
             labelled = before.get("labelled", {}) | parts.get("labelled", {})
             changed = [name for name in before if name != "labelled" and before[name] != parts.get(name)]
@@ -248,4 +304,5 @@ class StudyData:
             "notes": self.notes,
             "checks": self.checks,
             "skipped": self.skipped,
+            "test_sets": {name: len(images) for name, images in self.test_sets.items()},
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from .runs import write_csv, write_text
 
 TABLE = (
     "target",
+    "test_set",
     "labels",
     "method",
     "metric",
@@ -34,6 +36,7 @@ TABLE = (
 )
 TESTS = (
     "target",
+    "test_set",
     "labels",
     "method",
     "against",
@@ -59,20 +62,35 @@ class Published:
 
 @dataclass(frozen=True)
 class Frame:
-    """What orders the tables: the targets, the methods in their order, the unit of the labels, and the baselines."""
+    """What orders the tables.
+
+    Attributes:
+        targets: in their order.
+        methods: in their order.
+        unit: of the labels.
+        baselines: methods that others are tested against.
+        test_sets: names of the external test sets, in their order.
+    """
 
     targets: Sequence[Target]
     methods: Sequence[str]
     unit: str
     baselines: Sequence[str] = (SUPERVISED,)
+    test_sets: Sequence[str] = ()
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """What cells are tested on: "" for the usual test part, and the external test sets."""
+        return ("", *self.test_sets)
 
 
-def grouped(folder: Path, frame: Frame) -> dict[tuple[str, float, str], list[Result]]:
-    """The finished cells by target, labels and method, most labels first; a cell for each seed."""
+def grouped(folder: Path, frame: Frame, test_set: str = "") -> dict[tuple[str, float, str], list[Result]]:
+    """The results on a test set by target, labels and method, most labels first; one for each seed."""
     order = {target.name: k for k, target in enumerate(frame.targets)}
     rank = {method: k for k, method in enumerate(frame.methods)}
     found: dict[tuple[str, float, str], list[Result]] = {}
-    for cell in sorted(results(folder), key=lambda c: (order[c.target], -c.labels, rank[c.method], c.seed)):
+    tested = [one for cell in results(folder) if (one := cell.on(test_set)) is not None]
+    for cell in sorted(tested, key=lambda c: (order[c.target], -c.labels, rank[c.method], c.seed)):
         found.setdefault((cell.target, cell.labels, cell.method), []).append(cell)
     return found
 
@@ -84,7 +102,7 @@ def write_table(
     *,
     comparability_notes: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """Ours beside the paper's, a row for each target, amount of labels, method and metric; also as table.csv.
+    """Ours beside the paper's, a row for each target, test set, labels, method and metric; also as table.csv.
 
     The mean is over seeds of the mean over cases. `sd_cases` is the SD over test cases (mean over the seeds), empty for
     metrics of the whole set; `sd_seeds` the SD of the seeds' means, empty for one seed: two spreads that must not be
@@ -93,12 +111,16 @@ def write_table(
     Args:
         folder: the run folder.
         frame: the order.
-        published: (target, labels as `amount` words them, method) -> what the paper publishes of it.
+        published: (target, labels as `amount` words them, method) -> what the paper publishes of it; it stands beside
+            the results of the usual test part.
         comparability_notes: target -> the reason why ours and the paper's numbers are not comparable.
     """
-    rows = []
-    for (target, labels, method), cells in grouped(folder, frame).items():
-        theirs = published.get((target, amount(labels, frame.unit), method), Published("", {}))
+    rows, nothing = [], Published("", {})
+    found = {
+        (test_set, *key): cells for test_set in frame.tested for key, cells in grouped(folder, frame, test_set).items()
+    }
+    for (test_set, target, labels, method), cells in found.items():
+        theirs = nothing if test_set else published.get((target, amount(labels, frame.unit), method), nothing)
         for key in next(t.metrics for t in frame.targets if t.name == target):
             means = [c.mean[key] for c in cells if key in c.mean]
             if not means:
@@ -109,6 +131,7 @@ def write_table(
             rows.append(
                 {
                     "target": target,
+                    "test_set": test_set,
                     "labels": amount(labels, frame.unit),
                     "method": method,
                     "metric": key,
@@ -131,34 +154,40 @@ def write_tests(folder: Path, frame: Frame) -> list[dict[str, Any]]:
     """Each method against supervised training and against the best of the paper's other baselines; as tests.csv.
 
     The test is `compare.paired` over groups (patients): the value of one is the mean over its cases and over the seeds
-    that tested them with both methods. Holm's correction is over all comparisons of a target.
+    that tested them with both methods. Holm's correction is over all comparisons of a target, on all test sets.
     """
-    cells, rows = grouped(folder, frame), []
+    found = {test_set: grouped(folder, frame, test_set) for test_set in frame.tested}
+    rows: list[dict[str, Any]] = []
     for target in frame.targets:
-        own, tested, main = [], case_metric(target.metric, target.kind).key, metric(target.metric)
-        for labels in dict.fromkeys(k[1] for k in cells if k[0] == target.name):
-            there = {m: cells[key] for key in cells if key[:2] == (target.name, labels) for m in (key[2],)}
-            rivals = [b for b in frame.baselines if b in there and b != SUPERVISED]
-            best = main.best_first(rivals, {m: _mean(there[m], main.key) for m in rivals})[:1]
-            for method in there:
-                for against in dict.fromkeys(b for b in (SUPERVISED, *best) if b in there):
-                    if method != against and method != SUPERVISED:
-                        own.append(
-                            {
-                                "target": target.name,
-                                "labels": amount(labels, frame.unit),
-                                "method": method,
-                                "against": against,
-                                "metric": tested,
-                            }
-                            | _compared(there[method], there[against], tested)
-                        )
-        own = [row for row in own if row["cases"] > 1]
+        own = [
+            {"target": target.name, "test_set": test_set} | row
+            for test_set, cells in found.items()
+            for row in _comparisons(cells, target, frame)
+            if row["cases"] > 1
+        ]
         adjusted = compare.holm([row["p"] for row in own]).tolist() if own else []
         rows += [row | {"p_holm": p} for row, p in zip(own, adjusted, strict=True)]
     for row in rows:
         row |= {key: f"{row[key]:.4g}" for key in ("difference", "ci_low", "ci_high", "p", "p_holm")}
     write_csv(folder / "tests.csv", rows, columns=TESTS)
+    return rows
+
+
+def _comparisons(
+    cells: Mapping[tuple[str, float, str], list[Result]], target: Target, frame: Frame
+) -> list[dict[str, Any]]:
+    """The comparisons of a target on one test set, before Holm's correction."""
+    rows, tested, main = [], case_metric(target.metric, target.kind).key, metric(target.metric)
+    for labels in dict.fromkeys(k[1] for k in cells if k[0] == target.name):
+        there = {m: cells[key] for key in cells if key[:2] == (target.name, labels) for m in (key[2],)}
+        rivals = [b for b in frame.baselines if b in there and b != SUPERVISED]
+        best = main.best_first(rivals, {m: _mean(there[m], main.key) for m in rivals})[:1]
+        for method in there:
+            for against in dict.fromkeys(b for b in (SUPERVISED, *best) if b in there):
+                if method != against and method != SUPERVISED:
+                    named = {"labels": amount(labels, frame.unit), "method": method, "against": against}
+                    compared = _compared(there[method], there[against], tested)
+                    rows.append(named | {"metric": tested} | compared)
     return rows
 
 
@@ -191,10 +220,13 @@ def _values(cell: Result, key: str) -> pd.DataFrame:
 
 
 def collect_cases(folder: Path) -> None:
-    """Write metrics.csv: every test case of every finished cell, with the columns of all kinds of task."""
-    identity = ["target", "method", "labels", "seed"]
+    """Write metrics.csv: every test case of every finished cell and test set, with the columns of all kinds of task."""
+    identity = ["target", "test_set", "method", "labels", "seed"]
     parts = [
-        pd.DataFrame(cell.rows).assign(**{name: getattr(cell, name) for name in identity}) for cell in results(folder)
+        pd.DataFrame(one.rows).assign(**{name: getattr(one, name) for name in identity})
+        for cell in results(folder)
+        for one in (cell, *map(cell.on, cell.test_sets))
+        if one is not None
     ]
     cases = pd.concat(parts) if parts else pd.DataFrame(columns=[*identity, "id"])
     text = io.StringIO()
@@ -203,13 +235,14 @@ def collect_cases(folder: Path) -> None:
 
 
 def show(rows: list[dict[str, Any]], tests: list[dict[str, Any]], frame: Frame) -> str:
-    """The tables as text for the terminal: each target's first metrics, then what the tests say."""
+    """The tables as text for the terminal: each target's first metrics by test set, then what the tests say."""
     lines = []
-    for target in frame.targets:
-        own = [row for row in rows if row["target"] == target.name]
+    for target, test_set in itertools.product(frame.targets, frame.tested):
+        own = [row for row in rows if (row["target"], row["test_set"]) == (target.name, test_set)]
         width = max([len(row["method"]) for row in own], default=6)
         if own:
-            lines += ["", target.title, _columns("labels", "method", "metric", "ours", "paper", width)]
+            title = f"{target.title}, tested on {test_set}" if test_set else target.title
+            lines += ["", title, _columns("labels", "method", "metric", "ours", "paper", width)]
         for row in own:
             if row["metric"] in (target.metric, *target.metrics[:2]):
                 ours = row["mean"] + (f" ± {row['sd_cases']}" if row["sd_cases"] else "")
@@ -217,7 +250,7 @@ def show(rows: list[dict[str, Any]], tests: list[dict[str, Any]], frame: Frame) 
                 paper = (row["paper"] or "-") + (f" ± {row['paper_sd']}" if row["paper_sd"] else "")
                 metric = row["metric"].replace("_", " ")
                 lines.append(_columns(row["labels"], row["method"], metric, ours, paper, width))
-        lines += [_line(test) for test in tests if test["target"] == target.name]
+        lines += [_line(test) for test in tests if (test["target"], test["test_set"]) == (target.name, test_set)]
     reasons = sorted({row["why_not_comparable"] for row in rows if row["paper"]})
     notes = ["± is the SD over test cases; (seeds ±) that of the seeds' means."]
     return "\n".join([*lines, *notes, *(f"Not comparable: {reason}" for reason in reasons)])

@@ -51,6 +51,10 @@ class Cases(Protocol):
         """Names of the numbers in label maps, from 1 on."""
 
     @property
+    def outlined(self) -> Sequence[bool]:
+        """Whether each case's mask shows anything; empty where there are no masks."""
+
+    @property
     def has_masks(self) -> bool:
         """Whether all cases have masks."""
 
@@ -160,6 +164,10 @@ class Task(ABC):
     @abstractmethod
     def check(self, cases: Cases, *, option: str) -> None:
         """Raise ValueError where images lack what the task needs; `option` is what the user gave them to."""
+
+    def check_test_set(self, cases: Cases, trained: Cases, *, option: str) -> None:
+        """Raise ValueError where a network that learned from `trained` cannot be tested on all of `cases`."""
+        self.check(cases, option=option)
 
     @abstractmethod
     def pairs(self, cases: Cases, index: Sequence[int]) -> Dataset[Any]:

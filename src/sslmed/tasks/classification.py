@@ -76,6 +76,15 @@ class Classification(Task):
         if cases.labels is None or len(set(cases.labels)) < 2:
             raise ValueError(f"{option}, read as {cases.name}, has no two classes to tell apart, as {self.name} needs")
 
+    def check_test_set(self, cases: Cases, trained: Cases, *, option: str) -> None:
+        """Raise ValueError where there are no two classes, or one that the network has not learned."""
+        super().check_test_set(cases, trained, option=option)
+        if unknown := sorted(set(cases.labels or ()) - set(trained.classes)):
+            raise ValueError(
+                f"{option}, read as {cases.name}, has classes that {trained.name} lacks: {', '.join(unknown)}; "
+                f"{trained.name} has {', '.join(trained.classes)}"
+            )
+
     def pairs(self, cases: Cases, index: Sequence[int]) -> Dataset[Any]:
         """Pairs (image, number of its class)."""
         return cases.classified(index)

@@ -114,6 +114,12 @@ class Segmentation(Task):
             more = "; classification needs none" if cases.labels else ""
             raise ValueError(f"{option}, read as {cases.name}, has no masks, as {self.name} needs{more}")
 
+    def check_test_set(self, cases: Cases, trained: Cases, *, option: str) -> None:
+        """Raise ValueError where images have no masks, or no mask shows anything."""
+        super().check_test_set(cases, trained, option=option)
+        if not any(cases.outlined):
+            raise ValueError(f"{option}, read as {cases.name}, shows no lesion in any of its {len(cases.ids)} masks")
+
     def pairs(self, cases: Cases, index: Sequence[int]) -> Dataset[Any]:
         """Pairs (image, mask)."""
         return cases.pairs(index)

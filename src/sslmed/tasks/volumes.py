@@ -30,6 +30,15 @@ class Volumes(Segmentation):
         if not cases.has_label_maps:
             raise ValueError(f"{option}, read as {cases.name}, has no numbered structures; give a Decathlon task")
 
+    def check_test_set(self, cases: Cases, trained: Cases, *, option: str) -> None:
+        """Raise ValueError where the numbered structures are others."""
+        super().check_test_set(cases, trained, option=option)
+        if list(cases.structures) != list(trained.structures):
+            raise ValueError(
+                f"{option}, read as {cases.name}, has the structures {', '.join(cases.structures)}; "
+                f"{trained.name} has {', '.join(trained.structures)}"
+            )
+
     def pairs(self, cases: Cases, index: Sequence[int]) -> Dataset[Any]:
         """Pairs (slice, label map)."""
         return cases.mapped(index)

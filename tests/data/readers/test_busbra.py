@@ -54,6 +54,12 @@ def test_items(root: Path, up: bool) -> None:
     assert (item["id"], item["label"], item["group"]) == ("bus_0001-r", 1, "1")
 
 
+def test_scanners_are_named_where_the_table_names_all(root: Path) -> None:
+    assert BUSBRA(root, allow_partial=True).devices == ["GE Logiq 7"] * 3 + ["Toshiba Aplio"]
+    write_table(root, ROWS | {"bus_0007-s": ROWS["bus_0007-s"].replace("Toshiba Aplio", "")})
+    assert BUSBRA(root, allow_partial=True).devices is None
+
+
 def test_a_partial_set_is_refused(root: Path) -> None:
     with pytest.raises(ValueError, match=r"benign 2 of 1268, malignant 2 of 607.*allow_partial=True"):
         BUSBRA(root)

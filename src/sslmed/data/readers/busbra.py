@@ -36,6 +36,9 @@ class BUSBRA(Cases):
         fit: how images become square: "stretch" does not keep the aspect, "pad" adds black to the shorter side.
         allow_partial: accept another number of images than published.
 
+    Attributes:
+        devices: the scanner of each case, as the table's column Device names it; None where there is no such column.
+
     Items:
         image (1, H, W) float32 in [0, 1], mask (1, H, W) bool, label (0 benign, 1 malignant), id such as "bus_0001-l",
         group such as "1".
@@ -80,6 +83,8 @@ class BUSBRA(Cases):
         images = _files(self.root / "Images", "bus_", ids)
         masks = _files(self.root / "Masks", "mask_", ids)
         groups = [table[name]["Case"] for name in ids]
+        known = all(row.get("Device") for row in table.values())
+        self.devices = [table[name]["Device"].partition("@")[0].strip() for name in ids] if known else None
         super().__init__(images, [[mask] for mask in masks], ids=ids, labels=labels, groups=groups, size=size, fit=fit)
 
 

@@ -70,6 +70,7 @@ def glance(run: Run, found: list[SplitCounts]) -> list[tuple[str, str]]:
         ("Labelled cases", labelled(run, found)),
         ("Images without labels", unlabelled(run, found)),
         ("Tested on", tested(run, found)),
+        ("External test sets", external(run)),
     )
     return [(name, text) for name, text in lines if text]
 
@@ -150,6 +151,13 @@ def tested(run: Run, found: list[SplitCounts]) -> str | None:
     own = "its own training on the same split" if kept else "its own split and training"
     seeds = f"{most} seeds, each with {own}" if most > 1 else "one seed"
     return f"{'; '.join(texts)}, {seen}; {seeds}."
+
+
+def external(run: Run) -> str | None:
+    """The whole sets that all networks were tested on too; None where there are none."""
+    sizes = {name: len(ids) for parts in run.splits.values() for name, ids in (parts.get("test_sets") or {}).items()}
+    listed = [f"{name}: {size} images" for name, size in sizes.items()]
+    return f"{'; '.join(listed)}, none of them used in any training." if listed else None
 
 
 def duration(seconds: float) -> str:

@@ -84,11 +84,11 @@ def _verdict(baseline: Row, best: Row, metric: Metric, over: str, tried: int) ->
     return text
 
 
-def comparisons(run: Run, target: Target) -> dict[float, list[dict[str, Any]]]:
-    """Amount of labels -> rows, most labels first."""
+def comparisons(run: Run, target: Target, test_set: str = "") -> dict[float, list[dict[str, Any]]]:
+    """Paired tests on a test set: amount of labels -> rows, most labels first."""
     found: dict[float, list[dict[str, Any]]] = {}
     for row in run.tests:
-        if row.get("target") == target.name:
+        if row.get("target") == target.name and (row.get("test_set") or "") == test_set:
             found.setdefault(amount_as_number(row["labels"], run.unit), []).append(
                 row | {"p_text": _p(row["p"]), "holm_text": _p(row["p_holm"])}
             )

@@ -8,7 +8,7 @@ from typing import Any
 from ...tasks._report import Finished, Heading
 from ...tasks.metrics import METRICS, metric
 from ..cells import Target
-from . import charts, facts, views
+from . import charts, external, facts, views
 from .facts import ALLOWED, leaking, splits
 from .findings import comparisons, findings, sentences
 from .run import Run
@@ -52,7 +52,7 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
     groups, rows = run.groups(target), run.rows(target)
     fewest = min(groups, default=None)
     main, task = run.main_methods(target), run.task(target)
-    own = [row for row in run.table if row.get("target") == target.name]
+    own = [row for row in run.table if row.get("target") == target.name and not row.get("test_set")]
     printed = [key for key in target.metrics if any(row["paper"] and row["metric"] == key for row in own)]
     reasons = list(
         dict.fromkeys(r["why_not_comparable"] for r in own if r["metric"] in printed and r["why_not_comparable"])
@@ -74,7 +74,7 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
         len(run.config.get("seeds") or ()) > 1,
         len(run.targets) == 1,
     )
-    blocks = task.blocks(finished) if groups else []
+    blocks = [*external.blocks(run, target), *task.blocks(finished)] if groups else []
     return {
         "id": name,
         "target": target,
@@ -98,6 +98,7 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
         "findings": findings(run, target),
         "gain": charts.gain(run, target),
         "tests": comparisons(run, target),
+        "compared": sum(row.get("target") == target.name for row in run.tests),
         "sentences": sentences(run, target),
         "tuning": {labels: charts.tuning(run, target, labels) for labels in groups},
     }

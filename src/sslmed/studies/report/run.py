@@ -16,7 +16,7 @@ from ..cells import Target, amount_as_number
 from ..results import Curve, Result, arrays, columns, csv_rows, results
 
 _ENVIRONMENT = dict.fromkeys(("python", "platform", "device", "packages", "started", "finished", "seconds"))
-_SET = dict.fromkeys(("name", "source", "counts", "published", "groups", "notes", "checks"))
+_SET = dict.fromkeys(("name", "source", "counts", "published", "groups", "notes", "checks", "test_sets"))
 Rows = dict[float, dict[str, dict[str, dict[str, str]]]]
 
 
@@ -117,11 +117,16 @@ class Run:
                 found.setdefault(cell.amount, {}).setdefault(cell.method, []).append(cell)
         return found
 
-    def rows(self, target: Target) -> Rows:
-        """Rows of table.csv: amount of labels -> method -> metric -> row, most labels first."""
+    def test_sets(self, target: Target) -> list[str]:
+        """The external test sets of a target that table.csv has rows of."""
+        own = (row.get("test_set") for row in self.table if row.get("target") == target.name)
+        return list(dict.fromkeys(name for name in own if name))
+
+    def rows(self, target: Target, test_set: str = "") -> Rows:
+        """Rows of table.csv on a test set: amount of labels -> method -> metric -> row, most labels first."""
         found: Rows = {}
         for row in self.table:
-            if row.get("target") == target.name:
+            if row.get("target") == target.name and (row.get("test_set") or "") == test_set:
                 methods = found.setdefault(amount_as_number(row["labels"], self.unit), {})
                 methods.setdefault(row["method"], {})[row["metric"]] = row
         return {labels: found[labels] for labels in sorted(found, reverse=True)}
