@@ -392,3 +392,8 @@ def test_the_constants_are_what_is_built() -> None:
         assert (optimiser.name, optimiser.weight_decay) == ("adam", 0.5)
     deep = multi_organ.make_method("simsiam", built(multi_organ, layers={"simsiam": 4}), 20)
     assert sum(isinstance(m, torch.nn.Linear) for m in deep.head.modules()) == 4
+
+
+@pytest.mark.parametrize("option", [["--labels", "0.75"], ["--set", "labels=[0.75]"]])
+def test_both_options_of_labels_count(tmp_path: Path, option: list[str]) -> None:
+    assert {cell.labels for cell in prepared(multi_organ, tmp_path, *option).cells()} == {0.75}
