@@ -205,7 +205,7 @@ def make_network(preset: Preset, start: Path | None, outputs: int, weights: Path
 
 
 def gallery(preset: Preset, images: Tensor) -> dict[str, np.ndarray]:
-    """The paper's Fig. 2 and 3 on images (N, 1, H, W): filtered, with the bins kept, and puzzled."""
+    """The paper's Fig. 2 and 3 on images (N, 1, H, W): filtered, with the bins kept, and shuffled."""
     c = preset.constants
     inset = (images.shape[-1] - preset.crop) // 2  # the middle, of a size that the grid divides
     images = images[..., inset : inset + preset.crop, inset : inset + preset.crop]

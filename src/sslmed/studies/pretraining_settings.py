@@ -81,7 +81,7 @@ class Settings:
         return dataclasses.replace(self, options=options)
 
     def listed(self) -> dict[str, Any]:
-        """All settings by name, those of the method with what they are unless set."""
+        """All settings by name, those of the method with their defaults unless set."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "options"}
         return own | _options(self.method) | dict(self.options)
 

@@ -1,4 +1,4 @@
-"""The images of a study: read, checked, split for each seed, and kept from meeting in two parts."""
+"""The images of a study: read, split for each seed, and checked for images that are in two parts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DataSpec:
     Attributes:
         labelled: the set that is fine-tuned and tested on, or images for pretext learning only.
         pools: more images to learn a pretext from, by name.
-        mixes: name -> the pools that it joins, `train` being the training part of `labelled`.
+        mixes: name -> the pools that it joins; `train` is the training part of `labelled`.
         size: pixels a side of the images as they are read; smaller ones are resized from these.
         fit: how images become square, "stretch" or "pad".
         fractions: of training, validation and test cases.
@@ -32,7 +32,7 @@ class DataSpec:
         unit: which of the two, "%" or "volumes".
         seeds: of the splits.
         everything: whether a baseline uses all training volumes too.
-        parts_seed: a seed of the parts that holds for all seeds, which then draw the labelled cases only.
+        parts_seed: one seed for the parts of all seeds; the seeds then draw the labelled cases only.
         leave_out_copies: leave out pool images that copy a held-out one, instead of refusing them.
         name: of the domain, where a run has several.
         outlined: whether fine-tuning needs masks; else it needs classes.
@@ -71,7 +71,7 @@ class StudyData:
     Attributes:
         data: the labelled set.
         pools: more images for the pretext, by name.
-        labelled: whether `data` has what fine-tuning needs; else it serves pretext learning only.
+        labelled: whether `data` has what fine-tuning needs; else it is for pretext learning only.
         splits: parts of `data` by seed; empty for unlabelled images.
         notes: what a reader of the results should know of the images.
         checks: what was compared to rule out leaks.
@@ -135,20 +135,18 @@ class StudyData:
         ]
 
     def _check_use(self) -> None:
-        """Check that the images serve what they were given for."""
+        """Check that the images can be used as their options say."""
         data, source = self.data, self.spec.labelled
         lacking = "masks" if self.spec.outlined else "classes"
         if not self.labelled:
-            # Of several domains none serves pretext learning alone: the run tells what its targets lack.
+            # With several domains each needs labels: the run then reports what its targets lack.
             for pool in self.spec.pools.values() if not self.spec.name else ():
                 raise ValueError(
                     f"{pool.option} {pool.place} would not be used, since {source.option} {source.place} has no "
                     f"{lacking} to fine-tune on; give one of them, as {source.option}"
                 )
             if len(data) < 2:
-                raise ValueError(
-                    f"{source.option} {source.place} holds one image; pretext learning compares two at least"
-                )
+                raise ValueError(f"{source.option} {source.place} holds one image; pretext learning needs at least two")
         elif self.spec.outlined and not any(data.outlined):
             raise ValueError(f"{source.option} {source.place} shows no lesion in any of its {len(data)} masks")
         if self.spec.unit == "volumes" and not data.has_label_maps:
@@ -158,7 +156,7 @@ class StudyData:
             )
 
     def _divide(self, seed: int) -> None:
-        """Split for one seed, choose the pretext images, and check that they meet no held-out case."""
+        """Split for one seed, choose the pretext images, and check that they copy no held-out case."""
         data, spec = self.data, self.spec
         if not self.labelled:
             self._chosen[seed] = {TRAIN: list(range(len(data)))}
@@ -184,7 +182,7 @@ class StudyData:
             chosen = self._chosen[seed][name] = self._without_copies(name, held_out, seed)
             self.checks.append(
                 f"seed {seed}, {name}: the {len(chosen)} pretext images and the {len(held_out)} validation and test "
-                "images share no picture, exact or nearly"
+                "images share no exact or near copies"
             )
 
     def _without_copies(self, name: str, held_out: list[int], seed: int) -> list[int]:
@@ -198,12 +196,12 @@ class StudyData:
                 "--leave-out-copies trains without them"
             )
         if len(chosen) < 2:
-            raise ValueError(f"{option} leaves {len(chosen)} images after its copies of test images are out")
+            raise ValueError(f"{option} leaves {len(chosen)} images without the copies of validation and test images")
         if copies:
             more = len(source) - len(chosen) - len(copies)
             self.notes.append(
                 f"seed {seed}: {len(copies)} copies of held-out images were left out of {name}"
-                + (f", and {more} images more of their groups" if more else "")
+                + (f", and {more} more images of their groups" if more else "")
             )
         return chosen
 
@@ -216,7 +214,7 @@ class StudyData:
         }
 
     def grown_splits(self, recorded: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """The parts of these seeds, and more labels that are recorded of them; raise where the two disagree."""
+        """The parts of these seeds, with the labels that are recorded already; raise where the two disagree."""
         grown = {}
         for seed in self._chosen:
             key = f"{self.spec.name}/{seed}" if self.spec.name else str(seed)

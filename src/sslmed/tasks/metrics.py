@@ -1,4 +1,4 @@
-"""The registry of metrics: what each is called, which way is better, what it means, and how it is computed.
+"""The registry of metrics: their names, which direction is better, what they mean, and how they are computed.
 
 A metric that is added here is computed by the evaluation of its tasks and appears in metrics.csv or result.json, in
 table.csv and in the report.

@@ -21,8 +21,8 @@ __all__ = ["write_report"]
 def write_report(folder: Path) -> Path:
     """Render report.html in a run folder.
 
-    The page stands alone: style and pictures are inside it; it loads nothing and runs no script. Parts the
-    folder lacks are left out, or the page says that they are missing.
+    The page stands alone: style and pictures are inside it; it loads nothing and runs no script. Parts that
+    the folder lacks are left out, or named as missing.
 
     Args:
         folder: a run folder; only its config.json must be there.
