@@ -28,11 +28,11 @@ class Cases(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the set."""
+        """Name of the set."""
 
     @property
     def ids(self) -> Sequence[str]:
-        """Of the cases."""
+        """Id of each case."""
 
     @property
     def groups(self) -> Sequence[str]:
