@@ -2,7 +2,7 @@ r"""SimCLR, MoCo and BYOL on breast ultrasound, mammograms, or both, for classif
 
 Dourado da Silva, "Benchmarking Contrastive Learning for Multimodal Medical Imaging", thesis, Universidade de Lisboa: a
 ResNet-18 is pretrained on images of one modality, or of the two mixed, and fine-tuned on other images of the same; a
-network from a random start stands beside it.
+network from a random start is compared with it.
 
     python examples/multimodal_breast.py --preset small --out runs/multimodal
     python examples/multimodal_breast.py --domains us --data us=Dataset_BUSI_with_GT --pretext-data us=BUSBRA \

@@ -57,7 +57,7 @@ class Constants:
     hidden: int = 64  # III-C: relation network
     input_scale: float = 128.0  # [ours] the raw product of unit 128-vectors is near 1/128, too small to learn from
     momentum: float = 0.5  # III-B: m_w of the memory bank
-    most_negatives: int = 4096  # [ours] all other rows, as III-B's "memory bank" suggests, up to so many; then drawn
+    most_negatives: int = 4096  # [ours] all other rows, as III-B's "memory bank" suggests; beyond this number, drawn
     level_weight: float = 0.5  # Eq. 10, IV-B: image level against patch level
     lam_rcl: float = 0.1  # Eq. 13, IV-B: RCL against perceptual
     lam_pirl: float = 0.75  # Eq. 13, IV-B: NCE against perceptual
@@ -257,7 +257,7 @@ BATCH_SIZES = {"BUSI": 16, "BrEaST": 8, "UDIAT": 4, "BUSI+BrEaST->UDIAT": 32}
 
 
 def published_set(name: str) -> str:
-    """The set of the paper whose numbers stand beside ours of the set `name`: the same one, else its largest, BUSI."""
+    """The set of the paper that is printed beside ours of the set `name`: the same one, else its largest, BUSI."""
     return name if name in BATCH_SIZES else "BUSI"
 
 

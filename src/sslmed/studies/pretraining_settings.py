@@ -25,7 +25,7 @@ def _setting(help: str, default: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Settings of a pretraining run; those of its method stand in `options`.
+    """Settings of a pretraining run; those of its method are in `options`.
 
     Raises:
         ValueError: a setting out of range.

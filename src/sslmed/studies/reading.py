@@ -124,7 +124,7 @@ def part_of(data: ImageSet, *, share: float, seed: int) -> ImageSet:
 def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
     """One set of a share of each of several, by whole groups and classes in proportion.
 
-    Classes are identified by their names; ids and groups stand behind their set's name. Two sets of one kind, as two
+    Classes are identified by their names; ids and groups begin with their set's name. Two sets of one kind, as two
     of your own, may have the same patients: their ids differ, and groups of one name stay together.
 
     Raises:

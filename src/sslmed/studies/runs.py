@@ -67,7 +67,7 @@ class RunFolder:
             self.path.rmdir()
 
     def join(self, config: dict[str, Any], *, growing: Sequence[str]) -> dict[str, Any]:
-        """Check that a config.json here is the same but for words and the lists in `growing`; nothing is written.
+        """Check that a config.json here is the same except for words and the lists in `growing`; nothing is written.
 
         Returns:
             The configuration of both: the lists in `growing` are the union.
@@ -128,7 +128,7 @@ def _first_difference(before: Any, now: Any, *, skip: set[str], place: str = "")
 
 
 def read_json(path: Path, *, mend: str = "choose another folder, or restore it") -> Any:
-    """Read a JSON file; one that is damaged raises a ValueError that names it and says how to go on."""
+    """Read a JSON file; one that is damaged raises a ValueError that names it and says what to do."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -103,7 +103,7 @@ class StudyData:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """The reason for each file that was left out; those of a pool stand behind its name."""
+        """The reason for each file that was left out; the names of a pool's files begin with that of the pool."""
         pools = {f"{name}/{k}": v for name, pool in self.pools.items() for k, v in pool.skipped.items()}
         return dict(self.data.skipped) | pools
 
@@ -126,7 +126,7 @@ class StudyData:
         )
 
     def pretext_ids(self, seed: int) -> list[str]:
-        """Ids of all images that any pretext learns from; those of a pool stand behind its name."""
+        """Ids of all images that any pretext learns from; those of a pool begin with its name."""
         used = dict.fromkeys(name for mix in self.spec.mixes.values() for name in mix)
         return [
             self.data.ids[i] if name == TRAIN else f"{name}/{self.pools[name].ids[i]}"

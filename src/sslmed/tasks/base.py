@@ -195,7 +195,7 @@ def mean_loss(loss: Tensor, count: int) -> Step:
 
 @torch.no_grad()
 def in_batches(learner: Learner, cases: Cases, index: Sequence[int]) -> Iterable[Tensor]:
-    """The network's logits on the CPU, batch by batch, in evaluation mode and in float32 whatever the training was."""
+    """The network's logits on the CPU, batch by batch, in evaluation mode and always in float32."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     learner.to(device).eval()
     for first in range(0, len(index), BATCH):

@@ -27,7 +27,7 @@ class Metric:
         name: in a sentence, with its unit on an axis.
         short: head of a column.
         formula: its definition.
-        meaning: what it tells.
+        meaning: what it measures.
         kinds: the kinds of task whose evaluation computes it.
         compute: of masks: (pred (N, H, W) bool, target) -> (N,), or of volumes (1, 1, D, H, W); of classes:
             (probability (N, K), target (N,) int64). A metric of the whole set returns a scalar, NaN where undefined.

@@ -60,7 +60,7 @@ def write_report(folder: Path) -> Path:
 
 
 def fixed(text: Any, digits: int = 3, *, sign: bool = False) -> Markup:
-    """A number with so many decimals, its exact text kept in the page; an empty one becomes a dash."""
+    """A number rounded to `digits` decimals, with its exact text in the page; an empty one becomes a dash."""
     if text is None or str(text) in {"", "nan"}:
         return exact("")
     try:
