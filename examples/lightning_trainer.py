@@ -36,7 +36,7 @@ class Pretraining(lightning.LightningModule):
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Moving averages follow each step of the optimizer."""
+        """Update moving averages after each step of the optimizer."""
         super().optimizer_step(*args, **kwargs)
         self.method.after_step()
 
@@ -46,7 +46,7 @@ class Pretraining(lightning.LightningModule):
 
 
 def main() -> None:
-    """Train MoCo on synthetic ultrasound; any data set of `sslmed.data` does as well."""
+    """Train MoCo on synthetic ultrasound; any data set of `sslmed.data` can be used."""
     parser = argparse.ArgumentParser(description="MoCo in Lightning's Trainer.")
     parser.add_argument("--epochs", type=int, default=5)
     epochs = parser.parse_args().epochs

@@ -173,7 +173,7 @@ def make_global(preset: Preset, count: int, _: Path | None) -> Method:
 def make_local(preset: Preset, count: int, weights: Path | None) -> Method:
     """Contrast of the places of a slice, on the network of the global stage (II.C)."""
     c = preset.constants
-    with torch.random.fork_rng(devices=[]):  # its start is that of the global stage, and so takes no random numbers
+    with torch.random.fork_rng(devices=[]):  # it starts from the global stage, so it must not use random numbers
         network = UNet(width=preset.width)
     if weights is not None:
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))

@@ -113,7 +113,7 @@ class Preset:
 
 LABELS = (1.0, 0.5, 0.25, 0.1)  # 3.3
 LARGER = {"moco": 64, "simclr": 256, "simsiam": 512}  # 3.2: batches at 50 and 64 px
-# [ours] Few steps, in which a key network that follows at 0.999 and SGD would hardly leave their start.
+# [ours] Few steps, in which a key network with a momentum of 0.999, and SGD, would hardly change the weights.
 SMALL = Constants(
     hidden=128,
     simsiam_dim=128,
@@ -149,7 +149,7 @@ PRESETS = {
 
 
 def make_views(preset: Preset) -> MultiView:
-    """MoCo v2's pair for all three methods (2.1); hue, saturation and graying do nothing to gray images."""
+    """MoCo v2's pair for all three methods (2.1); hue, saturation and graying have no effect on gray images."""
     c = preset.constants
     return views.moco_v2(
         preset.size,
@@ -231,16 +231,16 @@ WORDS = {
     "simclr": (NAMES["simclr"], "As MoCo v2, but the other images are those of the same batch."),
     "simsiam": (NAMES["simsiam"], "Each altered copy must predict the description of the other; no other images take "
                 "part."),
-    "natural": ("natural", "Learnt from photographs alone."),
-    "BUS": ("BUS", "Learnt from the breast ultrasound of the training part alone, without its labels."),
-    "BUS+natural": ("BUS+natural", "Learnt from breast ultrasound and photographs."),
-    "multi-organ": ("multi-organ", "Learnt from breast ultrasound and that of other organs."),
+    "natural": ("natural", "Pretrained on photographs alone."),
+    "BUS": ("BUS", "Pretrained on the breast ultrasound of the training part alone, without its labels."),
+    "BUS+natural": ("BUS+natural", "Pretrained on breast ultrasound and photographs."),
+    "multi-organ": ("multi-organ", "Pretrained on breast ultrasound and that of other organs."),
 }  # fmt: skip
 RESULTS = Path(__file__).parent / "papers" / "multi_organ.csv"
 
 
 def nearest(preset: Preset) -> tuple[str, int]:
-    """The network and the size of the paper's table that ours stand beside."""
+    """The network and the size of the paper's table that is printed beside ours."""
     network = "unet" if preset.network == "unet" else "resnet50"
     sizes = {int(row["size"]) for row in read_csv(RESULTS) if row["network"] == network}
     return network, min(sizes, key=lambda size: abs(size - preset.size))
@@ -278,14 +278,14 @@ def comparability_note(preset: Preset, others: Mapping[str, Source], task: Task,
 
 
 def check(args: argparse.Namespace) -> None:
-    """Mixes need their images, and organs names of their own."""
+    """Check that mixes have their images, and that organs have unique names."""
     names = [name for name, _ in args.organs]
     cli.unique("--organs", names)
     if args.leave_out_copies and not args.organs and args.natural is None and not args.test_data:
         raise ValueError("--leave-out-copies is about --test-data, --organs or --natural, which were not given")
     taken = [name for name in names if name in ("data", "natural", TRAIN)]
     if taken:
-        raise ValueError(f"--organs {taken[0]}=: that name stands for other images here; choose another")
+        raise ValueError(f"--organs {taken[0]}=: that name is used for other images; choose another")
     used = {method.partition("/")[2] for method in args.methods}
     if any("natural" in mix for mix in used) and args.natural is None:
         raise ValueError("--methods asks for natural images; name their folder with --natural")

@@ -2,7 +2,7 @@ r"""SimCLR, MoCo and BYOL on breast ultrasound, mammograms, or both, for classif
 
 Dourado da Silva, "Benchmarking Contrastive Learning for Multimodal Medical Imaging", thesis, Universidade de Lisboa: a
 ResNet-18 is pretrained on images of one modality, or of the two mixed, and fine-tuned on other images of the same; a
-network from a random start stands beside it.
+network from a random start is compared with it.
 
     python examples/multimodal_breast.py --preset small --out runs/multimodal
     python examples/multimodal_breast.py --domains us --data us=Dataset_BUSI_with_GT --pretext-data us=BUSBRA \
@@ -100,7 +100,7 @@ PRESETS = {
         finetune=Fit(epochs=40, batch_size=32, precision="bf16-mixed"),
         # [ours] the thesis' 0.014 makes its curves "unstable"
         lr=1e-3, tuning=Optimiser("adam", lr=5e-4, weight_decay=1e-6),
-        # [ours] Few steps: a key network that follows at 0.999 would hardly leave its start.
+        # [ours] Few steps: a key network with a momentum of 0.999 would hardly change.
         constants=Constants(hidden=256, predictor_hidden=256, momentum={"moco": 0.99, "byol": 0.99}),
     ),
     "gpu": Preset(
@@ -118,7 +118,7 @@ PRESETS = {
 
 
 def make_views(preset: Preset) -> MultiView:
-    """Crop of the 110 x 110 image, flip, jitter, blur (5.1); hue and saturation do nothing to gray images."""
+    """Crop of the 110 x 110 image, flip, jitter, blur (5.1); hue and saturation have no effect on gray images."""
     c = preset.constants
     return views.simclr(
         preset.size,
@@ -218,7 +218,7 @@ def comparability_note(preset: Preset, task: Task, images: ImageSet) -> str:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Folders are of domains that take part."""
+    """Check that folders are of domains that take part."""
     for option in ("domains", "tasks"):
         cli.unique(f"--{option}", getattr(args, option))
     if args.leave_out_copies and not args.pretext_data and not args.test_data:
@@ -263,7 +263,7 @@ def make_data(domain: str, args: argparse.Namespace, preset: Preset) -> DataSpec
         for name, place in args.test_data
         if name == m
     ]
-    # 5.1: pretraining images are others than those of fine-tuning; with none given, the training part serves.
+    # 5.1: pretraining uses other images than fine-tuning; if none are given, it uses the training part.
     mixes = {"": (*((TRAIN,) if without else ()), *pools)}
     return DataSpec(
         sources[0],

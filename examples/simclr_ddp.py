@@ -38,12 +38,14 @@ class Embedder(nn.Module):
 def main() -> None:
     """Train on this process's share of every batch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--steps", type=int, default=40, help="at least so many, to the end of an epoch (40)")
+    parser.add_argument(
+        "--steps", type=int, default=40, help="train at least this many steps, to the end of an epoch (40)"
+    )
     steps = parser.parse_args().steps
     if "RANK" not in os.environ:
         parser.exit(2, f"{parser.prog}: error: start it with torchrun, as --help says\n")
     dist.init_process_group("gloo")
-    torch.manual_seed(0)  # the same weights everywhere; the views are drawn anew below
+    torch.manual_seed(0)  # the same weights everywhere; the views are seeded below
     data = Phantom(256, size=64)
     sampler = DistributedSampler(data, seed=0)
     loader = DataLoader(data, batch_size=32, sampler=sampler)

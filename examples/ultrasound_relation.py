@@ -58,7 +58,7 @@ class Constants:
     hidden: int = 64  # III-C: relation network
     input_scale: float = 128.0  # [ours] the raw product of unit 128-vectors is near 1/128, too small to learn from
     momentum: float = 0.5  # III-B: m_w of the memory bank
-    most_negatives: int = 4096  # [ours] all other rows, as III-B's "memory bank" suggests, up to so many; then drawn
+    most_negatives: int = 4096  # [ours] all other rows, as III-B's "memory bank" suggests; beyond this number, drawn
     level_weight: float = 0.5  # Eq. 10, IV-B: image level against patch level
     lam_rcl: float = 0.1  # Eq. 13, IV-B: RCL against perceptual
     lam_pirl: float = 0.75  # Eq. 13, IV-B: NCE against perceptual
@@ -206,7 +206,7 @@ def make_network(preset: Preset, start: Path | None, outputs: int, weights: Path
 
 
 def gallery(preset: Preset, images: Tensor) -> dict[str, np.ndarray]:
-    """The paper's Fig. 2 and 3 on images (N, 1, H, W): filtered, with the bins kept, and puzzled."""
+    """The paper's Fig. 2 and 3 on images (N, 1, H, W): filtered, with the bins kept, and shuffled."""
     c = preset.constants
     inset = (images.shape[-1] - preset.crop) // 2  # the middle, of a size that the grid divides
     images = images[..., inset : inset + preset.crop, inset : inset + preset.crop]
@@ -259,7 +259,7 @@ BATCH_SIZES = {"BUSI": 16, "BrEaST": 8, "UDIAT": 4, "BUSI+BrEaST->UDIAT": 32}
 
 
 def published_set(name: str) -> str:
-    """The set of the paper whose numbers stand beside ours of the set `name`: the same one, else its largest, BUSI."""
+    """The set of the paper that is printed beside ours of the set `name`: the same one, else its largest, BUSI."""
     return name if name in BATCH_SIZES else "BUSI"
 
 

@@ -12,5 +12,5 @@ from sslmed.studies.run import Run
 def prepared(program: ModuleType, out: Path, *arguments: object) -> Run:
     """The smoke run of a program, its input read and checked."""
     given = ["--preset", "smoke", "--out", str(out), *map(str, arguments)]
-    args = parse(program.make_parser(), program.PRESETS, program.METHODS, given)
+    args = parse(program.make_parser(), program.METHODS, given)
     return Run(program.declare(args, chosen(args, program.PRESETS["smoke"])), args)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import doctest
+import json
 import re
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +36,18 @@ def test_examples_in_the_docs_run(page: Path) -> None:
     failed, tried = doctest.testfile(str(page), module_relative=False)
     assert tried
     assert not failed
+
+
+def test_the_paper_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightning")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "studies.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "my_paper.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["my_paper.py", "--preset", "smoke", "--set", "finetune.epochs=1", "--out", "run"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path("my_paper.py", run_name="__main__")
+    assert stop.value.code == 0
+    assert json.loads(Path("run/config.json").read_text())["preset"]["finetune"]["epochs"] == 1
+    with open("run/table.csv") as table:
+        assert {row["method"] for row in csv.DictReader(table)} == {"supervised", "simclr"}
+    assert "SimCLR on outlined scans" in Path("run/report.html").read_text()

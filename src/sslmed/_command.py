@@ -11,7 +11,7 @@ _USAGE = """usage: sslmed COMMAND ...
 commands:
   audit     check a folder of images: unreadable files, near duplicates, what gives a class away
   pretrain  learn an encoder from a folder of images without labels
-  report    write the report of a run folder anew
+  report    write the report of a run folder again
 
 `sslmed COMMAND --help` shows the options of a command."""
 

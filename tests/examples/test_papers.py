@@ -167,7 +167,7 @@ def test_a_local_stage_killed_before_its_first_checkpoint_starts_as_it_did(tmp_p
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
-        (multi_organ, ["--merge", "nowhere"], "--merge nowhere is no run folder"),
+        (multi_organ, ["--merge", "nowhere"], "--merge nowhere is not a run folder"),
         (multi_organ, ["--methods", "moco/natural"], "name their folder with --natural"),
         (multi_organ, ["--data", "nowhere"], "name the other organs' folders, as --organs heart=CAMUS"),
         (multi_organ, ["--organs", "heart"], "'heart' is not NAME=FOLDER"),
@@ -206,9 +206,9 @@ def test_images_without_labels_are_refused_where_a_target_needs_them(refused, tm
         pixels = (item["image"][0].numpy() * 255).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / "scans" / f"{i}.png")
     scans = tmp_path / "scans"
-    assert "no two classes to tell apart" in refused(multimodal_breast, "--data", f"us={scans}")
+    assert "fewer than two classes" in refused(multimodal_breast, "--data", f"us={scans}")
     only = ["--tasks", "segmentation"]
-    assert "--data, read as unlabelled images, has no masks, as us/segmentation needs" in refused(
+    assert "--data, read as unlabelled images, has no masks, which us/segmentation needs" in refused(
         multimodal_breast, "--data", f"us={scans}", *only
     )
     assert "no numbered structures" in refused(mr_masked_vs_contrastive, "--data", scans)
@@ -282,7 +282,7 @@ def test_own_classes_without_masks_are_learnt(refused, monkeypatch, tmp_path: Pa
         lines.append(f"{i},{phantom.classes[item['label']]},patient {i // 2}")
     (tmp_path / "clinic" / "cases.csv").write_text("\n".join(lines))
     data = ["--domains", "us", "--data", f"us={tmp_path / 'clinic'}"]
-    assert "has no masks, as us/segmentation needs; classification needs none" in refused(
+    assert "has no masks, which us/segmentation needs; classification needs none" in refused(
         multimodal_breast, *data, "--pretext-data", *data[3:]
     )
     assert "has no masks to fine-tune on" in refused(
@@ -392,3 +392,8 @@ def test_the_constants_are_what_is_built() -> None:
         assert (optimiser.name, optimiser.weight_decay) == ("adam", 0.5)
     deep = multi_organ.make_method("simsiam", built(multi_organ, layers={"simsiam": 4}), 20)
     assert sum(isinstance(m, torch.nn.Linear) for m in deep.head.modules()) == 4
+
+
+@pytest.mark.parametrize("option", [["--labels", "0.75"], ["--set", "labels=[0.75]"]])
+def test_both_options_of_labels_count(tmp_path: Path, option: list[str]) -> None:
+    assert {cell.labels for cell in prepared(multi_organ, tmp_path, *option).cells()} == {0.75}

@@ -92,7 +92,7 @@ def test_too_few_images_to_split_or_to_compare(command: Command, tmp_path: Path)
     assert "--data holds too few images to split 70/10/20 %: 3 in 3 groups" in command.refuses(
         "--data", tmp_path / "set"
     )
-    assert "holds one image; pretext learning compares two" in command.refuses(
+    assert "holds one image; pretext learning needs at least two" in command.refuses(
         "--data", write_scans(tmp_path / "scans", 1)
     )
 
@@ -174,7 +174,7 @@ def test_options_without_effect_are_refused(command: Command, tmp_path: Path) ->
     assert "would not be used" in command.refuses("--data", scans, "--pretext-data", scans)
     assert "--pretext-data, which was not given" in command.refuses("--leave-out-copies")
     command("--data", scans)
-    assert "has no cells to --merge" in command.refuses("--data", scans, "--merge", command.out)
+    assert "there are no cells to --merge" in command.refuses("--data", scans, "--merge", command.out)
     assert "--merge joins all shares of a study" in command.refuses("--merge", command.out, "--shard", "0/2")
 
 

@@ -93,7 +93,7 @@ def test_damaged_files_are_counted_before_the_first_is_mended(tmp_path: Path) ->
     ("given", "message"),
     [
         (["heart=a", "heart=b"], "--organs lists heart twice"),
-        (["train=a"], "--organs train=: that name stands for other images here"),
+        (["train=a"], "--organs train=: that name is used for other images"),
     ],
 )
 def test_organs_have_names_of_their_own(tmp_path: Path, given: list[str], message: str) -> None:

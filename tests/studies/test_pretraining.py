@@ -139,7 +139,7 @@ def test_a_mistake_is_one_line_before_images_are_read(
 
 def test_report_names_what_is_no_run_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert outcome("report", tmp_path) == 2
-    assert "is no run folder: it holds no config.json" in capfd.readouterr().err
+    assert "is not a run folder: it has no config.json" in capfd.readouterr().err
 
 
 def test_report_refuses_a_study_of_an_older_version(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -66,7 +66,7 @@ def test_a_number_that_is_not_finite_stops_the_fit_and_keeps_the_checkpoint(
 ) -> None:
     error = trained(tmp_path, SETTINGS, 21, {"spoil": spoil})[4]
     assert error.startswith("FloatingPointError: " + message)
-    assert "last.ckpt, if there is one, is from before and is kept" in error
+    assert "last.ckpt, if there is one, is from an earlier epoch and is kept" in error
     for name in ("last.ckpt", "best.ckpt"):
         kept = torch.load(tmp_path / name, weights_only=True)
         assert kept["epoch"] <= 1
@@ -150,7 +150,7 @@ def test_a_write_that_the_disk_refuses_says_where_and_leaves_the_old_file(tmp_pa
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
     assert f"cannot write {tmp_path / 'file'}, 2,000 bytes: File too large; " in line
-    assert line.endswith(" bytes are free there; the file there is as it was")
+    assert line.endswith(" bytes are free there; the earlier file is unchanged")
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"file": b"old", "small": b"new"}
 
 
@@ -187,7 +187,10 @@ def test_tensorboard_that_cannot_write_is_done_without(
     assert trained(tmp_path, SETTINGS, 21, {})[0] == "best.ckpt"
     assert len(read_csv(tmp_path / "curves.csv")) == 5
     said = capfd.readouterr().err
-    assert said.count("TensorBoard's files stop here: [Errno 28] No space left on device; curves.csv goes on") == 1
+    assert (
+        said.count("TensorBoard's files cannot be written: [Errno 28] No space left on device; curves.csv continues")
+        == 1
+    )
 
 
 def test_a_folder_is_held_by_one_and_freed_by_death(tmp_path: Path) -> None:

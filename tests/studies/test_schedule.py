@@ -195,8 +195,8 @@ def test_a_merge_fills_what_a_killed_run_began_and_brings_nothing_else(tmp_path:
     [
         ({"size": 64}, "another configuration"),
         ({"test": "case 2"}, "other images in the test part of seed 0"),
-        ({"mask": "0b"}, "other images: file masks/1.png is not the same there"),
-        ({"mask": None}, "holds no contents.json, which tells that it is of the same images"),
+        ({"mask": "0b"}, "other images: file masks/1.png differs there"),
+        ({"mask": None}, "has no contents.json, by which its images are compared"),
     ],
 )
 def test_folders_that_do_not_belong_together_are_refused(tmp_path: Path, other: dict[str, Any], message: str) -> None:
@@ -205,5 +205,5 @@ def test_folders_that_do_not_belong_together_are_refused(tmp_path: Path, other: 
     check_sources([run_folder(tmp_path / "same", CELLS[:1])], CONFIG, splits, contents, growing=growing)
     with pytest.raises(ValueError, match=message):
         check_sources([run_folder(tmp_path / "a", CELLS[:1], **other)], CONFIG, splits, contents, growing=growing)
-    with pytest.raises(ValueError, match="is no run folder"):
+    with pytest.raises(ValueError, match="is not a run folder"):
         check_sources([tmp_path], CONFIG, splits, contents, growing=growing)

@@ -295,7 +295,7 @@ def test_one_picture_in_two_groups_is_refused(pool: bool) -> None:
     pools = {"pool": phantom("breast", 10, seed=1)} if pool else {}
     mixes = {"": ("pool",)} if pool else {"": (TRAIN,)}
     source = Source("--data", "phantom", lambda size: Twice(40, size=size, seed=0))
-    with pytest.raises(ValueError, match=r"--data holds the same in two groups, .* share \d+ images .* one group"):
+    with pytest.raises(ValueError, match=r"--data has one image in two groups, .* share \d+ images .* one group"):
         StudyData(spec(source, pools=pools, mixes=mixes))
 
 

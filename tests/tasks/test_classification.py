@@ -62,7 +62,7 @@ def test_a_class_without_a_test_case_has_no_area() -> None:
 
 def test_one_class_is_refused() -> None:
     cases = TensorCases(torch.rand(2, 1, 4, 4), labels=["benign", "benign"], classes=NAMES)
-    with pytest.raises(ValueError, match="has no two classes to tell apart"):
+    with pytest.raises(ValueError, match="has fewer than two classes"):
         TASK.check(cases, option="--data")
 
 

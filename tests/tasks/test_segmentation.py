@@ -109,7 +109,7 @@ def test_validation_is_of_all_cases_however_they_are_batched() -> None:
 
 def test_a_task_says_what_its_images_lack() -> None:
     cases = TensorCases(torch.rand(2, 1, 4, 4), labels=["a", "b"], classes=("a", "b"))
-    with pytest.raises(ValueError, match="--data, read as set, has no masks, as segmentation needs"):
+    with pytest.raises(ValueError, match="--data, read as set, has no masks, which segmentation needs"):
         TASK.check(cases, option="--data")
     with pytest.raises(ValueError, match="has no numbered structures"):
         VOLUMES.check(cases, option="--data")

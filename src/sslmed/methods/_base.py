@@ -32,19 +32,19 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def start(self, batches: Batches) -> None:
-        """Prepare for the first step of a training; not again where a checkpoint was loaded.
+        """Prepare for the first step of a training; do not call it after loading a checkpoint.
 
         Args:
             batches: all images of the data set once, as pairs (images, index), as from a DataLoader.
         """
 
     def after_step(self) -> None:
-        """Update what follows the trained network; call it after each step of the optimizer."""
+        """Update moving averages; call it after each step of the optimizer."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters, as groups for an optimizer.
 
-        A group with `fix_lr` True keeps its learning rate whatever the schedule, where the paper asks for that.
+        A group with `fix_lr` True keeps its learning rate under any schedule, as some papers ask.
         """
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
@@ -63,7 +63,7 @@ def channels_last(images: Tensor) -> Tensor:
 
 
 def head_width(head: nn.Module, encoder: nn.Module) -> int:
-    """Width D of what a head makes of an encoder's features."""
+    """Width D of a head's output for an encoder's features."""
     with torch.no_grad():
         like = next(iter(head.parameters()), torch.empty(0))
         was_training = head.training
@@ -79,7 +79,7 @@ def default_head(encoder: nn.Module) -> ProjectionHead:
 
 
 def spread(embeddings: Tensor) -> Tensor:
-    """`sslmed.metrics.feature_std` of a batch; nan for a batch of one, of which nothing can be said."""
+    """`sslmed.metrics.feature_std` of a batch; nan for a batch of one."""
     return feature_std(embeddings) if len(embeddings) > 1 else embeddings.new_full((), float("nan"))
 
 

@@ -1,4 +1,4 @@
-"""BYOL: each view predicts what a slowly following network makes of the other.
+"""BYOL: from each view, the network predicts a target network's projection of the other view.
 
 Grill et al., "Bootstrap your own latent", NeurIPS 2020.
 """

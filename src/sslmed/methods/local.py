@@ -1,4 +1,4 @@
-"""Local contrast: a location of one view's map agrees with the same location of the other's.
+"""Local contrast: a location of one view's feature map must agree with the same location of the other's.
 
 Umapathy et al., "Learning to segment with limited annotations: Self-supervised pretraining with regression and
 contrastive loss in MRI", section II.C, local stage, after Chaitanya et al., NeurIPS 2020, section 3.2.
@@ -70,7 +70,7 @@ class LocalContrast(Method):
         self.train()
 
     def train(self, mode: bool = True) -> LocalContrast:
-        """Keep the frozen part in evaluation mode: its batch statistics are those of its own pretext."""
+        """Keep the frozen part in evaluation mode, so that its batch statistics do not change."""
         super().train(mode)
         self.network.down.eval()
         self.network.up[self.blocks :].eval()

@@ -20,7 +20,7 @@ class MaskedPixels(Method):
 
     Args:
         network: (B, C, H, W) -> (B, C, H, W), such as a U-Net.
-        mask: hides pixels, and tells which in its parameters.
+        mask: hides pixels; its parameters say which.
 
     Example:
         >>> import torch

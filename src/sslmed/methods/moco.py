@@ -1,4 +1,4 @@
-"""MoCo: a view agrees with another's key, against a queue of the keys of recent images.
+"""MoCo: a view must agree with the key of another view; the keys of recent images in a queue are the negatives.
 
 He et al., "Momentum contrast for unsupervised visual representation learning", CVPR 2020; with an MLP as head and
 its views, MoCo v2 (Chen et al., 2020).
@@ -26,10 +26,10 @@ class MoCo(Method):
 
     Two things differ from the reference code. The queue starts empty instead of full of noise; until the first keys
     are in it, the other keys of the batch are the negatives. And keys of the query's own image, which a queue longer
-    than an epoch holds, are no negatives.
+    than an epoch holds, are not used as negatives.
 
-    The key network normalises over the same images as the query network, as in the reference code on one device; its
-    shuffling of the batch between devices is not done.
+    The key network normalises over the same images as the query network, as in the reference code on one device; it
+    does not shuffle the batch between devices.
 
     Args:
         encoder: as in `SimCLR`.
@@ -72,7 +72,7 @@ class MoCo(Method):
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """As `Method.forward`."""
         if index is None:
-            raise ValueError("index must be given: MoCo tells the keys of an image by its position")
+            raise ValueError("index must be given: MoCo identifies the keys of an image by its position")
         x_query, x_key = self.views(images)
         queries, ids = gather(self.head(pooled_features(self.encoder, x_query))), gather(index)
         with torch.no_grad():

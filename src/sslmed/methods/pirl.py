@@ -1,7 +1,7 @@
-"""PIRL: an image and its shuffled patches agree with the image's row in a memory bank, against other rows.
+"""PIRL: an image and its shuffled patches must agree with the image's row in a memory bank, not with other rows.
 
 Misra and van der Maaten, "Self-supervised learning of pretext-invariant representations", CVPR 2020; the two levels
-and the perceptual term as Ellis et al., section III, write them.
+and the perceptual term follow Ellis et al., section III.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class PIRL(Method):
             out.
         level_weight: weight of the image's contrast; that of the patches has the rest (Ellis et al., Eq. 10).
         lam: weight of both contrasts against the perceptual loss (Ellis et al., Eq. 13); without one it has no effect.
-        most_negatives: negatives of each image: all other rows of the bank, or so many drawn where there are more.
+        most_negatives: the largest number of negatives of an image: all other rows of the bank, or this many drawn at
+            random.
         momentum: weight of the old row of the memory bank.
 
     Example:
@@ -85,7 +86,7 @@ class PIRL(Method):
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """As `Method.forward`; Ellis et al., Eq. 7 to 13."""
         if index is None:
-            raise ValueError("index must be given: the memory bank tells images by their positions")
+            raise ValueError("index must be given: the memory bank identifies images by their positions")
         image_view, patch_view = self.views(images)
         patches = split_patches(patch_view, self.grid)  # (B, P, C, h, w)
         image_maps = self.encoder(channels_last(image_view))

@@ -1,4 +1,4 @@
-"""Relation contrast: PIRL whose contrast is a small network that learns to tell pairs of one image from others.
+"""Relation contrast: PIRL with a small network that learns whether two embeddings are of one image.
 
 Ellis et al., "A Self-Supervised Framework for Improved Generalisability in Ultrasound B-mode Image Segmentation",
 section III.
@@ -23,7 +23,8 @@ class RelationContrast(PIRL):
         grid: as in `PIRL`.
         dim: as in `PIRL`.
         hidden: width of the relation network (III-C).
-        input_scale: factor on its input: the raw product of unit vectors of 128 dimensions, near 1/128, starves it.
+        input_scale: factor on its input: the raw product of unit vectors of 128 dimensions, near 1/128, is too small
+            to learn from.
         patch_head: as in `PIRL`.
         perceptual: whether to add the perceptual loss (Eq. 11-12).
         level_weight: as in `PIRL`.

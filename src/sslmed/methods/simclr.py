@@ -1,4 +1,4 @@
-"""SimCLR: two views of an image agree, against all other images of the batch.
+"""SimCLR: two views of an image must agree; the other images of the batch are the negatives.
 
 Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020.
 """

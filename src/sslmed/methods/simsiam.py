@@ -1,4 +1,4 @@
-"""SimSiam: each view predicts the other's projection, which gets no gradient.
+"""SimSiam: from each view, the network predicts the projection of the other, which gets no gradient.
 
 Chen and He, "Exploring simple Siamese representation learning", CVPR 2021.
 """
@@ -65,7 +65,7 @@ class SimSiam(Method):
         return Step(loss * ddp_weight(len(images), device=loss.device), terms)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Encoder and head, and the predictor, whose rate stays at that of the start (section 3)."""
+        """Encoder and head, and the predictor, whose learning rate is constant (section 3)."""
         learning = [p for part in (self.encoder, self.head) for p in part.parameters() if p.requires_grad]
         return [{"params": learning}, {"params": list(self.predictor.parameters()), "fix_lr": True}]
 

@@ -1,4 +1,4 @@
-"""What is computed once of a cache on disk: its items at another size, and facts that need all pixels."""
+"""Values computed once for a cache on disk: its items at another size, and facts that need all pixels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Resized(Dataset[dict[str, Any]]):
 
     @property
     def tiny(self) -> list[str]:
-        """Ids of the items resized so far with a structure that would have vanished; one pixel of it was kept."""
+        """Ids of the items resized so far with a structure smaller than a pixel; one pixel of it was kept."""
         return sorted(self._sizing.tiny)
 
     def __len__(self) -> int:
@@ -48,7 +48,7 @@ class Resized(Dataset[dict[str, Any]]):
 
 @dataclass(frozen=True)
 class Facts:
-    """What needs the pixels of all items, kept beside them.
+    """Facts that need the pixels of all items, stored beside them.
 
     Attributes:
         not_finite: positions of the images with NaN or infinity.
@@ -83,7 +83,7 @@ def near_duplicates(cache: DiskCache) -> list[int]:
 
 
 def facts_of(cache: DiskCache) -> Facts:
-    """Read the facts of a cache, or find them out by reading all its pixels, a few at a time."""
+    """The facts of a cache: as stored, or computed from all its pixels, a few at a time."""
     file = cache.path / "facts.json"
     known = _read(file)
     if isinstance(known, dict) and known.keys() == {"not_finite", "outlined"}:
@@ -104,7 +104,7 @@ def _parts(count: int) -> Iterator[range]:
 
 
 def _keep(file: Path, content: Any) -> None:
-    with contextlib.suppress(OSError):  # a cache that others made may be read-only: found out anew each time
+    with contextlib.suppress(OSError):  # a cache of others may be read-only: then it is computed each time
         write_json(file, content)
 
 

@@ -1,4 +1,4 @@
-"""Command lines that answer a mistake with one line: argument types, and the exit status of a program."""
+"""Command lines that report a mistake in one line: argument types, and the exit status of a program."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def positive(text: str) -> float:
 def precision(text: str) -> str:
     """Argument type: a precision of the engine."""
     if text not in PRECISIONS:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(PRECISIONS)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(PRECISIONS)}")
     return text
 
 
 def filled(text: str) -> str:
-    """Argument type: any text but the empty one, which an unset shell variable leaves and which would mean `.`."""
+    """Argument type: any text except the empty one, which comes from an unset shell variable and would mean `.`."""
     if not text.strip():
         raise argparse.ArgumentTypeError("the name is empty")
     return text
@@ -114,11 +114,11 @@ def run_as_program(prepare: Callable[[], Callable[[], int]], *, prog: str) -> No
 
     Args:
         prepare: reads and checks all input and returns the work. Its ValueError, TypeError and OSError are the
-            user's to fix; those of the work itself are ours and keep their traceback.
+            user's to fix; those of the work itself are bugs and keep their traceback.
         prog: name to put before the message.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names that it cannot show must not end a run
+        if isinstance(stream, io.TextIOWrapper):  # names that it cannot print must not end a run
             stream.reconfigure(errors="backslashreplace")
     processes.start()
     try:

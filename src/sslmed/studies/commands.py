@@ -94,7 +94,7 @@ def _show(settings: Settings) -> int:
 
 
 def report(arguments: Sequence[str]) -> None:
-    """Write the report of a run folder anew."""
+    """Write the report of a run folder again."""
     parser = cli.Parser(prog="sslmed report", description=report.__doc__)
     parser.add_argument("run", type=cli.path, metavar="RUN", help="a run folder")
     args = parser.parse_args(list(arguments))
@@ -102,7 +102,7 @@ def report(arguments: Sequence[str]) -> None:
     def prepare() -> Any:
         folder: Path = args.run
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"{folder} is no run folder: it holds no config.json")
+            raise FileNotFoundError(f"{folder} is not a run folder: it has no config.json")
         manifest.check(folder)
         return lambda: print(f"report: {write_report(folder)}") or 0
 

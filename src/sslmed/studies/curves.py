@@ -38,7 +38,7 @@ class Means:
 
 
 class Curves:
-    """One row of values an epoch: curves.csv, and TensorBoard's files as long as the disk takes them.
+    """One row of values an epoch: curves.csv, and TensorBoard's files until they cannot be written.
 
     Args:
         folder: of both.
@@ -75,4 +75,6 @@ class Curves:
             self._board.flush()
         except OSError as error:
             self._refused = True
-            print(f"    TensorBoard's files stop here: {error}; curves.csv goes on", file=sys.stderr, flush=True)
+            print(
+                f"    TensorBoard's files cannot be written: {error}; curves.csv continues", file=sys.stderr, flush=True
+            )

@@ -38,7 +38,7 @@ class Fit:
     """Settings of one training.
 
     Attributes:
-        epochs: at most so many.
+        epochs: the largest number of epochs.
         batch_size: cases of one forward pass, of all processes together: a run is the same on one machine and on
             many. The last batches of an epoch are evened out rather than dropped.
         precision: "32-true", "bf16-mixed" or "16-mixed"; the last is bfloat16 on a CPU.
@@ -99,9 +99,9 @@ def fit(
     """Train `module`, resuming from the last checkpoint in `folder` if there is one.
 
     Under torchrun each process takes its slice of every batch, and all of them validate on the whole of `val`, so that
-    `val_loss`, and what is decided by it, is that of one process. A module that weighs means over its own cases by
-    `sslmed.distributed.ddp_weight` then trains as in one process, but for batch normalisation and the views that each
-    process draws. Every parameter that needs a gradient must get one; freeze the others.
+    `val_loss`, and the decisions based on it, are those of one process. A module that weighs means over its own cases
+    by `sslmed.distributed.ddp_weight` then trains as in one process, except for batch normalisation and the views that
+    each process draws. Every parameter that needs a gradient must get one; freeze the others.
 
     Returns:
         The checkpoint to use: the one of the best `val_loss` where `val` is given, else the last. The module is
@@ -110,8 +110,8 @@ def fit(
     Raises:
         ValueError: a batch has fewer cases than there are processes, or a setting needs validation data.
         FloatingPointError: the loss, the validation loss or a weight became NaN or infinite; the last checkpoint is
-            from before.
-        OSError: the disk is full; what was there is as it was.
+            from an earlier epoch.
+        OSError: the disk is full; earlier files are unchanged.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be an nn.Module, got {type(module).__name__}")
@@ -202,7 +202,7 @@ def fit(
                 write_tensors(last, state)
             progress.epoch(epoch, row, ends=stopping.due)
     module.to("cpu")
-    barrier()  # curves.csv is one process's, and all read it next
+    barrier()  # the first process writes curves.csv, and all read it next
     return folder / (BEST if val is not None else LAST)
 
 
@@ -236,7 +236,7 @@ class LateEarlyStopping:
 def _check_finite(values: Mapping[tuple[str, int], Tensor], title: str, epoch: int, epochs: int) -> None:
     """Stop every process at the first of (name, step): value that is NaN or infinite on any of them.
 
-    What a checkpoint would hold is looked at before it is written.
+    The content of a checkpoint is checked before it is written.
     """
     floats = {key: value for key, value in values.items() if value.is_floating_point()}
     wrong = any_rank(~torch.stack([value.isfinite().all() for value in floats.values()])).tolist()
@@ -244,8 +244,8 @@ def _check_finite(values: Mapping[tuple[str, int], Tensor], title: str, epoch: i
         name, step = list(floats)[wrong.index(True)]
         raise FloatingPointError(
             f"{title}: {name} is NaN or infinite in epoch {epoch + 1} of {epochs}, step {step}; {LAST}, if there is "
-            "one, is from before and is kept. The same command would come to the same end: try a lower learning rate, "
-            "or float32 where this was not"
+            "one, is from an earlier epoch and is kept. The same command would fail at the same step: try a lower "
+            "learning rate, or float32 where this was not"
         )
 
 

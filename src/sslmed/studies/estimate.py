@@ -1,4 +1,4 @@
-"""How long a run will take on this machine, from one timed step of each training."""
+"""Estimate how long a run takes on this machine, from one timed step of each training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMED = 8  # images of a timed step
 
 
 def estimate(run: Run) -> str:
-    """A sentence on the time that a run takes, made before it starts; the random state stays as it was."""
+    """A sentence on the time that a run takes, before it starts; the random state is not changed."""
     with torch.random.fork_rng(devices=[]):
         pretexts, tuning = _pretexts(run), _tuning(run)
     total = pretexts + tuning

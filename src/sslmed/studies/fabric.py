@@ -19,7 +19,7 @@ from .processes import world_size
 
 
 def make_fabric(precision: str) -> Fabric:
-    """Fabric on the GPUs, or on the CPU, of the processes that torchrun started; no other launcher is guessed at."""
+    """Fabric on the GPUs, or on the CPU, of the processes that torchrun started; no other launcher is detected."""
     environment = TorchElasticEnvironment() if world_size() > 1 else LightningEnvironment()
     fabric = Fabric(**machines(), plugins=[environment, _precision(precision)])
     fabric.launch()
@@ -66,7 +66,7 @@ def sync_buffers(module: nn.Module) -> None:
 
 
 class _ImagesAsTheyAre(MixedPrecision):
-    """Mixed precision that leaves a module's input alone: Fabric's own rounds images before views are drawn."""
+    """Mixed precision that does not convert a module's input: Fabric's own rounds images before views are drawn."""
 
     def convert_input(self, data: Any) -> Any:
         return data

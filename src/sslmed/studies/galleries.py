@@ -1,4 +1,4 @@
-"""What pretext networks are shown, as arrays for the report."""
+"""Example images and views of pretexts, as arrays for the report."""
 
 from __future__ import annotations
 

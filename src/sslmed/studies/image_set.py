@@ -28,13 +28,13 @@ class ImageSet:
         name: of the data set.
         source: where it comes from, as results may print it.
         ids: of the cases.
-        groups: what must stay on one side of a split: patient, volume, case or near duplicates.
+        groups: cases that must stay in one part of a split: patient, volume, case or near duplicates.
         labels: class of each case by name, or None.
         counts: numbers of images, of each class, and of volumes.
         caches: where the pixels lie.
         rows: of each case, the number of its cache and the position there.
         size: pixels a side.
-        published: number of images of each class as published, where all are comparable.
+        published: number of images of each class as published, where it is comparable.
         notes: what a reader of the results should know.
         classes: names of all classes, in the order of the set; empty where it has none.
         structures: names of the numbers in label maps from 1 on.
@@ -86,7 +86,7 @@ class ImageSet:
     def masks(self, index: Sequence[int]) -> Tensor:
         """Masks (n, 1, S, S) bool."""
         if not self.has_masks:
-            raise ValueError(f"{self.name} has no masks: it serves pretext learning only")
+            raise ValueError(f"{self.name} has no masks: it can be used for pretext learning only")
         return self._pixels("mask", index)
 
     def label_maps(self, index: Sequence[int]) -> Tensor:
@@ -98,7 +98,7 @@ class ImageSet:
     def class_numbers(self, index: Sequence[int]) -> list[int]:
         """Number of the class of each of the cases."""
         if self.labels is None:
-            raise ValueError(f"{self.name} has no classes to learn")
+            raise ValueError(f"{self.name} has no classes")
         return [self.classes.index(self.labels[i]) for i in index]
 
     def pairs(self, index: Sequence[int]) -> Cases:
@@ -166,7 +166,7 @@ class ImageSet:
 
 
 class Cases(Dataset[tuple[Tensor, Any]]):
-    """Pairs of an image and what is to be learned of it, read from the cache when they are asked for.
+    """Pairs of an image and its target, read from the cache when they are requested.
 
     Args:
         data: the set.

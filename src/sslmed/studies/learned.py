@@ -1,4 +1,4 @@
-"""Whether a pretext learned anything, told without labels: does the encoder recognise images in other views?"""
+"""Test without labels whether a pretext learned anything: does the encoder recognise images in other views?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..models import UNet, UNetFeatures, pooled_features
 
 
 def encoder_of(method: methods.Method) -> nn.Module:
-    """What gives features: the encoder, or the contracting path of a U-Net."""
+    """The network whose features are tested: the encoder, or the contracting path of a U-Net."""
     network = method.trained
     return UNetFeatures(network) if isinstance(network, UNet) else network
 
@@ -39,7 +39,7 @@ def matched(encoder: nn.Module, images: Tensor, pair: MultiView) -> list[bool]:
 
 
 def verdict(before: Sequence[bool], after: Sequence[bool]) -> dict[str, Any]:
-    """A sentence on whether the encoder became better at matching views of held-out images than its start was.
+    """A sentence on whether the encoder matches views of held-out images better than it did before training.
 
     The exact test of McNemar: of the images that only one of the two networks matches, chance gives each half.
     """

@@ -1,4 +1,4 @@
-"""Folders that only one run at a time works in or writes to."""
+"""Locks on folders, so that one run at a time writes to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Busy(OSError):
 def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Lock a folder for this process, or for those that run with it, for the length of a `with` block.
 
-    The operating system releases the lock when the process ends, however it ends: kill -9 leaves none. Files that an
+    The operating system releases the lock when the process ends, also after kill -9. Files that an
     earlier process left half written are removed. Under torchrun all processes must call this; the first one locks.
 
     Args:

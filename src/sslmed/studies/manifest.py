@@ -108,7 +108,7 @@ def check(folder: Path, *, option: str = "") -> None:
 
     Args:
         folder: a run folder, perhaps empty or of a pretraining, which needs no manifest.
-        option: what the user gave the folder to, for the message.
+        option: the option that named the folder, for the message.
     """
     file = folder / "config.json"
     config: Any = read_json(file) if file.exists() else None

@@ -1,4 +1,4 @@
-"""Run folders of several machines, each with a share of a study's cells, put together."""
+"""Merge the run folders of several machines, each with a share of a study's cells."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def check_sources(
         growing: lists of the configuration that may differ.
 
     Raises:
-        ValueError: a folder is no run folder, or one of another configuration or other images.
+        ValueError: a folder is not a run folder, or was run with another configuration or on other images.
     """
     for source in sources:
         if not (source / "config.json").is_file():
-            raise ValueError(f"--merge {source} is no run folder: it holds no config.json")
+            raise ValueError(f"--merge {source} is not a run folder: it has no config.json")
         manifest.check(source, option="--merge")
         folder = RunFolder(source, writes=False)
         folder.check()
@@ -44,10 +44,10 @@ def check_sources(
             raise ValueError(str(error).replace("--out", "--merge")) from error
         if not (source / CONTENTS).is_file():
             raise ValueError(
-                f"--merge {source} holds no {CONTENTS}, which tells that it is of the same images: run it again"
+                f"--merge {source} has no {CONTENTS}, by which its images are compared with these; run it again"
             )
         if changed := first_changed(contents, read_json(source / CONTENTS)):
-            raise ValueError(f"--merge {source} is of other images: {changed} is not the same there")
+            raise ValueError(f"--merge {source} was run on other images: {changed} differs there")
         theirs = read_json(source / "splits.json")
         for seed in splits.keys() & theirs.keys():
             parts = {"train": "train part", "val": "val part", "test": "test part", "test_sets": "test sets"}
@@ -60,7 +60,7 @@ def merge(sources: Sequence[Path], into: Path, cells: Sequence[Cell]) -> list[st
     """Copy finished cells and pretexts of other run folders into one.
 
     A cell is copied to a temporary name and then renamed, its result included, so a merge that is killed leaves none
-    half copied. What is finished there already stays; what was only begun gives way.
+    half copied. Finished cells of `into` are kept; unfinished ones are replaced.
 
     Args:
         sources: run folders that `check_sources` let pass, with shares of the cells.

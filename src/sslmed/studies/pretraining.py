@@ -1,4 +1,4 @@
-"""One pretext on one folder of images: the run, and what it leaves."""
+"""One pretext on one folder of images: the run and its results."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Pretraining:
         name, source, images = open_set(opened, size=self.side, skip_broken=skip_broken)
         skipped: dict[str, str] = dict(getattr(images, "skipped", {}))
         self._divide(name, source, images, skipped)
-        if not skip_broken:  # else what is left is known when all images are decoded
+        if not skip_broken:  # else the remaining images are known once all are decoded
             self.folder.join(self.config, growing=())
         print(f"reading {len(images)} images of {source} at {self.side} px", flush=True)
         try:
@@ -97,13 +97,13 @@ class Pretraining:
             write_json(self.folder.path / "config.json", self.config)
 
     def _divide(self, name: str, source: str, images: Any, skipped: dict[str, str]) -> None:
-        """Choose the held-out images, and put together what config.json says."""
+        """Choose the held-out images, and prepare the content of config.json."""
         s = self.settings
         if len(images) < 4:
             raise ValueError(f"--data {source} holds {len(images)} images; at least 4 are needed")
         self.skipped = skipped
         self.parts = held_out(images, seed=s.seed)
-        build(s, len(self.parts[0]))  # what does not fit is found before images are decoded
+        build(s, len(self.parts[0]))  # settings that do not fit are found before images are decoded
         self.config: dict[str, Any] = {
             "kind": "pretraining",
             "title": f"Pretraining by {CLASSES[s.method].__name__ if s.method in CLASSES else 'masked pixels'}",
@@ -214,8 +214,8 @@ class Pretraining:
 def held_out(images: Any, *, seed: int) -> tuple[list[int], list[int]]:
     """Positions of the images to learn from, and of those that are kept apart: a twentieth, at most 256.
 
-    Of fewer than 400 images it is 20, and of fewer than 100 a fifth: fewer could show nothing.
-    Frames of one file, or images of one patient where the set tells, stay together.
+    Of fewer than 400 images it is 20, and of fewer than 100 a fifth, since the test needs enough images.
+    Frames of one file, and images of one patient where patients are known, stay together.
     """
     groups = getattr(images, "groups", None)
     names = [str(group) for group in groups] if groups else [str(i) for i in range(len(images))]

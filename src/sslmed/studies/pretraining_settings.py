@@ -25,7 +25,7 @@ def _setting(help: str, default: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Settings of a pretraining run; those of its method stand in `options`.
+    """Settings of a pretraining run; those of its method are in `options`.
 
     Raises:
         ValueError: a setting out of range.
@@ -81,7 +81,7 @@ class Settings:
         return dataclasses.replace(self, options=options)
 
     def listed(self) -> dict[str, Any]:
-        """All settings by name, those of the method with what they are unless set."""
+        """All settings by name, those of the method with their defaults unless set."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "options"}
         return own | _options(self.method) | dict(self.options)
 

@@ -24,7 +24,7 @@ def start() -> None:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    # The first process may write tables and a report while the others wait; one that dies is torchrun's to notice.
+    # The first process may write tables and a report while the others wait; torchrun notices a process that dies.
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(hours=1))
     if rank() > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
@@ -37,7 +37,7 @@ def barrier() -> None:
 
 
 def broadcast_rank0(value: T) -> T:
-    """The first process's value, on every process: files may appear between two looks."""
+    """The first process's value, on every process: files may appear between two checks."""
     if world_size() == 1:
         return value
     box = [value]

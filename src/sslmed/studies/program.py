@@ -27,6 +27,12 @@ SETTINGS = {
     "precision": (("pretext.precision", "finetune.precision"), cli.precision, ", ".join(PRECISIONS)),
     "accumulate": (("pretext.accumulate", "finetune.accumulate"), cli.count, "batches of an optimiser step"),
 }
+PURPOSES = {
+    "smoke": "checks the installation, about a minute",
+    "small": "for CPUs (default)",
+    "gpu": "for one GPU, 224 px, 200 epochs",
+    "paper": "the paper's own numbers",
+}
 
 
 def add_study(
@@ -65,8 +71,7 @@ def add_study(
         "--preset",
         choices=presets,
         default="small",
-        help="smoke: checks the installation, about a minute; small "
-        "(default): for CPUs; gpu: one GPU, 224 px, 200 epochs; paper: the paper's own numbers",
+        help="; ".join(f"{name}: {PURPOSES[name]}" for name in presets if name in PURPOSES),
     )
     add("--seeds", nargs="+", type=cli.seed, default=[0], metavar="N", help="splits and runs (0)")
     add("--out", type=cli.path, metavar="FOLDER", default=Path(out), help=f"the run folder ({out})")
@@ -163,10 +168,10 @@ def _matching(known: Iterable[str], names: Sequence[str]) -> list[str]:
 
 
 def chosen(args: argparse.Namespace, preset: Any) -> Any:
-    """The preset with the settings of the command line.
+    """The preset with the settings of the command line; its labels become `args.labels` where none were given.
 
     Raises:
-        ValueError: an unknown setting, or a value that does not serve.
+        ValueError: an unknown setting, or a value that is refused.
     """
     if args.size is not None:
         preset = preset.at(args.size)
@@ -175,7 +180,9 @@ def chosen(args: argparse.Namespace, preset: Any) -> Any:
         value = getattr(args, option.replace("-", "_"), None)
         if value is not None:
             assignments += [(name, str(value)) for name in _matching(known, names)]
-    return changed(preset, [*assignments, *args.set])
+    preset = changed(preset, [*assignments, *args.set])
+    args.labels = args.labels or list(preset.labels)
+    return preset
 
 
 def reading(args: argparse.Namespace) -> dict[str, Any]:
@@ -183,10 +190,8 @@ def reading(args: argparse.Namespace) -> dict[str, Any]:
     return {"cache": args.cache or args.out / "cache", "skip_broken": args.skip_broken}
 
 
-def parse(
-    parser: cli.Parser, presets: Mapping[str, Any], methods: Sequence[str], arguments: Sequence[str] | None = None
-) -> argparse.Namespace:
-    """The arguments, with `all` spelled out and the preset's labels filled in; unknown methods are refused."""
+def parse(parser: cli.Parser, methods: Sequence[str], arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments, with `all` spelled out; unknown methods are refused."""
     args = parser.parse_args(arguments)
     if args.methods == ["all"]:
         args.methods = list(methods)
@@ -196,7 +201,6 @@ def parse(
     if unknown:
         shown = ", ".join(methods) if len(methods) < 10 else f"supervised, or one like {methods[-1]}"
         parser.error(f"argument --methods: unknown {unknown[0]!r}; give all, {shown}")
-    args.labels = args.labels or list(presets[args.preset].labels)
     return args
 
 
@@ -215,7 +219,7 @@ def run_study(
         presets: by name.
         methods: all of them.
     """
-    args = parse(parser, presets, methods)
+    args = parse(parser, methods)
 
     def prepare() -> Callable[[], int]:
         preset = chosen(args, presets[args.preset])

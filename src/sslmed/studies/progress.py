@@ -20,11 +20,11 @@ MINUTE = 60.0
 
 
 def track(iterable: Iterable[T], title: str, total: int, *, unit: str = "images") -> Iterator[T]:
-    """Go through `iterable`, and show how far it is once that takes long.
+    """Iterate over `iterable`, and show the progress once it takes more than a second.
 
     Args:
-        iterable: what to go through.
-        title: what is done, as "reading".
+        iterable: the items.
+        title: the name of the work, as "reading".
         total: length of `iterable`.
         unit: what is counted.
     """
@@ -51,11 +51,11 @@ def track(iterable: Iterable[T], title: str, total: int, *, unit: str = "images"
 class FitProgress:
     """Progress of a training, in a `with` block.
 
-    Elsewhere than on a terminal a line comes after the first and the last epoch, and once a minute in between.
+    Without a terminal, a line is printed after the first and the last epoch, and once a minute in between.
 
     Args:
         title: of the training.
-        epochs: at most so many.
+        epochs: the largest number of epochs.
         first: the epoch it begins with.
         steps: of an epoch.
     """
@@ -84,7 +84,7 @@ class FitProgress:
             self._bar.show(self._steps, self._words)
 
     def epoch(self, epoch: int, row: Mapping[str, float], *, ends: bool = False) -> None:
-        """Tell the values of an epoch; `ends` says that no other follows."""
+        """Show the values of an epoch; `ends` says that it is the last one."""
         done, now, count = epoch + 1 - self.first, time.monotonic(), epoch + 1
         ends = ends or count == self.epochs
         values = "  ".join(f"{key} {value:.4f}" for key, value in row.items() if key not in ("epoch", "lr"))
@@ -98,7 +98,7 @@ class FitProgress:
 
 
 def on_terminal() -> bool:
-    """Whether someone watches: the first process, with a terminal as its output."""
+    """Whether this is the first process and its output is a terminal."""
     return rank() == 0 and sys.stdout.isatty()
 
 
@@ -110,7 +110,7 @@ def duration(seconds: float) -> str:
 
 
 class _Bar:
-    """A bar that vanishes at its end."""
+    """A bar that is removed when it is complete."""
 
     def __init__(self, title: str, total: int) -> None:
         columns = (

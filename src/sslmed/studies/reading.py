@@ -71,7 +71,7 @@ def read(source: Source, *, size: int, cache: Path, fit: str = "stretch", skip_b
         if found != whole:
             notes.append(f"a partial set: {found} of {whole} published")
         if found != len(ids):
-            published = None  # it counts clips or patients, so it stands beside no number of images
+            published = None  # it counts clips or patients, so it is not compared with a number of images
     if has_masks:
         counts["without structures" if maps else "without lesion"] = facts.outlined.count(False)
     return ImageSet(
@@ -98,10 +98,10 @@ def read(source: Source, *, size: int, cache: Path, fit: str = "stretch", skip_b
 
 
 def contents_of(data: Any, items: DiskCache) -> dict[str, str]:
-    """Hash what a run must find unchanged when it is continued: files, and each case's class and group.
+    """Hash what must not change when a run is continued: files, and each case's class and group.
 
-    Files are hashed and not the pixels of items, which another processor may round differently; of tables, what they
-    say of each case.
+    Files are hashed and not the pixels of items, which another processor may round differently; of tables, the
+    entries of each case.
     """
     contents = {f"file {name}": digest[:16] for name, digest in items.hashes.items()}
     for row in items.rows:
@@ -121,7 +121,7 @@ def _origins(data: Any, ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def _inside(data: Any, source: Source) -> str:
-    """Which folder in the given one is read, where it is not that one itself: what lies beside it is left aside."""
+    """The subfolder that is read, in words, where the set is not in the given folder itself."""
     place = getattr(data, "root", None)
     return "" if place is None or Path(place) == Path(source.place) else f" in {Path(place).name}"
 
@@ -135,8 +135,8 @@ def part_of(data: ImageSet, *, share: float, seed: int) -> ImageSet:
 def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
     """One set of a share of each of several, by whole groups and classes in proportion.
 
-    Classes are told by their names; ids and groups stand behind their set's name. Two sets of one kind, as both of
-    one's own, may be of the same patients: their ids are told apart, and groups of one name stay together.
+    Classes are identified by their names; ids and groups begin with their set's name. Two sets of one kind, as two
+    of your own, may have the same patients: their ids differ, and groups of one name stay together.
 
     Raises:
         ValueError: a class of one set and a class of another differ in upper and lower case only, or the sets have

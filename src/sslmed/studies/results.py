@@ -1,4 +1,4 @@
-"""Finished cells of a run folder, and what they left there."""
+"""Finished cells of a run folder and their files."""
 
 from __future__ import annotations
 

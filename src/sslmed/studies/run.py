@@ -85,7 +85,7 @@ class Run:
             for task in study.tasks:
                 self._check(task, self.data[task.domain])
         self.methods = self._usable()
-        # Of images that serve pretext learning alone, none is fine-tuned on.
+        # Images without labels stay at their size: nothing is fine-tuned on them.
         self.images = {n: data.at(study.size) if data.labelled else data.data for n, data in self.data.items()}
         self.test_sets = {name: data.test_sets_at(study.size) for name, data in self.data.items()}
         config = {
@@ -117,16 +117,16 @@ class Run:
             task.check_test_set(images, data.data, option=f"{source.option} {source.place}")
 
     def _usable(self) -> list[str]:
-        """The methods asked for that these images serve."""
+        """The requested methods that can be run on these images."""
         if self.trains:
             return list(self.args.methods)
         source = self.study.data[0].labelled
         given = f"{source.option} {source.place} has no masks"
         methods = [m for m in self.args.methods if m != SUPERVISED]
         if not methods:
-            raise ValueError(f"{given}, and --methods names no pretext to learn from it")
+            raise ValueError(f"{given}, and --methods names no pretraining method")
         if self.args.merge:
-            raise ValueError(f"{given}, and so a run of it has no cells to --merge")
+            raise ValueError(f"{given}, so there are no cells to --merge")
         if methods != self.args.methods:
             self.notes.append("supervised training is left out, since these images have no masks")
         return methods
@@ -141,7 +141,7 @@ class Run:
         return found
 
     def run(self) -> int:
-        """Do what is not done yet; returns the exit status."""
+        """Run the cells that are not finished; returns the exit status."""
         with folder_lock(self.folder.path, wait=True):
             self._describe()
         if not self.trains:
@@ -157,7 +157,7 @@ class Run:
             failures = schedule.run_cells(
                 path, cells, unit=self.study.unit, pretrain=self.pretrain, finetune=self.finetune
             )
-        with folder_lock(path, wait=True):  # of several shares, the last to come here tabulates all
+        with folder_lock(path, wait=True):  # the last of several shares to get here tabulates all cells
             failures = schedule.write_failures(path, failures, cells)
             if self.study.embedding is not None and rank() == 0:
                 write_features(self, cells)
@@ -179,7 +179,7 @@ class Run:
             for method in self.methods
             for labels in args.labels
         ]
-        for name, task in self.tasks.items():  # a baseline of all labels, where the data ask for it
+        for name, task in self.tasks.items():  # a baseline with all labels, if the study has one
             data = self.data[task.domain]
             if data.spec.everything:
                 most = {seed: int(max(data.splits[seed].labelled)) for seed in args.seeds}
@@ -226,7 +226,7 @@ class Run:
         images = self.data[self.tasks[cell.target].domain].pretext(cell.seed, recipe.mix)
         weights: Path | None = None
         for number, stage in enumerate(recipe.stages, 1):
-            # Each stage starts from a seed of its own, since one that was trained before draws nothing.
+            # Each stage starts from a seed of its own, since a stage that is already trained draws nothing.
             words = "pretext model" if number == 1 else f"{stage.name} pretext model"
             torch.manual_seed(derived_seed(seed, words))
             weights = pretrain(
@@ -352,7 +352,9 @@ class Run:
     def _tabulate(self) -> None:
         path = self.folder.path
         if rank() == 0:
-            methods = read_json(path / "config.json")["methods"]  # others may have been added since the start
+            methods = read_json(path / "config.json")[
+                "methods"
+            ]  # another command may have added methods since the start
             cases = {name: self.data[task.domain].data for name, task in self.tasks.items()}
             targets = [Target(**task.entry(cases[name])) for name, task in self.tasks.items()]
             tests = dict.fromkeys(name for found in self.test_sets.values() for name in found)

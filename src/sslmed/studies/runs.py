@@ -28,8 +28,8 @@ from .processes import rank
 PACKAGES = ("sslmed", "torch", "torchvision", "numpy", "scipy", "kornia", "einops", "lightning")
 
 
-CONTENTS = "contents.json"  # hashes of the files, classes and groups that a run was begun with
-WORDS = ("paper", "title", "display", "words")  # of a configuration: they change no number
+CONTENTS = "contents.json"  # hashes of the files, classes and groups of a run
+WORDS = ("paper", "title", "display", "words")  # of a configuration: they do not affect the results
 
 
 class RunFolder:
@@ -60,14 +60,14 @@ class RunFolder:
             raise OSError(f"--out {path}: cannot write there ({error.strerror or error})") from error
 
     def discard(self) -> None:
-        """Remove the folder if it holds no run: a mistake found before the run shall leave nothing behind."""
+        """Remove the folder if it holds no run: a mistake found before the run leaves nothing behind."""
         if not (self.path / "config.json").exists():
             shutil.rmtree(self.path / "cache", ignore_errors=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
 
     def join(self, config: dict[str, Any], *, growing: Sequence[str]) -> dict[str, Any]:
-        """Check that a config.json here is the same but for words and the lists in `growing`; nothing is written.
+        """Check that a config.json here is the same except for words and the lists in `growing`; nothing is written.
 
         Returns:
             The configuration of both: the lists in `growing` are the union.
@@ -79,7 +79,7 @@ class RunFolder:
         if file.exists():
             before = read_json(file)
             if not isinstance(before, dict) or not all(isinstance(before.get(key), list) for key in growing):
-                raise ValueError(f"{file} is no configuration of a run; choose another folder")
+                raise ValueError(f"{file} is not the configuration of a run; choose another folder")
             config = json.loads(json.dumps(config))
             difference = _first_difference(before, config, skip={*growing, *WORDS})
             if difference is not None:
@@ -91,7 +91,7 @@ class RunFolder:
         return config
 
     def check(self) -> None:
-        """Look at what an earlier run left here and this one will read.
+        """Check the files of an earlier run that this one will read.
 
         Raises:
             ValueError: one of these files is damaged; the message names it.
@@ -101,7 +101,7 @@ class RunFolder:
                 read_json(self.path / name)
         for file in sorted(self.path.glob("cells/*/result.json")):
             if not isinstance(read_json(file, mend="delete it to run that cell again"), dict):
-                raise ValueError(f"{file} is no result of a cell; delete it to run that cell again")
+                raise ValueError(f"{file} is not the result of a cell; delete it to run that cell again")
             if not file.with_name("metrics.csv").is_file():
                 raise ValueError(f"{file} has no metrics.csv beside it; delete it to run that cell again")
         for pattern in ("pretext/**/*.ckpt", "pretext/**/*.pt", "cells/*/*.ckpt"):
@@ -128,7 +128,7 @@ def _first_difference(before: Any, now: Any, *, skip: set[str], place: str = "")
 
 
 def read_json(path: Path, *, mend: str = "choose another folder, or restore it") -> Any:
-    """Read a JSON file; one that is damaged raises a ValueError that names it and says how to go on."""
+    """Read a JSON file; one that is damaged raises a ValueError that names it and says what to do."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -139,7 +139,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a run killed half way, sees the old content or the new, never a part.
 
     Raises:
-        OSError: the system refused, as when the disk is full; what was there is as it was.
+        OSError: the system refused, as when the disk is full; the earlier file is unchanged.
     """
     if rank() > 0:
         return
@@ -156,14 +156,14 @@ def write_bytes(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
     except OSError as error:
-        kept = "; the file there is as it was" if path.exists() else ""
+        kept = "; the earlier file is unchanged" if path.exists() else ""
         raise OSError(
             error.errno, f"cannot write {path}, {len(content):,} bytes: {error.strerror}{_free(path)}{kept}"
         ) from error
 
 
 def _free(path: Path) -> str:
-    """The space that is left where a file was to go, in words."""
+    """The free space of the disk that a file was to be written to, in words."""
     try:
         return f"; {shutil.disk_usage(path.parent).free:,} bytes are free there"
     except OSError:

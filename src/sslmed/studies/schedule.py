@@ -1,4 +1,4 @@
-"""Running the cells of a study: each pretext is trained once, each cell is run once, and a failure stops no other."""
+"""Run the cells of a study: each pretext and each cell once; a failure does not stop the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .runs import read_json, write_json, write_text
 def sharded(cells: Sequence[Cell], shard: tuple[int, int], pretext: Callable[[Cell], str | None]) -> list[Cell]:
     """The cells of share i of n; those that need one pretext stay together, so that no machine waits for another.
 
-    The largest groups are dealt first, each to the share that has least; a pretext counts as one cell more.
+    The largest groups are assigned first, each to the smallest share; a pretext counts as one more cell.
     """
     i, n = shard
     groups: dict[object, list[Cell]] = {}
@@ -42,7 +42,7 @@ def run_cells(
     pretrain: Callable[[Cell, Path], Path],
     finetune: Callable[[Cell, Path, Path | None], Mapping[str, Any]],
 ) -> list[dict[str, str]]:
-    """Run every cell that has no result.json yet; one that fails is noted, and the others go on.
+    """Run every cell that has no result.json yet; a cell that fails is recorded, and the others continue.
 
     Args:
         folder: the run folder.
@@ -55,7 +55,7 @@ def run_cells(
         The failures, as {"cell", "error"}; each traceback is in the cell's error.txt.
 
     Raises:
-        Exception: of several processes, which must not part ways, any failure ends them all.
+        Exception: under torchrun any failure ends all processes, since all must take the same steps.
     """
     failures: list[dict[str, str]] = []
     broken: dict[str, str] = {}
@@ -86,7 +86,7 @@ def run_cells(
         except Exception as error:
             failures.append({"cell": cell.name, "error": f"{type(error).__name__}: {error}"})
             if not isinstance(error, Busy):  # that folder is another run's
-                with contextlib.suppress(OSError):  # a full disk is told below
+                with contextlib.suppress(OSError):  # a full disk is reported below
                     write_text(place / "error.txt", traceback.format_exc())
             print(f"    FAILED: {failures[-1]['error']}", flush=True)
             if world_size() > 1:
@@ -113,10 +113,10 @@ def in_words(result: Mapping[str, Any]) -> str:
 
 
 def write_failures(folder: Path, failures: list[dict[str, str]], cells: Sequence[Cell]) -> list[dict[str, str]]:
-    """Bring failures.json up to date: what other commands wrote of other cells stays until these succeed.
+    """Bring failures.json up to date: failures of other commands' cells stay until these cells succeed.
 
     Returns:
-        The failures of this command, but for cells that another run has done meanwhile.
+        The failures of this command, except for cells that another run has finished meanwhile.
     """
     done = {result.cell.name for result in results(folder)}
     file = folder / "failures.json"

@@ -1,4 +1,4 @@
-"""The order of the cases in a training, and the seeds of whatever else is random in it.
+"""The order of the cases in a training, and the seeds of everything else that is random.
 
 Both follow from the seed and from numbers that count epochs, steps and processes, so that a resumed training draws what
 an unbroken one would have drawn.

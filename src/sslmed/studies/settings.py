@@ -1,4 +1,4 @@
-"""Presets whose every number may be set on the command line: checked, listed, and recorded in the run."""
+"""Presets whose numbers can be set on the command line: checked, listed, and recorded in the run."""
 
 from __future__ import annotations
 

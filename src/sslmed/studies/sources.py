@@ -21,9 +21,9 @@ class Source:
     """Where images come from.
 
     Attributes:
-        option: what the user gave `place` to, for messages.
+        option: the option that named `place`, for messages.
         place: a folder, or `phantom`.
-        phantom: (size) -> the synthetic set that stands for a folder; None where there is none.
+        phantom: (size) -> the synthetic set that `phantom` names; None where there is none.
         unlabelled: of a set that comes in two parts, read the one without labels.
     """
 
@@ -46,7 +46,7 @@ def open_set(source: Source, *, size: int, fit: str = "stretch", skip_broken: bo
         The set's name, the source as results may print it (no folder of this machine), and the data set.
 
     Raises:
-        ValueError, OSError: the folder is missing or empty, holds several sets, or holds masks without being a set
+        ValueError, OSError: the folder is missing or empty, holds several sets, or holds masks but is not a set
             with masks.
     """
     if source.place == PHANTOM and source.phantom is not None:
@@ -94,7 +94,7 @@ def _title(reader: type[Any]) -> str:
 
 
 def _recognised(folders: Iterable[Path]) -> list[type[Any]]:
-    """List the readers that recognise the folders, each once; a folder is of the first set that it fits."""
+    """List the readers that recognise the folders, each once; the first reader that recognises a folder reads it."""
     found = (next((reader for reader in READERS if reader.recognises(folder)), None) for folder in folders)
     return list(dict.fromkeys(reader for reader in found if reader is not None))
 

@@ -1,4 +1,4 @@
-"""The parts of a set for one seed, and what proves that nothing leaks between them."""
+"""The parts of a set for one seed, and the checks that nothing leaks between them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def split(
         everything: also label all training volumes, for a baseline.
         parts_seed: of the parts; None for `seed`.
         outlined: whether the labelled cases must show a lesion; else they must be of two classes.
-        option: what the user gave the set to, for messages.
+        option: the option that named the set, for messages.
 
     Raises:
         ValueError: a part, or the labelled cases, would be empty, or show no lesion or no two classes.
@@ -81,12 +81,12 @@ def split(
         if outlined and data.has_masks and not any(data.outlined[i] for i in chosen):
             raise ValueError(
                 f"--labels {number:g} leaves {len(chosen)} labelled cases of {len(train)} without any lesion in "
-                f"their masks (seed {seed}): there is nothing to learn to outline"
+                f"their masks (seed {seed}): fine-tuning needs a lesion"
             )
         if not outlined and data.labels is not None and len({data.labels[i] for i in chosen}) < 2:
             raise ValueError(
                 f"--labels {number:g} leaves {len(chosen)} labelled cases of {len(train)}, all "
-                f"{data.labels[chosen[0]]} (seed {seed}): there is nothing to tell apart"
+                f"{data.labels[chosen[0]]} (seed {seed}): fine-tuning needs two classes"
             )
         labelled[number] = chosen
     if everything:
@@ -113,7 +113,7 @@ def _volumes(data: ImageSet, train: list[int], number: float, *, seed: int) -> l
 
 
 def absent_classes(data: ImageSet, parts: Split) -> str:
-    """Which classes some part lacks, as where a class is of few patients; nothing where all have all."""
+    """The classes that a part lacks, as when few patients have a class; empty where no part lacks one."""
     lacking = []
     for what, part in (("training", parts.train), ("validation", parts.val), ("test", parts.test)):
         there = {data.labels[i] for i in part} if data.labels is not None else set(data.classes)
@@ -123,15 +123,15 @@ def absent_classes(data: ImageSet, parts: Split) -> str:
 
 
 def check_parts(data: ImageSet, parts: Split, *, option: str) -> str:
-    """Raise if one picture is in two parts, as in two groups; else return one line that says what was compared."""
+    """Raise if one image is in two parts, as it may be in two groups; else return one line on what was compared."""
     pairs = (parts.train, [*parts.val, *parts.test]), (parts.val, parts.test)
     for one, other in pairs:
         try:
             splits.assert_disjoint(data.items(one), data.items(other))
         except ValueError as error:
             raise ValueError(
-                f"{option} holds the same in two groups, which the split parts: {error}; give it one group, or leave "
-                "one out"
+                f"{option} has one image in two groups, which the split may separate: {error}; give both one group, "
+                "or leave one out"
             ) from error
     return (
         f"the {len(parts.train)} training, {len(parts.val)} validation and {len(parts.test)} test images share no id, "
@@ -145,8 +145,8 @@ def without_copies(
     """Positions of the pretext images that copy no held-out image of `data`, and the ids of those that do.
 
     A copy is a near duplicate of a held-out image, as `splits.near_duplicates` finds them: saved again, resized,
-    mirrored, turned by right angles, or cropped a little. What belongs to a copy's group, as the other slices of its
-    volume, is left out as well.
+    mirrored, turned by right angles, or cropped a little. The other images of a copy's group, as the slices of its
+    volume, are left out as well.
     """
     pictures = Pictures((data, held_out), (pretext, range(len(pretext))))
     alike = splits.near_duplicates(pictures, threshold=threshold)

@@ -1,4 +1,4 @@
-"""The declaration of a study: its data, methods, tasks, and what was published of it."""
+"""The declaration of a study: its data, methods, tasks and published results."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What a paper's program declares; `sslmed.studies.run.Run` carries it out.
+    """The declaration of a paper's program; `sslmed.studies.run.Run` carries it out.
 
     Attributes:
         citation: of the paper, as in config.json and the report.
         title: heading of the report.
         preset: all its numbers, recorded in config.json.
-        arguments: what else the command line chose, recorded likewise.
+        arguments: other choices of the command line, recorded there too.
         data: the sets of images, one for each domain.
         methods: by name, in the order of the tables; None for a method without a pretext.
         tasks: what networks are fine-tuned to and tested on.
@@ -68,7 +68,7 @@ class Study:
         finetune: length, batches and precision of fine-tuning.
         tuning: optimiser of fine-tuning.
         display: names to print of methods and domains.
-        words: method, or a part of one -> its name and a plain sentence on it.
+        words: method, or a part of one -> its name and a sentence that describes it.
         proposed: the paper's own proposal, if it has one.
         baselines: methods that others are tested against, supervised training first.
         published: name of the set -> the paper's numbers by (task, labels, method).

@@ -1,4 +1,4 @@
-"""The images of a study: read, checked, split for each seed, and kept from meeting in two parts."""
+"""The images of a study: read, split for each seed, and checked for images that are in two parts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DataSpec:
     Attributes:
         labelled: the set that is fine-tuned and tested on, or images for pretext learning only.
         pools: more images to learn a pretext from, by name.
-        mixes: name -> the pools that it joins, `train` being the training part of `labelled`.
+        mixes: name -> the pools that it joins; `train` is the training part of `labelled`.
         size: pixels a side of the images as they are read; smaller ones are resized from these.
         fit: how images become square, "stretch" or "pad".
         fractions: of training, validation and test cases.
@@ -32,7 +32,7 @@ class DataSpec:
         unit: which of the two, "%" or "volumes".
         seeds: of the splits.
         everything: whether a baseline uses all training volumes too.
-        parts_seed: a seed of the parts that holds for all seeds, which then draw the labelled cases only.
+        parts_seed: one seed for the parts of all seeds; the seeds then draw the labelled cases only.
         leave_out_copies: leave out pool images that copy a held-out one, and images of the training side that a test
             set shares, instead of refusing them.
         name: of the domain, where a run has several.
@@ -75,7 +75,7 @@ class StudyData:
         data: the labelled set.
         pools: more images for the pretext, by name.
         test_sets: more sets to test on, by name.
-        labelled: whether `data` has what fine-tuning needs; else it serves pretext learning only.
+        labelled: whether `data` has what fine-tuning needs; else it is for pretext learning only.
         splits: parts of `data` by seed; empty for unlabelled images.
         notes: what a reader of the results should know of the images.
         checks: what was compared to rule out leaks.
@@ -116,7 +116,7 @@ class StudyData:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """The reason for each file that was left out; those of a pool or test set stand behind its name."""
+        """The reason for each file that was left out; the names of a pool's or test set's files begin with its own."""
         others = self.pools | self.test_sets
         return dict(self.data.skipped) | {f"{name}/{k}": v for name, o in others.items() for k, v in o.skipped.items()}
 
@@ -146,7 +146,7 @@ class StudyData:
         )
 
     def pretext_ids(self, seed: int) -> list[str]:
-        """Ids of all images that any pretext learns from; those of a pool stand behind its name."""
+        """Ids of all images that any pretext learns from; those of a pool begin with its name."""
         used = dict.fromkeys(name for mix in self.spec.mixes.values() for name in mix)
         return [
             self.data.ids[i] if name == TRAIN else f"{name}/{self.pools[name].ids[i]}"
@@ -185,7 +185,7 @@ class StudyData:
             )
 
     def _check_use(self) -> None:
-        """Check that the images serve what they were given for."""
+        """Check that the images can be used as their options say."""
         data, source = self.data, self.spec.labelled
         lacking = "masks" if self.spec.outlined else "classes"
         if not self.labelled:
@@ -194,16 +194,14 @@ class StudyData:
                     f"{self.spec.test_sets[0].option} would not be used, since {source.option} {source.place} has no "
                     f"{lacking} to fine-tune on"
                 )
-            # Of several domains none serves pretext learning alone: the run tells what its targets lack.
+            # With several domains each needs labels: the run then reports what its targets lack.
             for pool in self.spec.pools.values() if not self.spec.name else ():
                 raise ValueError(
                     f"{pool.option} {pool.place} would not be used, since {source.option} {source.place} has no "
                     f"{lacking} to fine-tune on; give one of them, as {source.option}"
                 )
             if len(data) < 2:
-                raise ValueError(
-                    f"{source.option} {source.place} holds one image; pretext learning compares two at least"
-                )
+                raise ValueError(f"{source.option} {source.place} holds one image; pretext learning needs at least two")
         elif self.spec.outlined and not any(data.outlined):
             raise ValueError(f"{source.option} {source.place} shows no lesion in any of its {len(data)} masks")
         if self.spec.unit == "volumes" and not data.has_label_maps:
@@ -213,7 +211,7 @@ class StudyData:
             )
 
     def _divide(self, seed: int) -> None:
-        """Split for one seed, choose the pretext images, and check that they meet no held-out case."""
+        """Split for one seed, choose the pretext images, and check that they copy no held-out case."""
         data, spec = self.data, self.spec
         if not self.labelled:
             self._chosen[seed] = {TRAIN: list(range(len(data)))}
@@ -239,7 +237,7 @@ class StudyData:
             chosen = self._chosen[seed][name] = self._without_copies(name, held_out, seed)
             self.checks.append(
                 f"seed {seed}, {name}: the {len(chosen)} pretext images and the {len(held_out)} validation and test "
-                "images share no picture, exact or nearly"
+                "images share no exact or near copies"
             )
 
     def _without_copies(self, name: str, held_out: list[int], seed: int) -> list[int]:
@@ -251,12 +249,12 @@ class StudyData:
                 "--leave-out-copies trains without them"
             )
         if len(chosen) < 2:
-            raise ValueError(f"{option} leaves {len(chosen)} images after its copies of test images are out")
+            raise ValueError(f"{option} leaves {len(chosen)} images without the copies of validation and test images")
         if copies:
             more = len(source) - len(chosen) - len(copies)
             self.notes.append(
                 f"seed {seed}: {len(copies)} copies of held-out images were left out of {name}"
-                + (f", and {more} images more of their groups" if more else "")
+                + (f", and {more} more images of their groups" if more else "")
             )
         return chosen
 
@@ -270,7 +268,7 @@ class StudyData:
         }
 
     def grown_splits(self, recorded: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """The parts of these seeds, and more labels that are recorded of them; raise where the two disagree."""
+        """The parts of these seeds, with the labels that are recorded already; raise where the two disagree."""
         grown = {}
         for seed in self._chosen:
             key = f"{self.spec.name}/{seed}" if self.spec.name else str(seed)

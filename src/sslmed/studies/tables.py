@@ -54,7 +54,7 @@ NO_ROW = "the paper prints no such number"
 
 @dataclass(frozen=True)
 class Published:
-    """A row that a paper publishes: the set it is of, and value and SD of each metric, as printed."""
+    """A row of a paper's table: its set, and value and SD of each metric, as printed."""
 
     of: str
     values: Mapping[str, tuple[str, str]]
@@ -62,7 +62,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Frame:
-    """What orders the tables.
+    """The order of the tables.
 
     Attributes:
         targets: in their order.
@@ -105,8 +105,8 @@ def write_table(
     """Ours beside the paper's, a row for each target, test set, labels, method and metric; also as table.csv.
 
     The mean is over seeds of the mean over cases. `sd_cases` is the SD over test cases (mean over the seeds), empty for
-    metrics of the whole set; `sd_seeds` the SD of the seeds' means, empty for one seed: two spreads that must not be
-    mixed.
+    metrics of the whole set; `sd_seeds` the SD of the seeds' means, empty for one seed: do not mix the
+    two.
 
     Args:
         folder: the run folder.
@@ -235,7 +235,7 @@ def collect_cases(folder: Path) -> None:
 
 
 def show(rows: list[dict[str, Any]], tests: list[dict[str, Any]], frame: Frame) -> str:
-    """The tables as text for the terminal: each target's first metrics by test set, then what the tests say."""
+    """The tables as text for the terminal: each target's first metrics by test set, then the tests."""
     lines = []
     for target, test_set in itertools.product(frame.targets, frame.tested):
         own = [row for row in rows if (row["target"], row["test_set"]) == (target.name, test_set)]

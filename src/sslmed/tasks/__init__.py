@@ -1,4 +1,4 @@
-"""What networks are fine-tuned to and tested on: segmentation, classification, volumes.
+"""Tasks that networks are fine-tuned and tested on: segmentation, classification, volumes.
 
 A task owns everything that depends on its kind: the pairs it trains on, its loss, its evaluation case by case, its
 metrics (listed in `sslmed.tasks.metrics`) and its part of a report.

@@ -1,4 +1,4 @@
-"""What a task contributes to the report: blocks of text, tables and figures, made from its finished cells."""
+"""The part of a task in the report: blocks of text, tables and figures, made from its finished cells."""
 
 from __future__ import annotations
 
@@ -163,10 +163,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """How the report speaks of a kind of task, and what the task contributes.
+    """The words of the report for a kind of task, and the task's part of the page.
 
     Attributes:
-        purpose: what networks learn by it, as "outline structures in images".
+        purpose: what networks learn to do, as "outline structures in images".
         labels: what a label is, in the plural, as "Outlines".
         case: what a test case is, as "image".
         listed: what the splits list, in the plural.

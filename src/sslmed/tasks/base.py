@@ -24,15 +24,15 @@ BATCH = 32  # images of a forward pass in testing
 
 
 class Cases(Protocol):
-    """A set of labelled images as tasks see it; pixels are read when they are asked for."""
+    """A set of labelled images as tasks see it; pixels are read when they are requested."""
 
     @property
     def name(self) -> str:
-        """Of the set."""
+        """Name of the set."""
 
     @property
     def ids(self) -> Sequence[str]:
-        """Of the cases."""
+        """Id of each case."""
 
     @property
     def groups(self) -> Sequence[str]:
@@ -116,15 +116,15 @@ class Learner(nn.Module, ABC):
         """Compute `val_loss` and other values of the whole validation set, in evaluation mode."""
 
     def logits(self, images: Tensor) -> Tensor:
-        """What the network says of images (B, 1, H, W), in float32."""
+        """The network's output for images (B, 1, H, W), in float32."""
         logits: Tensor = self.model(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
 
     def start(self, batches: Iterable[Any]) -> None:
-        """Nothing is prepared."""
+        """Do nothing: tasks need no preparation."""
 
     def after_step(self) -> None:
-        """Nothing follows the network."""
+        """Do nothing: tasks have no moving averages."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """All trained parameters, as one group."""
@@ -145,7 +145,7 @@ class Task(ABC):
         metric: the one that methods are compared by; `sslmed.tasks.metrics` lists them.
         domain: name of the images that it uses, where a study has several sets.
 
-    A subclass names its `kind`, which run folders record, and its `report`; with that it is known to the report.
+    A subclass sets its `kind`, which run folders record, and its `report`; the report then finds it by its kind.
     """
 
     network: Callable[[int, Path | None], nn.Module]
@@ -163,7 +163,7 @@ class Task(ABC):
 
     @abstractmethod
     def check(self, cases: Cases, *, option: str) -> None:
-        """Raise ValueError where images lack what the task needs; `option` is what the user gave them to."""
+        """Raise ValueError where images lack what the task needs; `option` is the option that named them."""
 
     def check_test_set(self, cases: Cases, trained: Cases, *, option: str) -> None:
         """Raise ValueError where a network that learned from `trained` cannot be tested on all of `cases`."""
@@ -203,7 +203,7 @@ def mean_loss(loss: Tensor, count: int) -> Step:
 
 @torch.no_grad()
 def in_batches(learner: Learner, cases: Cases, index: Sequence[int]) -> Iterable[Tensor]:
-    """The network's logits on the CPU, batch by batch, in evaluation mode and in float32 whatever the training was."""
+    """The network's logits on the CPU, batch by batch, in evaluation mode and always in float32."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     learner.to(device).eval()
     for first in range(0, len(index), BATCH):

@@ -74,7 +74,7 @@ class Classification(Task):
     def check(self, cases: Cases, *, option: str) -> None:
         """Raise ValueError where there are no two classes."""
         if cases.labels is None or len(set(cases.labels)) < 2:
-            raise ValueError(f"{option}, read as {cases.name}, has no two classes to tell apart, as {self.name} needs")
+            raise ValueError(f"{option}, read as {cases.name}, has fewer than two classes; {self.name} needs two")
 
     def check_test_set(self, cases: Cases, trained: Cases, *, option: str) -> None:
         """Raise ValueError where there are no two classes, or one that the network has not learned."""
@@ -98,8 +98,8 @@ class Classification(Task):
         """Test the network.
 
         Returns:
-            Metrics of the whole set, areas under curves as means over classes against the rest. A class without a test
-            case, or one that has them all, has no area; it is left out, and `without_area` names it.
+            Metrics of the whole set, areas under curves as means over classes against the rest. A class without test
+            cases, or with all of them, has no area; it is left out and named in `without_area`.
         """
         assert cases.labels is not None  # `check` has seen to that
         names = list(cases.classes)

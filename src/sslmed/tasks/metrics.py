@@ -1,4 +1,4 @@
-"""The registry of metrics: what each is called, which way is better, what it means, and how it is computed.
+"""The registry of metrics: their names, which direction is better, what they mean, and how they are computed.
 
 A metric that is added here is computed by the evaluation of its tasks and appears in metrics.csv or result.json, in
 table.csv and in the report.
@@ -27,7 +27,7 @@ class Metric:
         name: in a sentence, with its unit on an axis.
         short: head of a column.
         formula: its definition.
-        meaning: what it tells.
+        meaning: what it measures.
         kinds: the kinds of task whose evaluation computes it.
         compute: of masks: (pred (N, H, W) bool, target) -> (N,), or of volumes (1, 1, D, H, W); of classes:
             (probability (N, K), target (N,) int64). A metric of the whole set returns a scalar, NaN where undefined.

@@ -41,7 +41,7 @@ class Segmenter(Learner):
     def forward(self, images: Tensor, target: Tensor) -> Step:
         """Compute the loss of images (B, 1, H, W) and masks or label maps (B, 1, H, W)."""
         if self.augment is not None:
-            # In half precision, places would be off by parts of a pixel, and images off their masks.
+            # In half precision, coordinates would be off by parts of a pixel, and images would not match their masks.
             with torch.autocast(images.device.type, enabled=False):
                 images, target = self.augment(images, target.float())
         return mean_loss(self.loss(self.logits(images), target[:, 0].long()), len(images))
@@ -112,7 +112,7 @@ class Segmentation(Task):
         """Raise ValueError where images have no masks."""
         if not cases.has_masks:
             more = "; classification needs none" if cases.labels else ""
-            raise ValueError(f"{option}, read as {cases.name}, has no masks, as {self.name} needs{more}")
+            raise ValueError(f"{option}, read as {cases.name}, has no masks, which {self.name} needs{more}")
 
     def check_test_set(self, cases: Cases, trained: Cases, *, option: str) -> None:
         """Raise ValueError where images have no masks, or no mask shows anything."""

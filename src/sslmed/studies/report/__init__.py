@@ -21,8 +21,8 @@ __all__ = ["write_report"]
 def write_report(folder: Path) -> Path:
     """Render report.html in a run folder.
 
-    The page stands alone: style and pictures are inside it; it loads nothing and runs no script. Parts the
-    folder lacks are left out, or the page says that they are missing.
+    The page stands alone: style and pictures are inside it; it loads nothing and runs no script. Parts that
+    the folder lacks are left out, or named as missing.
 
     Args:
         folder: a run folder; only its config.json must be there.
@@ -60,7 +60,7 @@ def write_report(folder: Path) -> Path:
 
 
 def fixed(text: Any, digits: int = 3, *, sign: bool = False) -> Markup:
-    """A number with so many decimals, its exact text kept in the page; an empty one becomes a dash."""
+    """A number rounded to `digits` decimals, with its exact text in the page; an empty one becomes a dash."""
     if text is None or str(text) in {"", "nan"}:
         return exact("")
     try:

@@ -98,7 +98,7 @@ def _apart(
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for curve in held:
         panels.setdefault(display(curve.title), {})[f"seed {curve.seed}"] = _points(curve, column)
-    # The spread is judged by its distance from 0, which a range of its own would hide.
+    # The spread is judged by its distance from 0, so the axis starts there.
     limits = (
         (0.0, 1.1 * max(float(np.nanmax(c.columns[column])) for c in held) or 1.0) if column == "feature_std" else None
     )

@@ -64,7 +64,7 @@ def leaking(run: Run, found: list[SplitCounts]) -> list[str]:
 
 
 def glance(run: Run, found: list[SplitCounts]) -> list[tuple[str, str]]:
-    """Heads and sentences of the summary's first lines; what the folder cannot tell is left out or said."""
+    """Heads and sentences of the summary's first lines; what the folder lacks is left out, or named as missing."""
     lines = (
         ("Images", data(run)),
         ("Labelled cases", labelled(run, found)),
@@ -161,7 +161,7 @@ def external(run: Run) -> str | None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader says them."""
+    """Seconds in words."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s"

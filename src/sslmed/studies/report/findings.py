@@ -1,4 +1,4 @@
-"""What the tables show, in words: the best methods, how certain that is, and the paired tests."""
+"""The tables in words: the best methods, how certain that is, and the paired tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .run import Run
 Row = dict[str, str]
 LEVEL = 0.05
 FEWEST = 6  # the smallest two-sided p of n cases is 2 ** (1 - n)
-MANY = 9  # sentences that a reader reads
+MANY = 9  # sentences on the page
 
 
 def findings(run: Run, target: Target) -> list[tuple[float, str]]:
@@ -80,7 +80,7 @@ def _verdict(baseline: Row, best: Row, metric: Metric, over: str, tried: int) ->
     else:
         text = f"That is {side} by more than the means vary between seeds."
     if tried > 1 and metric.better(mine, theirs):
-        text += " Picking the best of several also flatters it."
+        text += " The best of several also looks better than it is."
     return text
 
 
@@ -96,7 +96,7 @@ def comparisons(run: Run, target: Target, test_set: str = "") -> dict[float, lis
 
 
 def sentences(run: Run, target: Target) -> list[tuple[float, list[str]]]:
-    """Each test between methods that the page shows in full, in words; of very many, those at the fewest labels."""
+    """Each test between methods that the page shows in full, in words; of many, only those at the fewest labels."""
     shown = set(run.main_methods(target)) | set(run.baselines())
     found = []
     for labels, rows in comparisons(run, target).items():

@@ -1,4 +1,4 @@
-"""A finished (or half finished) run folder as the report reads it; all but config.json may be missing."""
+"""A run folder as the report reads it, perhaps unfinished; all files except config.json may be missing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = dict[float, dict[str, dict[str, dict[str, str]]]]
 
 @dataclass(frozen=True)
 class Run:
-    """All of a run folder."""
+    """The content of a run folder."""
 
     folder: Path
     config: dict[str, Any]
@@ -45,7 +45,7 @@ class Run:
             ValueError: an older version wrote it.
         """
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"{folder} is no run folder: it holds no config.json")
+            raise FileNotFoundError(f"{folder} is not a run folder: it has no config.json")
         config = _json(folder / "config.json", {})
         pretraining = config.get("kind") == "pretraining"
         known = manifest.Manifest() if pretraining else manifest.read(folder)
@@ -76,7 +76,7 @@ class Run:
         ]
 
     def task(self, target: Target) -> TaskReport:
-        """What the report says of a target's kind of task."""
+        """The report's part for a target's kind of task."""
         if target.kind not in KINDS:
             known = ", ".join(map(repr, KINDS))
             raise ValueError(
@@ -96,7 +96,7 @@ class Run:
         return [_SET | one for one in found]
 
     def baselines(self) -> list[str]:
-        """The methods that others are held against."""
+        """The methods that others are compared with."""
         return list(self.config.get("baselines") or ())
 
     def display(self, name: str) -> str:
