@@ -25,6 +25,9 @@ from .shown_cases import choose, sampled
 Loss = Callable[[Tensor, Tensor], Tensor]
 Augment = Callable[[Tensor, Tensor], Sequence[Tensor]]
 
+# Of the validation part, in each epoch.
+VALIDATED = (metrics.dice, metrics.jaccard, metrics.precision, metrics.recall, metrics.pixel_accuracy)
+
 
 class Segmenter(Learner):
     """A segmentation network and its loss.
@@ -48,16 +51,17 @@ class Segmenter(Learner):
         return mean_loss(self.loss(self.logits(images), target[:, 0].long()), len(images))
 
     def validate(self, batches: Batches) -> dict[str, float]:
-        """The loss and the mean Dice of all structures together, over all cases."""
-        losses, dice, counts = [], [], []
+        """The loss, and the mean over cases of each metric of all structures together."""
+        found, counts = dict[str, list[Tensor]](), []
         for images, masks in batches:
             logits, target = self.logits(images), masks[:, 0].long()
-            losses.append(self.loss(logits, target))
-            dice.append(metrics.dice(classes_of(logits) > 0, target > 0).mean())
+            found.setdefault("val_loss", []).append(self.loss(logits, target))
+            for m in VALIDATED:
+                value = m(classes_of(logits) > 0, target > 0).double().mean()
+                found.setdefault(f"val_{m.__name__}", []).append(value)
             counts.append(len(images))
         weights = torch.tensor(counts, dtype=torch.float64) / sum(counts)
-        values = (torch.stack(found).double().cpu() for found in (losses, dice))
-        return dict(zip(("val_loss", "val_dice"), ((v * weights).sum().item() for v in values), strict=True))
+        return {name: (torch.stack(v).double().cpu() * weights).sum().item() for name, v in found.items()}
 
 
 def classes_of(logits: Tensor) -> Tensor:
