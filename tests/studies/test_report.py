@@ -86,7 +86,9 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         _report,
         "figure",
-        lambda _, alt, **words: _report.Figure("data:image/png;base64,", alt, words.get("caption", ""), words.get("wide", False)),
+        lambda _, alt, **words: _report.Figure(
+            "data:image/png;base64,", alt, words.get("caption", ""), words.get("wide", False)
+        ),
     )
 
 

@@ -212,8 +212,11 @@ def _pictures(finished: Finished, case: str) -> list[Block]:
             "at random from the best 20 %, the middle 60 % and the worst 20 % of those with a reference outline, by "
             "the mean of Dice over all methods and amounts of labels"
             + ("; the middle shows a case of each class, from the middle 60 % of that class" if any(z["label"]) else "")
-            + ". Of one method, ranks by IoU are the same as by Dice, since IoU = Dice / (2 \N{MINUS SIGN} Dice)."
-            + (" One slice of each volume, Dice of the whole volume." if case == "volume" else "")
+            + (
+                ". One slice of each volume, Dice of the whole volume."
+                if case == "volume"
+                else ". By IoU each method ranks them as by Dice, since IoU = Dice / (2 \N{MINUS SIGN} Dice)."
+            )
             + " White: the reference, the outline that came with the data. "
             + (
                 "Each structure has a colour."
