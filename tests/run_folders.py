@@ -24,6 +24,8 @@ WHOLE = {
     "weighted_f1",
     "roc_auc",
     "average_precision",
+    "sensitivity",
+    "test_loss",
 }
 CLASSES = ["benign", "malignant", "normal"]
 
@@ -131,18 +133,27 @@ def disc(size: int, centre: tuple[float, float], radius: float) -> np.ndarray:
 
 
 def _keep(place: Path, rng: np.random.Generator, rows: list[dict], size: int = 24) -> None:
-    kept = [rows[0], *rows[3:7], rows[2]]
-    target = np.stack([disc(size, (11, 12), 4 + k % 3) for k in range(len(kept))])
-    pred = np.stack([disc(size, (11 + k / 2, 12 + k), 5) for k in range(len(kept))])
-    pred[0] = False
+    pred = np.stack([disc(size, (11 + k / 2, 12 + k), 5) for k in range(len(rows))]).astype(np.uint8)
+    pred[1] = 0
+    np.savez_compressed(place / "cases.npz", id=np.array([str(row["id"]) for row in rows]), pred=pred)
+
+
+def write_pictures(folder: Path, target: str, structures: Sequence[str] = (), seed: int = 0, size: int = 24) -> None:
+    """Three test cases to show, of a cell's rows."""
+    ids = [f"hippocampus_{k:03}" for k in range(3)] if structures else [EVIL, "case 3", "case 1"]
+    numbers = np.stack([disc(size, (11, 12), 4 + k % 3) for k in range(3)]).astype(np.uint8)
+    numbers[:, :, 12:] *= max(1, len(structures))
+    (folder / "pictures").mkdir(exist_ok=True)
     np.savez_compressed(
-        place / "cases.npz",
-        image=(rng.integers(0, 160, (len(kept), size, size)) + 90 * target).astype(np.uint8),
-        target=target,
-        pred=pred,
-        id=np.array([str(row["id"]) for row in kept]),
-        dice=np.array([float(row["dice"]) for row in kept]),
-        tier=np.array(["best", "best", "middle", "middle", "worst", "worst"][: len(kept)]),
+        folder / "pictures" / f"{target}.npz",
+        seed=np.array(seed),
+        id=np.array(ids),
+        tier=np.array(["best 20 %", "middle 60 %", "worst 20 %"]),
+        label=np.array(["", "", ""] if structures else CLASSES),
+        score=np.array([0.9, 0.5, 0.1]),
+        image=(np.random.default_rng(0).integers(0, 160, (3, size, size)) + 90 * (numbers > 0)).astype(np.uint8),
+        target=numbers,
+        structures=np.array(structures, dtype=str),
     )
 
 
@@ -279,6 +290,7 @@ def segmentation_run(
                 title = config["display"].get(method, method)
                 name = f"{method.replace('/', '_')}-s{seed}"
                 write_pretext(folder, name, columns, method=method, seed=seed, title=title)
+    write_pictures(folder, "segmentation")
     rng = np.random.default_rng(0)
     images = np.stack([0.3 + 0.5 * disc(24, (12, 10), 6) + 0.1 * rng.random((24, 24)) for _ in range(2)]).astype(
         np.float32
@@ -297,7 +309,7 @@ def targets_run(
     seeds: tuple[int, ...] = (0,), cases: int = 24,
 ) -> Path:  # fmt: skip
     """Classification and segmentation in two domains, views and features."""
-    metrics = ["mcc", "balanced_accuracy", "weighted_f1", "roc_auc", "average_precision"]
+    metrics = ["mcc", "balanced_accuracy", "weighted_f1", "sensitivity", "roc_auc", "average_precision", "test_loss"]
     names = {"us": "Ultrasound", "mg": "Mammography"}
     targets = [
         {"name": f"{kind}-{domain}", "title": f"{kind.capitalize()}, {names[domain].lower()}", "kind": kind,
@@ -342,6 +354,9 @@ def targets_run(
                     title=title,
                     features=True,
                 )
+    for target in targets:
+        if target["kind"] == "segmentation":
+            write_pictures(folder, target["name"])
     rng = np.random.default_rng(0)
     images = np.stack([0.3 + 0.5 * disc(32, (14, 16), 7) + 0.1 * rng.random((32, 32)) for _ in range(3)])
     np.savez_compressed(
@@ -387,6 +402,7 @@ def volumes_run(folder: Path, *, labels: Sequence[int] = (1, 2, 4, 8), seeds: tu
                     seed=seed,
                     title=title,
                 )
+    write_pictures(folder, "volumes", ("anterior", "posterior"))
     return folder
 
 

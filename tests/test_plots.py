@@ -106,6 +106,51 @@ def test_overlay_grid_refuses_unequal_lengths(case):
         plots.overlay_grid([], [], [])
 
 
+def test_prediction_grid_sets_methods_side_by_side(case):
+    image, target, pred = case
+    empty = np.zeros((16, 12), bool)
+    preds = {"SimCLR": [pred, None], "a long name of a method": [empty, pred]}
+    scores = {"SimCLR": ["Dice 0.50", ""], "a long name of a method": ["Dice 0.00", "Dice 0.00"]}
+    figure = plots.prediction_grid([image, image], [target, empty], preds, ["a", "b $x_"], scores=scores)
+    assert len(figure.axes) == 8
+    assert len(pixels(figure))
+    words = [text.get_text() for text in figure.texts]
+    assert words[:4] == ["image", "reference", "SimCLR", "a long name of a\nmethod"]
+    assert [text.get_text() for axes in figure.axes[2:4] for text in axes.texts] == ["Dice 0.50", "Dice 0.00"]
+    assert not figure.axes[6].images  # no prediction
+    shown = figure.axes[2].images[0].get_array()
+    size = shown.shape[0] // 16
+    np.testing.assert_array_equal(shown, plots.overlay(*(x.repeat(size, 0).repeat(size, 1) for x in case)))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts][-1] == "reference outline"
+
+
+def test_prediction_grid_gives_each_structure_its_colour():
+    image = np.full((4, 6), 0.5, np.float32)
+    numbers = np.zeros((4, 6), np.uint8)
+    numbers[:2, :3], numbers[2:, 3:] = 1, 2
+    figure = plots.prediction_grid([image], [numbers], {"SimCLR": [numbers]}, structures=("anterior", "posterior"))
+    shown = figure.axes[2].images[0].get_array()[::50, ::50]
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) == 3
+    np.testing.assert_allclose(shown[numbers == 0], 0.5)
+    np.testing.assert_allclose(shown, figure.axes[1].images[0].get_array())
+    assert [text.get_text() for text in figure.legends[0].texts] == ["anterior", "posterior", "reference outline"]
+
+
+def test_prediction_grid_refuses(case):
+    image, target, pred = case
+    with pytest.raises(ValueError, match=r"preds\['MoCo'\] has 2"):
+        plots.prediction_grid([image], [target], {"MoCo": [pred, pred]})
+    with pytest.raises(ValueError, match=r"scores\['MoCo'\] must have 1 entries"):
+        plots.prediction_grid([image], [target], {"MoCo": [pred]}, scores={"MoCo": []})
+    with pytest.raises(ValueError, match="numbers from 0 to 1, one for each structure, got 2"):
+        plots.prediction_grid([image], [target], {"MoCo": [pred * 2]})
+    with pytest.raises(TypeError, match="must be bool or integers, got float"):
+        plots.prediction_grid([image], [target], {"MoCo": [pred * 0.5]})
+    with pytest.raises(ValueError, match=r"must have the image's shape"):
+        plots.prediction_grid([image], [target], {"MoCo": [pred[:4]]})
+
+
 @pytest.mark.parametrize("size", [(8, 8), (9, 7), (6, 11)])
 def test_spectrum_tints_exactly_the_stopped_bins(size):
     rng = np.random.default_rng(0)

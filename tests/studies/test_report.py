@@ -86,7 +86,9 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         _report,
         "figure",
-        lambda _, alt, **words: _report.Figure("data:image/png;base64,", alt, words.get("caption", "")),
+        lambda _, alt, **words: _report.Figure(
+            "data:image/png;base64,", alt, words.get("caption", ""), words.get("wide", False)
+        ),
     )
 
 
@@ -195,7 +197,7 @@ def test_text_from_the_run_is_escaped(whole):
     html, page = whole
     assert "<b>" not in html
     assert "<small>" not in html
-    assert EVIL in page.text  # as words, in the caption of the overlays
+    assert any(EVIL in alt for alt in page.alts)  # as words, of the pictures of cases
     assert "A <small> run" in page.text
 
 
@@ -274,6 +276,60 @@ def test_volumes_are_counted_in_volumes(tmp_path, plain):
     }
 
 
+def test_all_methods_are_shown_on_the_same_cases_at_every_amount_of_labels(tmp_path, plain):
+    folder = run_folders.segmentation_run(tmp_path, methods=GRID, labels=(1.0, 0.2), seeds=(0, 1))
+    html, page = render(folder)
+    check(html, page)
+    calls = plots.prediction_grid.call_args_list
+    for own in (calls[: len(calls) // 2], calls[len(calls) // 2 :]):
+        drawn = [name for call in own for name in call.args[2]]
+        assert len(drawn) == len(set(drawn)) == len(GRID)
+        assert max(len(call.args[2]) for call in own) <= 5
+    titles = [f"best 20 %\nbenign\n{EVIL}", "middle 60 %\nmalignant\ncase 3", "worst 20 %\nnormal\ncase 1"]
+    assert all(call.args[3] == titles for call in calls)
+    _, target, preds, _ = calls[0].args
+    assert target.shape == (3, 24, 24)
+    with np.load(folder / "cells" / "supervised-l20-s0" / "cases.npz") as z:
+        np.testing.assert_array_equal(preds["Supervised only"], z["pred"][[0, 3, 1]])
+    assert calls[0].kwargs["scores"]["Supervised only"] == [
+        "Dice 0.90, IoU 0.90",
+        "Dice 0.50, IoU 0.50",
+        "Dice 0.00, IoU 0.00",
+    ]
+    assert "of seed 0" in page.text
+    assert "the middle shows a case of each class" in page.text
+    assert 'class="wide"' in html
+
+
+def test_a_method_without_predictions_of_the_seed_is_not_shown(folder):
+    (folder / "cells" / "supervised-l20-s0" / "cases.npz").unlink()
+    render(folder)
+    (call,) = plots.prediction_grid.call_args_list
+    assert list(call.args[2]) == [NAME]
+
+
+def test_structures_of_volumes_are_named(tmp_path, plain):
+    _, page = render(run_folders.volumes_run(tmp_path, labels=(4, 8)))
+    assert plots.prediction_grid.call_count == 2
+    assert plots.prediction_grid.call_args.kwargs["structures"] == ["anterior", "posterior"]
+    assert "Each structure has a colour." in page.text
+    assert "One slice of each volume, Dice of the whole volume." in page.text
+    assert "The same cases, 8 labelled volumes" in page.text
+
+
+def test_sensitivity_and_specificity_are_listed_by_class(tmp_path, plain):
+    folder = run_folders.targets_run(tmp_path, methods=("supervised",), domains=("us",))
+    cases = rows(folder / "cells" / "supervised-classification-us-l100-s0" / "metrics.csv")
+    _, page = render(folder)
+    own, others = ([row for row in cases if (row["label"] == "normal") == same] for same in (True, False))
+    found = sum(row["predicted"] == "normal" for row in own) / len(own)
+    kept_out = sum(row["predicted"] != "normal" for row in others) / len(others)
+    text = page.text[page.text.index("Sensitivity and specificity by class") :]
+    assert all(f"{rate}, {name}" in text for rate in ("Sensitivity", "Specificity") for name in run_folders.CLASSES)
+    assert f"{found:.3f}" in text
+    assert f"{kept_out:.3f}" in text
+
+
 def test_counts_and_leakage_checks_come_from_the_ids(folder):
     _, page = render(folder)
     assert "not valid" not in page.text
@@ -309,6 +365,7 @@ PARTS = (
     ["splits.json"],
     ["environment.json", "data.json"],
     ["cells/*/cases.npz", "cells/*-s0/curves.csv"],
+    ["pictures"],
     ["cells/*/metrics.csv"],
     [
         "environment.json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from cases import TensorCases
 from sslmed.models import ResNetEncoder, load_encoder
 from sslmed.tasks import Classification, Classifier, ClassLearner, Evaluation
+from sslmed.tasks._classification_report import rates
 
 NAMES = ("benign", "malignant", "normal")
 
@@ -49,6 +51,13 @@ def test_every_case_and_the_metrics_of_the_set() -> None:
     # The missed malignant case still has a higher chance of being malignant than all others but one.
     assert (mean["roc_auc"], mean["average_precision"]) == pytest.approx((1, 1))
     assert result["without_area"] == []
+    assert mean["sensitivity"] == pytest.approx(mean["balanced_accuracy"])
+    # One case, in truth malignant, is taken for one of the four others' class benign.
+    assert mean["specificity"] == pytest.approx((3 / 4 + 1 + 1) / 3)
+    logits = torch.tensor(logits, dtype=torch.float64) * 10
+    own = [NAMES.index(name) for name in labels]
+    entropy = [float(z.logsumexp(0) - z[k]) for z, k in zip(logits, own, strict=True)]
+    assert mean["test_loss"] == pytest.approx(sum(entropy) / 6)
 
 
 def test_a_class_without_a_test_case_has_no_area() -> None:
@@ -56,8 +65,21 @@ def test_a_class_without_a_test_case_has_no_area() -> None:
     result, alone = evaluated(*given).summary, evaluated(*given, [0, 2]).summary
     assert result["without_area"] == ["normal"]
     assert result["mean"]["roc_auc"] == pytest.approx(0.75)
-    assert "roc_auc" not in alone["mean"]
+    assert result["mean"]["sensitivity"] == pytest.approx(0.75)
+    assert result["mean"]["specificity"] == pytest.approx(0.75)
+    assert not {"roc_auc", "sensitivity", "specificity"} & set(alone["mean"])
     json.dumps([result, alone], allow_nan=False)
+
+
+def test_the_test_loss_stays_finite_where_a_probability_is_rounded_to_0() -> None:
+    mean = evaluated(["benign", "malignant"], [[0, 1000, 0], [0, 1, 0]]).summary["mean"]
+    assert 300 < mean["test_loss"] < 400
+
+
+def test_rates_of_each_class_are_against_the_rest() -> None:
+    table = np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
+    assert rates(table) == ([3 / 4, 4 / 6, None], [4 / 6, 3 / 4, 1.0])
+    assert rates(np.array([[2, 1], [0, 0]])) == ([2 / 3, None], [None, 2 / 3])
 
 
 def test_one_class_is_refused() -> None:
@@ -72,6 +94,7 @@ def test_validation_is_of_all_cases_however_they_are_batched() -> None:
     learner = ClassLearner(Table(), classes=3)
     parts = learner.validate(zip(images.split(3), labels.split(3), strict=True))
     assert parts == pytest.approx(learner.validate([(images, labels)]))
+    assert list(parts) == ["val_loss", "val_balanced_accuracy", "val_mcc", "val_weighted_f1"]
 
 
 def test_the_classifier_holds_its_encoder_once() -> None:

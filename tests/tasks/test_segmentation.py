@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cases import TensorCases
 from sslmed.tasks import Segmentation, Segmenter, Volumes, dice_bce, soft_dice
-from sslmed.tasks.segmentation import classes_of, kept_cases
+from sslmed.tasks.segmentation import classes_of, predictions
 
 
 class Threshold(torch.nn.Module):
@@ -43,7 +43,7 @@ def test_scores_follow_the_policy_for_empty_masks() -> None:
     assert [(row["target_empty"], row["pred_empty"]) for row in rows] == [(1, 1), (0, 1), (0, 0)]
 
 
-def test_evaluation_lists_every_case_and_keeps_the_tiers() -> None:
+def test_evaluation_lists_every_case_and_keeps_the_predictions() -> None:
     generator = torch.Generator().manual_seed(0)
     masks = torch.zeros(16, 1, 8, 8, dtype=torch.bool)
     masks[:12, :, 2:6, 2:6] = True
@@ -62,19 +62,9 @@ def test_evaluation_lists_every_case_and_keeps_the_tiers() -> None:
     found = sum(16 - i for i in range(12))
     assert result["mean"]["pooled_dice"] == pytest.approx(2 * found / (found + 12 * 16))
     assert result["empty"] == {"target": 4, "pred": 4, "both": 4}
-    assert kept["id"].tolist() == [f"case {i}" for i in range(12)]
-    assert kept["tier"].tolist() == ["best"] * 4 + ["middle"] * 4 + ["worst"] * 4
-    assert kept["dice"] == pytest.approx(dice[:12])
-    assert kept["pred"].dtype == bool
-
-
-@pytest.mark.parametrize(("count", "tiers"), [(0, []), (1, ["best"]), (2, ["best", "worst"])])
-def test_one_or_two_cases_are_kept_too(count: int, tiers: list[str]) -> None:
-    masks = torch.ones(count, 2, 2, dtype=torch.bool)
-    cases = TensorCases(torch.rand(count, 1, 2, 2))
-    kept = kept_cases(cases, range(count), masks, masks, np.array([0.1, 0.9][:count]))
-    assert kept["tier"].tolist() == tiers
-    assert kept["id"].tolist() == ["case 1", "case 0"][-count:] if count else not len(kept["id"])
+    assert kept["id"].tolist() == cases.ids
+    assert kept["pred"].dtype == np.uint8
+    np.testing.assert_array_equal(kept["pred"], images[:, 0] > 0.25)
 
 
 def test_a_volume_is_scored_by_all_its_slices_and_by_structure() -> None:
@@ -94,7 +84,18 @@ def test_a_volume_is_scored_by_all_its_slices_and_by_structure() -> None:
     assert tested.summary["cases"] == 2
     assert tested.summary["mean"]["dice"] == pytest.approx((1 + (front + back) / 2) / 2)
     assert VOLUMES.metrics(cases) == ("dice", "hausdorff", "dice_front", "dice_back")
-    assert tested.arrays["id"].tolist() == ["case 1", "case 2"]  # best first; the slices that show most
+    assert tested.arrays["id"].tolist() == ["a", "b"]
+    # Of each volume, the slice that shows most, with the numbers of its structures.
+    np.testing.assert_array_equal(tested.arrays["pred"], maps[[2, 1], 0])
+
+
+def test_predictions_of_a_large_set_are_those_of_the_same_cases_for_all() -> None:
+    pred = torch.arange(600)[:, None, None].expand(600, 2, 2) % 3
+    ids = [f"case {k}" for k in range(600)]
+    kept = predictions(ids, pred)
+    assert len(kept["id"]) == 400
+    assert [int(name.split()[1]) % 3 for name in kept["id"]] == kept["pred"][:, 0, 0].tolist()
+    assert set(predictions(ids[::-1], pred)["id"]) == set(kept["id"])
 
 
 def test_validation_is_of_all_cases_however_they_are_batched() -> None:
@@ -105,6 +106,13 @@ def test_validation_is_of_all_cases_however_they_are_batched() -> None:
     whole = learner.validate([(images, masks)])
     parts = learner.validate(zip(images.split(2), masks.split(2), strict=True))
     assert parts == pytest.approx(whole)
+    assert list(whole) == [
+        "val_loss",
+        *(f"val_{m}" for m in ("dice", "jaccard", "precision", "recall", "pixel_accuracy")),
+    ]
+    pred = learner.logits(images)[:, 0] > 0
+    agree = (pred == masks[:, 0]).double().mean((1, 2))
+    assert whole["val_pixel_accuracy"] == pytest.approx(agree.mean().item())
 
 
 def test_a_task_says_what_its_images_lack() -> None:

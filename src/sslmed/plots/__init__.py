@@ -22,6 +22,7 @@ from .multiples import curve_panels
 from .neighbours import neighbour_gallery
 from .overlays import FN, FP, TP, overlay, overlay_grid
 from .pairs import view_gallery
+from .predictions import prediction_grid
 from .previews import preview
 from .representation import embedding
 
@@ -41,6 +42,7 @@ __all__ = [
     "overlay",
     "overlay_grid",
     "precision_recall_curves",
+    "prediction_grid",
     "preview",
     "roc_curves",
     "save",

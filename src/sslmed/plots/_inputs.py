@@ -46,6 +46,17 @@ def mask(name: str, values: Array, shape: tuple[int, ...]) -> npt.NDArray[np.boo
     return found
 
 
+def label_map(name: str, values: Array, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """A (H, W) or (1, H, W) map of numbers from 0 on, or a bool mask, as (H, W) int64; raise unless it has `shape`."""
+    found = array(values)
+    if found.dtype != np.bool_ and not np.issubdtype(found.dtype, np.integer):
+        raise TypeError(f"{name} must be bool or integers, got {found.dtype}")
+    if found.size and found.min() < 0:
+        raise ValueError(f"{name} must be numbers from 0 on, got {found.min()}")
+    mask(name, found != 0, shape)
+    return np.asarray(found.reshape(shape), dtype=np.int64)
+
+
 def same_length(**sequences: Sequence[object] | npt.NDArray[Any] | torch.Tensor) -> int:
     """The common length of all sequences; raise ValueError when they differ or are empty."""
     lengths = {name: len(items) for name, items in sequences.items()}

@@ -18,35 +18,40 @@ def panels(
     *,
     width: float,
     foot: float = 0.0,
+    under: float = 0.0,
 ) -> tuple[Figure, list[list[Axes]]]:
     """An empty grid of image panels at exact places, in inches.
 
     Args:
         aspects: height / width of each row's image.
-        heads: one heading for each column.
+        heads: one heading for each column; long ones are wrapped.
         titles: one text for each row, set to its left, or None.
         width: of a panel.
         foot: height of the strip left free under the last row.
+        under: height left free under each panel.
 
     Returns:
         The figure, and its axes as rows of columns.
     """
     from matplotlib.figure import Figure
 
-    gap, head, left = 0.06, 0.27, 1.55 if titles is not None else 0.02
+    gap, left = 0.06, 1.55 if titles is not None else 0.02
+    lines_of_heads = [textwrap.wrap(text, max(8, int(width * 12))) or [""] for text in heads]
+    head = 0.12 + 0.15 * max(len(lines) for lines in lines_of_heads)
     total_w = left + len(heads) * (width + gap)
-    total_h = head + sum(width * aspect + gap for aspect in aspects) + foot
+    total_h = head + sum(width * aspect + under + gap for aspect in aspects) + foot
     figure = Figure(figsize=(total_w, total_h))
     rows, top = [], total_h - head
     for r, aspect in enumerate(aspects):
         height = width * aspect
         row = []
-        for c, text in enumerate(heads):
+        for c, lines in enumerate(lines_of_heads):
             x = left + c * (width + gap)
             axes = figure.add_axes((x / total_w, (top - height) / total_h, width / total_w, height / total_h))
             axes.set_axis_off()
             if r == 0:
-                figure.text((x + width / 2) / total_w, (top + 0.08) / total_h, text, ha="center", va="bottom")
+                place = ((x + width / 2) / total_w, (top + 0.08) / total_h)
+                figure.text(*place, "\n".join(lines), ha="center", va="bottom")
             row.append(axes)
         if titles is not None:
             lines = [line for part in titles[r].split("\n") for line in textwrap.wrap(part, 19) or [""]]
@@ -58,5 +63,5 @@ def panels(
                 va="center",
             )
         rows.append(row)
-        top -= height + gap
+        top -= height + under + gap
     return figure, rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 # Green, red and blue as in the papers' figures, in shades that also differ in lightness and in blue: they
 # stay apart for readers who confuse red and green.
 TP, FP, FN = (0, 176, 116), (232, 62, 28), (58, 130, 246)
+REGIONS = {
+    name: tuple(level / 255 for level in colour)
+    for name, colour in (("agreement (TP)", TP), ("only predicted (FP)", FP), ("missed (FN)", FN))
+}
 _TARGET, _PRED = "#ffffff", "#ffb000"
 
 
@@ -108,7 +112,7 @@ def overlay_grid(
         _outline(row[1], truth, _TARGET)
         _outline(row[2], guess, _PRED)
         _outline(row[3], truth, _TARGET, width=0.7)
-    _legend(figure)
+    _legend(figure, REGIONS, "ground truth outline")
     return figure
 
 
@@ -137,19 +141,19 @@ def _outline(axes: Axes, region: npt.NDArray[np.bool_], colour: str, *, width: f
     axes.set_ylim(region.shape[0] - 0.5, -0.5)
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Figure, colours: Mapping[str, Any], outline: str) -> None:
+    """Name the colours of regions, and the white outline, under the panels."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
     from matplotlib.patheffects import Normal, Stroke
 
-    entries = [Patch(color=(r / 255, g / 255, b / 255)) for r, g, b in (TP, FP, FN)]
     line = Line2D([], [], color="white", linewidth=1.6)
     line.set_path_effects([Stroke(linewidth=2.6, foreground=MUTED), Normal()])
     figure.legend(
-        [*entries, line],
-        ["agreement (TP)", "only predicted (FP)", "missed (FN)", "ground truth outline"],
+        [*(Patch(color=colour) for colour in colours.values()), line],
+        [*colours, outline],
         loc="lower center",
-        ncols=4,
+        ncols=min(len(colours) + 1, 6),
         borderaxespad=0.2,
         handlelength=1.3,
         columnspacing=1.6,

@@ -87,7 +87,9 @@ class FitProgress:
         """Show the values of an epoch; `ends` says that it is the last one."""
         done, now, count = epoch + 1 - self.first, time.monotonic(), epoch + 1
         ends = ends or count == self.epochs
-        values = "  ".join(f"{key} {value:.4f}" for key, value in row.items() if key not in ("epoch", "lr"))
+        validated = [key for key in row if key.startswith("val_")]
+        silent = {"epoch", "lr", *validated[2:]}  # the loss and the first metric fit into a line
+        values = "  ".join(f"{key} {value:.4f}" for key, value in row.items() if key not in silent)
         self._words = f"epoch {count}/{self.epochs}  {values}"
         minute = self._bar is None and (done == 1 or now - self._said >= MINUTE)
         if rank() == 0 and (ends or minute):

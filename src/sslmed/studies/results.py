@@ -97,9 +97,9 @@ class Result:
         """Rows of metrics.csv, one for each test case."""
         return csv_rows(self.folder / "metrics.csv")
 
-    @cached_property
+    @property
     def arrays(self) -> dict[str, Any]:
-        """What was kept of some test cases, as cases.npz."""
+        """The predictions of the test cases, of cases.npz; read anew each time, since they are large."""
         return arrays(self.folder / "cases.npz")
 
     def values(self, metric: str) -> list[float]:

@@ -22,6 +22,7 @@ from .features import write_features
 from .image_set import ImageSet
 from .locks import Busy, folder_lock
 from .merge import check_sources, merge
+from .pictures import write_pictures
 from .pretext import pretrain
 from .processes import barrier, rank
 from .report import write_report
@@ -361,6 +362,8 @@ class Run:
             frame = tables.Frame(targets, methods, self.study.unit, self.study.baselines, list(tests))
             notes = {name: self.study.comparability_note(task, cases[name]) for name, task in self.tasks.items()}
             tables.collect_cases(path)
+            for task in self.tasks.values():
+                write_pictures(path, task, self.images[task.domain], self.data[task.domain].splits)
             published = {
                 key: row
                 for name, images in cases.items()

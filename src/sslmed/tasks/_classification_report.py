@@ -14,7 +14,7 @@ from ._report import Block, Entry, Figure, Finished, FinishedCell, Heading, Row,
 
 def blocks(finished: Finished) -> list[Block]:
     """The part of a task that tells classes of images apart."""
-    return [*_wrong(finished), *_matrices(finished), *_rankings(finished)]
+    return [*_wrong(finished), *_rates(finished), *_matrices(finished), *_rankings(finished)]
 
 
 def classes(finished: Finished) -> list[str]:
@@ -66,6 +66,43 @@ def _wrong(finished: Finished) -> list[Block]:
         Heading("Classified wrongly", "mistakes"),
         Text(f"Test images that were given another class than their own{seeds}; on the right, by true class."),
         Table(["Method", "Wrong", *names, "Seeds"], groups),
+    ]
+
+
+def rates(table: np.ndarray) -> tuple[list[float | None], list[float | None]]:
+    """Sensitivity and specificity of each class against the rest, of counts by true and predicted class.
+
+    A class without a case has no sensitivity, one that has all cases no specificity.
+    """
+    total, true, predicted, found = table.sum(), table.sum(1), table.sum(0), table.diagonal()
+    sensitivity = [float(tp / n) if n else None for tp, n in zip(found, true, strict=True)]
+    specificity = [
+        float((total - n - p + tp) / (total - n)) if total > n else None
+        for tp, n, p in zip(found, true, predicted, strict=True)
+    ]
+    return sensitivity, specificity
+
+
+def _rates(finished: Finished) -> list[Block]:
+    """Sensitivity and specificity of each class, by amount of labels and method, from the cases of all seeds."""
+    names = classes(finished)
+
+    def row(method: str, cells: Sequence[FinishedCell]) -> list[Entry]:
+        values = [value for part in rates(confusion(cells, names)) for value in part]
+        return [finished.display(method), *("\N{EN DASH}" if value is None else f"{value:.3f}" for value in values)]
+
+    groups = finished.by_labels(row)
+    if not groups:
+        return []
+    seeds = ", with the cases of all seeds together" if finished.several_seeds else ""
+    head = [f"{rate}, {name}" for rate in ("Sensitivity", "Specificity") for name in names]
+    return [
+        Heading("Sensitivity and specificity by class"),
+        Text(
+            "Each class against the rest: sensitivity is the share of its cases that were found, specificity the "
+            f"share of all other cases that were not taken for it{seeds}."
+        ),
+        Table(["Method", *head], groups),
     ]
 
 

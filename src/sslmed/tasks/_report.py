@@ -54,12 +54,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A PNG in a data URI, with the text that describes it."""
+    """A PNG in a data URI, with the text that describes it; a wide one scrolls on a small screen."""
 
     block: ClassVar[str] = "figure"
     uri: str
     alt: str
     caption: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,13 @@ class Details:
 Block = Heading | Text | Table | Figure | Row | Details
 
 
-def figure(plot: matplotlib.figure.Figure, alt: str, *, caption: str = "", dpi: float = 110) -> Figure:
+def figure(
+    plot: matplotlib.figure.Figure, alt: str, *, caption: str = "", dpi: float = 110, wide: bool = False
+) -> Figure:
     """Draw `plot` as a PNG in a data URI."""
     buffer = io.BytesIO()
     plot.savefig(buffer, format="png", dpi=dpi)
-    return Figure("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(), alt, caption)
+    return Figure("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(), alt, caption, wide)
 
 
 class FinishedCell(Protocol):
@@ -108,7 +111,7 @@ class FinishedCell(Protocol):
 
     @property
     def arrays(self) -> dict[str, Any]:
-        """What was kept of some test cases."""
+        """The predictions of the test cases."""
 
     def values(self, metric: str) -> list[float]:
         """One metric of every test case that has it."""
@@ -125,7 +128,7 @@ class Finished:
         display: the name to print of a method.
         labels: an amount of labels in words.
         several_seeds: whether the run has more than one seed.
-        alone: whether it is the only task of the page.
+        pictures: what the run kept of the test cases to show; empty where it kept none.
     """
 
     groups: Mapping[float, Mapping[str, Sequence[FinishedCell]]]
@@ -134,7 +137,7 @@ class Finished:
     display: Callable[[str], str]
     labels: Callable[[float], str]
     several_seeds: bool
-    alone: bool
+    pictures: Mapping[str, Any]
 
     @property
     def fewest(self) -> float:

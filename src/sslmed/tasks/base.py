@@ -88,7 +88,7 @@ class Evaluation:
     Attributes:
         rows: of metrics.csv, one for each case.
         summary: of result.json: `mean` and `sd` of each metric, the number of `cases`, and what else the report shows.
-        arrays: of cases.npz: some cases as pictures.
+        arrays: of cases.npz: the predictions, where they can be shown as pictures.
     """
 
     rows: list[dict[str, Any]]
@@ -180,6 +180,18 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self, learner: Learner, cases: Cases, index: Sequence[int]) -> Evaluation:
         """Test the network on some cases."""
+
+    def pictures(
+        self, cases: Cases, index: Sequence[int], tests: Sequence[Sequence[Mapping[str, str]]]
+    ) -> dict[str, np.ndarray]:
+        """Choose test cases for the report, and give what it shows of them beside predictions; none by default.
+
+        Args:
+            cases: the set.
+            index: positions of the test part.
+            tests: the rows of metrics.csv of each test of one split.
+        """
+        return {}
 
     def metrics(self, cases: Cases) -> tuple[str, ...]:
         """The metrics of the tables."""

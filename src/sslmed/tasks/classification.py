@@ -20,6 +20,8 @@ from ._report import TaskReport
 from .base import Batches, Cases, Evaluation, Learner, Task, in_batches, mean_loss
 from .metrics import metrics_of, with_area
 
+VALIDATED = (metrics.balanced_accuracy, metrics.mcc, metrics.weighted_f1)  # in each epoch
+
 
 class Classifier(nn.Module):
     """Pooled encoder features and one linear layer: (B, 1, H, W) -> logits (B, classes)."""
@@ -52,11 +54,11 @@ class ClassLearner(Learner):
         return mean_loss(F.cross_entropy(self.logits(images), target), len(images))
 
     def validate(self, batches: Batches) -> dict[str, float]:
-        """Cross-entropy and balanced accuracy of all cases."""
+        """Cross-entropy and the metrics of the predicted classes, of all cases."""
         logits, labels = (torch.cat(part) for part in zip(*((self.logits(x), y) for x, y in batches), strict=True))
-        accuracy = metrics.balanced_accuracy(logits.argmax(1), labels, classes=self.classes)
-        loss = F.cross_entropy(logits.double(), labels)
-        return {"val_loss": loss.item(), "val_balanced_accuracy": accuracy.item()}
+        pred = logits.argmax(1)
+        values = {f"val_{m.__name__}": m(pred, labels, classes=self.classes).item() for m in VALIDATED}
+        return {"val_loss": F.cross_entropy(logits.double(), labels).item(), **values}
 
 
 @dataclass(frozen=True, kw_only=True)

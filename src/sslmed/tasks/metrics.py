@@ -93,6 +93,26 @@ def _against_rest(metric: Compute) -> Compute:
     return compute
 
 
+def _rate_of_each(rate: Callable[..., Tensor]) -> Compute:
+    """The mean over classes against the rest of a rate of the predicted classes."""
+
+    def compute(probability: Tensor, target: Tensor) -> Tensor:
+        pred = probability.argmax(1)
+        rates = [
+            rate((pred == c).long(), (target == c).long(), classes=2)[1]
+            for c in with_area(target, probability.shape[1])
+        ]
+        return torch.stack(rates).mean() if rates else torch.tensor(float("nan"))
+
+    return compute
+
+
+def _cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
+    """The mean over cases of -log p of the true class; a probability that was rounded to 0 stays finite."""
+    own = probability.double().gather(1, target[:, None])
+    return -own.clamp_min(torch.finfo(torch.float64).tiny).log().mean()
+
+
 def with_area(target: Tensor, classes: int) -> list[int]:
     """The classes that have both cases and other cases, and so an area under a curve."""
     return [c for c in range(classes) if 0 < int((target == c).sum()) < len(target)]
@@ -134,6 +154,14 @@ METRICS = {
         Metric("accuracy", "accuracy", "Accuracy", "correct / all cases",
                "Share of cases classified correctly; frequent classes dominate it.",
                _CLASSES, lambda probability, target: (probability.argmax(1) == target).double().mean(), "set"),
+        Metric("sensitivity", "sensitivity", "Sensitivity", "TP / (TP + FN) of each class against the rest, mean",
+               "Share of the cases of a class that were found, as a mean over classes; the balanced accuracy by "
+               "another name where every class has cases.",
+               _CLASSES, _rate_of_each(metrics.sensitivity), "set"),
+        Metric("specificity", "specificity", "Specificity", "TN / (TN + FP) of each class against the rest, mean",
+               "Share of the other classes' cases that were not taken for a class, as a mean over classes; high "
+               "for a rare class that is never predicted.",
+               _CLASSES, _rate_of_each(metrics.specificity), "set"),
         Metric("roc_auc", "area under the ROC curve", "ROC area", "mean over classes against the rest",
                "The chance that a case of a class scores higher for it than a case of another; 0.5 is chance.",
                _CLASSES, _against_rest(metrics.roc_auc), "set"),
@@ -141,6 +169,10 @@ METRICS = {
                "step sum of precision over recall, mean over classes",
                "Area under the precision-recall curve; chance is the share of the class, not 0.5.",
                _CLASSES, _against_rest(metrics.average_precision), "set"),
+        Metric("test_loss", "test loss (cross-entropy)", "Test loss",
+               "mean over cases of \N{MINUS SIGN}log p, p the probability of the true class",
+               "Small where the true classes had high probabilities; large where the network was sure and wrong.",
+               _CLASSES, _cross_entropy, "set", smaller=True, limits=None),
         Metric("correct", "share of cases classified correctly", "Correct", kinds=_CLASSES,
                compute=lambda probability, target: (probability.argmax(1) == target).double(), in_table=False),
     )

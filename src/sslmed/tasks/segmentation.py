@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,9 +20,13 @@ from ._report import TaskReport
 from ._segmentation_report import IMAGES
 from .base import Batches, Cases, Evaluation, Learner, Task, in_batches, mean_loss, means_and_sds
 from .metrics import metrics_of
+from .shown_cases import choose, sampled
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Augment = Callable[[Tensor, Tensor], Sequence[Tensor]]
+
+# Of the validation part, in each epoch.
+VALIDATED = (metrics.dice, metrics.jaccard, metrics.precision, metrics.recall, metrics.pixel_accuracy)
 
 
 class Segmenter(Learner):
@@ -47,16 +51,17 @@ class Segmenter(Learner):
         return mean_loss(self.loss(self.logits(images), target[:, 0].long()), len(images))
 
     def validate(self, batches: Batches) -> dict[str, float]:
-        """The loss and the mean Dice of all structures together, over all cases."""
-        losses, dice, counts = [], [], []
+        """The loss, and the mean over cases of each metric of all structures together."""
+        found, counts = dict[str, list[Tensor]](), []
         for images, masks in batches:
             logits, target = self.logits(images), masks[:, 0].long()
-            losses.append(self.loss(logits, target))
-            dice.append(metrics.dice(classes_of(logits) > 0, target > 0).mean())
+            found.setdefault("val_loss", []).append(self.loss(logits, target))
+            for m in VALIDATED:
+                value = m(classes_of(logits) > 0, target > 0).double().mean()
+                found.setdefault(f"val_{m.__name__}", []).append(value)
             counts.append(len(images))
         weights = torch.tensor(counts, dtype=torch.float64) / sum(counts)
-        values = (torch.stack(found).double().cpu() for found in (losses, dice))
-        return dict(zip(("val_loss", "val_dice"), ((v * weights).sum().item() for v in values), strict=True))
+        return {name: (torch.stack(v).double().cpu() * weights).sum().item() for name, v in found.items()}
 
 
 def classes_of(logits: Tensor) -> Tensor:
@@ -151,7 +156,38 @@ class Segmentation(Task):
         summary = means_and_sds(each)
         summary["mean"] |= {m.key: m(pred, target).item() for m in metrics_of(self.kind, "set")}
         summary |= {"cases": len(index), "empty": empty_counts(target_empty, pred_empty)}
-        return Evaluation(rows, summary, kept_cases(cases, index, target, pred, each["dice"]))
+        return Evaluation(rows, summary, predictions([cases.ids[i] for i in index], pred))
+
+    def pictures(
+        self, cases: Cases, index: Sequence[int], tests: Sequence[Sequence[Mapping[str, str]]]
+    ) -> dict[str, np.ndarray]:
+        """Images and references of the test cases that `choose` draws, with its words on each."""
+        shown = choose(tests)
+        if not shown:
+            return {}
+        place = self.slices(cases, index)
+        slices = [place[case.id] for case in shown]
+        return {
+            "id": np.array([case.id for case in shown], dtype=str),
+            "tier": np.array([case.tier for case in shown], dtype=str),
+            "label": np.array([case.label for case in shown], dtype=str),
+            "score": np.array([case.score for case in shown]),
+            "image": (cases.images(slices)[:, 0].clamp(0, 1) * 255).round().byte().numpy(),
+            "target": self.references(cases, slices).byte().numpy(),
+            "structures": np.array(self.structures(cases), dtype=str),
+        }
+
+    def structures(self, cases: Cases) -> Sequence[str]:
+        """The names of the structures in `references` from 1 on; none of a single one."""
+        return ()
+
+    def slices(self, cases: Cases, index: Sequence[int]) -> dict[str, int]:
+        """The position of the image that shows each test case."""
+        return {cases.ids[i]: i for i in index}
+
+    def references(self, cases: Cases, index: Sequence[int]) -> Tensor:
+        """The numbers of the structures (N, H, W) in some images."""
+        return cases.masks(index)[:, 0]
 
 
 def predict(learner: Learner, cases: Cases, index: Sequence[int]) -> Tensor:
@@ -164,24 +200,7 @@ def empty_counts(target: Tensor, pred: Tensor) -> dict[str, int]:
     return {"target": int(target.sum()), "pred": int(pred.sum()), "both": int((target & pred).sum())}
 
 
-def kept_cases(
-    cases: Cases, index: Sequence[int], target: Tensor, pred: Tensor, dice: np.ndarray, each: int = 4
-) -> dict[str, np.ndarray]:
-    """Best, middle and worst cases by Dice, among those that show a structure (of others there is nothing to see)."""
-    shown = np.flatnonzero(target.flatten(1).any(1).numpy())
-    order = shown[np.argsort(-dice[shown], kind="stable")]
-    each = min(each, len(order) // 3)
-    middle = (len(order) - each) // 2
-    chosen = np.concatenate([order[:each], order[middle : middle + each], order[len(order) - each :]])
-    tiers = ["best"] * each + ["middle"] * each + ["worst"] * each
-    if not each:  # of one or two cases there is no middle
-        chosen, tiers = order, ["best", "worst"][: len(order)]
-    images = cases.images([index[i] for i in chosen])
-    return {
-        "image": (images[:, 0].clamp(0, 1) * 255).round().byte().numpy(),
-        "target": target[chosen].numpy(),
-        "pred": pred[chosen].numpy(),
-        "id": np.array([cases.ids[index[i]] for i in chosen], dtype=str),
-        "dice": dice[chosen],
-        "tier": np.array(tiers, dtype=str),
-    }
+def predictions(ids: Sequence[str], pred: Tensor) -> dict[str, np.ndarray]:
+    """The content of cases.npz: the predicted structures (N, H, W) of each test case, or of a sample of many."""
+    kept = sampled(ids)
+    return {"id": np.array([ids[k] for k in kept], dtype=str), "pred": pred[kept].byte().numpy()}

@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ._report import TaskReport
 from ._segmentation_report import VOLUMES
 from .base import Cases, Evaluation, Learner, means_and_sds
 from .metrics import metrics_of
-from .segmentation import Segmentation, Segmenter, empty_counts, kept_cases, predict
+from .segmentation import Segmentation, Segmenter, empty_counts, predict, predictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,32 +59,51 @@ class Volumes(Segmentation):
         the slices as the network sees them.
 
         Returns:
-            Mean and SD over volumes, the counts of volumes with an empty mask, and the largest slice of some volumes.
+            Mean and SD over volumes, the counts of volumes with an empty mask, and the slice of each that shows most.
         """
-        volumes: dict[str, list[int]] = {}
-        for i in index:
-            volumes.setdefault(cases.groups[i], []).append(i)
         rows: list[dict[str, Any]] = []
-        largest, shown, values = [], [], dict[str, list[float]]()
-        for name, slices in volumes.items():
-            pred, target = predict(learner, cases, slices), cases.label_maps(slices)[:, 0].long()
+        shown, values = [], dict[str, list[float]]()
+        for name, slices in volumes(cases, index).items():
+            pred, target = predict(learner, cases, slices), self.references(cases, slices)
             row = _scores(pred, target, cases.structures)
             for key, value in row.items():
                 values.setdefault(key, []).append(value)
             empty = {"target_empty": int(not (target > 0).any()), "pred_empty": int(not (pred > 0).any())}
             found = {key: f"{value:.6g}" for key, value in row.items()}
             rows.append({"id": name, "group": name, **empty, **found})
-            most = int((target > 0).flatten(1).sum(1).argmax())
-            largest.append(slices[most])
-            shown.append((target[most] > 0, pred[most] > 0))
-        targets, preds = (torch.stack(masks) for masks in zip(*shown, strict=True))
+            shown.append(pred[largest(target)])
         flags = [torch.tensor([row[key] for row in rows], dtype=torch.bool) for key in ("target_empty", "pred_empty")]
         arrays = {name: np.array(v) for name, v in values.items()}
         summary = means_and_sds(arrays) | {"cases": len(rows), "empty": empty_counts(*flags)}
-        return Evaluation(rows, summary, kept_cases(cases, largest, targets, preds, arrays["dice"]))
+        return Evaluation(rows, summary, predictions([row["id"] for row in rows], torch.stack(shown)))
+
+    def structures(self, cases: Cases) -> Sequence[str]:
+        """Those of the set."""
+        return cases.structures
+
+    def slices(self, cases: Cases, index: Sequence[int]) -> dict[str, int]:
+        """The position of the slice of each volume in which the reference shows most."""
+        return {name: slices[largest(self.references(cases, slices))] for name, slices in volumes(cases, index).items()}
+
+    def references(self, cases: Cases, index: Sequence[int]) -> Tensor:
+        """The numbers of the structures (N, H, W) in some slices."""
+        return cases.label_maps(index)[:, 0].long()
 
 
-def _scores(pred: torch.Tensor, target: torch.Tensor, structures: Sequence[str]) -> dict[str, float]:
+def volumes(cases: Cases, index: Sequence[int]) -> dict[str, list[int]]:
+    """The slices of each volume."""
+    found: dict[str, list[int]] = {}
+    for i in index:
+        found.setdefault(cases.groups[i], []).append(i)
+    return found
+
+
+def largest(target: Tensor) -> int:
+    """The first of the slices (N, H, W) with the most pixels of any structure."""
+    return int((target > 0).flatten(1).sum(1).argmax())
+
+
+def _scores(pred: Tensor, target: Tensor, structures: Sequence[str]) -> dict[str, float]:
     """The metrics of a volume (slices, H, W): the mean over structures, and each structure's Dice."""
     # The leading axes say that it is one volume, with one channel.
     pairs = [((pred == k)[None, None], (target == k)[None, None]) for k in range(1, len(structures) + 1)]

@@ -72,7 +72,7 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
         run.display,
         run.share,
         len(run.config.get("seeds") or ()) > 1,
-        len(run.targets) == 1,
+        run.pictures(target),
     )
     blocks = [*external.blocks(run, target), *task.blocks(finished)] if groups else []
     return {

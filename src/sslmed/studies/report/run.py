@@ -13,6 +13,7 @@ from ...tasks._report import TaskReport
 from ...tasks.metrics import metric
 from .. import manifest
 from ..cells import Target, amount_as_number
+from ..pictures import pictures
 from ..results import Curve, Result, arrays, columns, csv_rows, results
 
 _ENVIRONMENT = dict.fromkeys(("python", "platform", "device", "packages", "started", "finished", "seconds"))
@@ -108,6 +109,10 @@ class Run:
         if self.unit == "%":
             return f"{labels:.6g} % of the labels"
         return f"{labels:.6g} labelled {self.unit if labels != 1 else self.unit.removesuffix('s')}"
+
+    def pictures(self, target: Target) -> dict[str, Any]:
+        """The test cases of a target to show."""
+        return pictures(self.folder, target.name)
 
     def groups(self, target: Target) -> dict[float, dict[str, list[Result]]]:
         """Amount of labels -> method -> cells (one for each seed), most labels first."""

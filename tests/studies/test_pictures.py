@@ -1,0 +1,77 @@
+"""The test cases of the report: chosen over all methods of a seed, with their images and references."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import run_folders
+from cases import TensorCases
+from sslmed.studies.pictures import pictures, write_pictures
+from sslmed.studies.splitting import Split
+from sslmed.tasks import Classification, Segmentation, Volumes, dice_bce
+
+
+def network(outputs: int, weights: object) -> torch.nn.Module:
+    return torch.nn.Conv2d(1, outputs, 1)
+
+
+def split(test: range) -> Split:
+    return Split([], [], list(test), {})
+
+
+@pytest.fixture
+def cases() -> TensorCases:
+    masks = torch.zeros(9, 1, 8, 8, dtype=torch.bool)
+    for k in range(9):
+        masks[k, 0, : k + 1 if k < 7 else 0] = True
+    found = TensorCases(torch.arange(9)[:, None, None, None].expand(9, 1, 8, 8) / 8, masks)
+    found.ids[0] = run_folders.EVIL
+    return found
+
+
+def test_pictures_are_of_the_cases_by_their_id(tmp_path: Path, cases: TensorCases) -> None:
+    for method in ("supervised", "simclr"):
+        run_folders.write_cell(tmp_path, "segmentation", method, 0.2, 1)
+    run_folders.write_cell(tmp_path, "segmentation", "supervised", 0.2, 0)
+    task = Segmentation(network=network, loss=dice_bce)
+    write_pictures(tmp_path, task, cases, {0: split(range(9)), 1: split(range(9))})
+    z = pictures(tmp_path, "segmentation")
+    assert int(z["seed"]) == 1  # which both methods have
+    assert len(z["id"]) >= 4
+    for name, image, target in zip(z["id"], z["image"], z["target"], strict=True):
+        k = cases.ids.index(str(name))
+        assert (image == round(255 * k / 8)).all()
+        np.testing.assert_array_equal(target, cases.outlines[k, 0])
+    assert list(z["structures"]) == []
+
+
+def test_a_run_without_results_or_of_classes_has_no_pictures(tmp_path: Path, cases: TensorCases) -> None:
+    run_folders.write_cell(tmp_path, "classification", "supervised", 1.0, 0, target="classification")
+    write_pictures(tmp_path, Segmentation(network=network, loss=dice_bce), cases, {0: split(range(9))})
+    write_pictures(tmp_path, Classification(network=network), cases, {0: split(range(9))})
+    assert not (tmp_path / "pictures").exists()
+    assert pictures(tmp_path, "classification") == {}
+
+
+def test_volumes_show_the_slice_with_most_and_all_structures(tmp_path: Path) -> None:
+    run_folders.write_cell(tmp_path, "volumes", "supervised", 4, 0, target="volumes", cases=3)
+    maps = torch.zeros(6, 1, 8, 8, dtype=torch.uint8)
+    for k in range(6):
+        maps[k, 0, : k + 1] = 1 + k % 2
+    groups = [f"hippocampus_{k % 3:03}" for k in range(6)]
+    cases = TensorCases(torch.rand(6, 1, 8, 8), maps, structures=("front", "back"), groups=groups)
+    write_pictures(
+        tmp_path,
+        Volumes(network=network, loss=dice_bce, name="volumes", title="", metric="dice"),
+        cases,
+        {0: split(range(6))},
+    )
+    z = pictures(tmp_path, "volumes")
+    assert sorted(z["id"]) == sorted(set(groups))
+    for name, target in zip(z["id"], z["target"], strict=True):
+        np.testing.assert_array_equal(target, maps[3 + groups.index(str(name)), 0])
+    assert list(z["structures"]) == ["front", "back"]
