@@ -57,6 +57,12 @@ def test_a_run_without_results_or_of_classes_has_no_pictures(tmp_path: Path, cas
     assert pictures(tmp_path, "classification") == {}
 
 
+def test_cases_outside_the_split_have_no_picture(tmp_path: Path, cases: TensorCases) -> None:
+    run_folders.write_cell(tmp_path, "segmentation", "supervised", 0.2, 0)
+    write_pictures(tmp_path, Segmentation(network=network, loss=dice_bce), cases, {0: split(range(3, 6))})
+    assert set(pictures(tmp_path, "segmentation")["id"]) == {"case 3", "case 4", "case 5"}
+
+
 def test_volumes_show_the_slice_with_most_and_all_structures(tmp_path: Path) -> None:
     run_folders.write_cell(tmp_path, "volumes", "supervised", 4, 0, target="volumes", cases=3)
     maps = torch.zeros(6, 1, 8, 8, dtype=torch.uint8)

@@ -81,5 +81,12 @@ def test_a_training_on_a_terminal_leaves_its_last_line(clock: Clock, monkeypatch
     assert "s/epoch, " not in screen.getvalue()
 
 
+def test_of_many_validation_metrics_the_line_has_the_first(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"epoch": 0, "val_loss": 0.5, "val_dice": 0.25, "val_recall": 0.75, "train_loss": 1.0, "lr": 0.1}
+    with FitProgress("toy", 1, 0, steps=1) as shown:
+        shown.epoch(0, row)
+    assert "toy: epoch 1/1  val_loss 0.5000  val_dice 0.2500  train_loss 1.0000  (" in capsys.readouterr().out
+
+
 def test_durations_are_short_words() -> None:
     assert [duration(s) for s in (40, 720, 12600)] == ["40 s", "12 min", "3.5 h"]

@@ -544,6 +544,14 @@ def test_curves_count_epochs_from_1_and_the_spread_from_0(folder):
     assert next(iter(next(iter(spread.args[0].values())).values()))[0] == [1, 2]
 
 
+def test_names_of_validation_metrics_fit_beside_their_axis(folder):
+    for file in folder.glob("cells/*/curves.csv"):
+        run_folders.write_csv(file, [{"epoch": 0, "val_loss": 1, "val_precision": 0.5, "val_mcc": 0.1}])
+    render(folder)
+    labels = [call.kwargs["ylabel"] for call in plots.curves.call_args_list]
+    assert labels == ["validation loss", "validation precision", "validation MCC"]
+
+
 def test_a_smaller_distance_is_the_better_one(folder):
     config = json.loads((folder / "config.json").read_text())
     config["targets"][0]["metric"] = "hausdorff"

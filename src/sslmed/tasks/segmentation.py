@@ -162,10 +162,10 @@ class Segmentation(Task):
         self, cases: Cases, index: Sequence[int], tests: Sequence[Sequence[Mapping[str, str]]]
     ) -> dict[str, np.ndarray]:
         """Images and references of the test cases that `choose` draws, with its words on each."""
-        shown = choose(tests)
+        place = self.slices(cases, index)
+        shown = choose([[row for row in rows if row["id"] in place] for rows in tests])
         if not shown:
             return {}
-        place = self.slices(cases, index)
         slices = [place[case.id] for case in shown]
         return {
             "id": np.array([case.id for case in shown], dtype=str),

@@ -15,6 +15,7 @@ from ..results import Curve
 from .run import Run
 
 MANY = 5  # lines beyond which a picture of curves becomes a panel for each method
+LONGEST = 20  # letters of a metric's name that fit beside an axis
 COLUMNS = {
     "train_loss": "training loss",
     "val_loss": "validation loss",
@@ -124,4 +125,7 @@ def _points(curve: Curve, column: str) -> tuple[list[float], list[float]]:
 
 def _name(column: str) -> str:
     measured = METRICS.get(column.removeprefix("val_"))
-    return f"validation {measured.name}" if measured else COLUMNS.get(column, column.replace("_", " "))
+    if measured is None:
+        return COLUMNS.get(column, column.replace("_", " "))
+    name = measured.name.partition(" (")[0]
+    return f"validation {name if len(name) <= LONGEST else measured.short}"
