@@ -287,8 +287,9 @@ class Run:
     ) -> dict[str, Any]:
         """Test a network on some cases, write what was measured into a folder, and return the summary."""
         tested = task.evaluate(learner, images, index)
-        origins = dict(zip(images.ids, images.origins, strict=True)) if images.origins else {}
-        rows = [row | {"origin": origins[row["id"]]} if row["id"] in origins else row for row in tested.rows]
+        # A test case is an image, or a whole volume, which is a group.
+        origins = dict(zip((*images.groups, *images.ids), 2 * images.origins, strict=False))
+        rows = [row | ({"origin": origins[row["id"]]} if origins else {}) for row in tested.rows]
         write_csv(folder / "metrics.csv", rows, columns=list(rows[0]))
         if tested.arrays:
             write_npz(folder / "cases.npz", **tested.arrays)
