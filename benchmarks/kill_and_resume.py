@@ -5,10 +5,10 @@
 Each script, by default the four that carry a paper, runs with `--preset smoke` once unbroken; then again, killed with
 SIGKILL at random moments and resumed by the same command until it ends; where that was not kills enough, once more in
 another folder. Moments are counted from the script's first line, which comes after its imports, and drawn up to the
-time that the unbroken run took for its last cell, or the last picture of features; a start that finds all of them is
+time that the unbroken run took for its last cell, or its last plot of features; a start that finds all of them is
 left to end. After each kill every file under its final name must parse. At the end the cells' metrics.csv and
-result.json (but seconds), curves.csv, the weights, the arrays and the tables must equal those of the unbroken run, text
-to the letter, tensors and arrays to the bit, and nothing half written may be left. Results go to
+result.json (but seconds), curves.csv, the weights, the arrays, the tables and the manifest must equal those of the
+unbroken run, text to the letter, tensors and arrays to the bit, and nothing half written may be left. Results go to
 benchmarks/results/kill_and_resume.json.
 """
 
@@ -35,7 +35,7 @@ import torch
 from measure import report, write
 
 ROOT = Path(__file__).parents[1]
-TEXT = ("**/curves.csv", "**/metrics.csv", "table.csv", "tests.csv", "splits.json")
+TEXT = ("**/curves.csv", "**/metrics.csv", "table.csv", "tests.csv", "splits.json", "manifest.json")
 TENSORS = ("pretext/**/*.pt", "cells/*/model.pt")
 FEATURES = "pretext/*/features.npz"
 COMPARED = {
@@ -65,6 +65,7 @@ PARSERS: dict[str, Callable[[Path], object]] = {
     ".json": lambda file: json.loads(file.read_text()),
     ".csv": whole_csv,
     ".npz": whole_arrays,
+    ".npy": np.load,
     ".pt": lambda file: torch.load(file, map_location="cpu", weights_only=True),
     ".ckpt": lambda file: torch.load(file, map_location="cpu", weights_only=True),
 }
@@ -72,7 +73,9 @@ PARSERS: dict[str, Callable[[Path], object]] = {
 
 def damaged(folder: Path) -> tuple[int, list[str]]:
     """Number of files under final names, and those of them that do not parse."""
-    files = [file for file in folder.rglob("*") if file.suffix in PARSERS and not file.name.startswith(".")]
+    files = [
+        file for file in folder.rglob("*") if file.suffix in PARSERS and "/." not in f"/{file.relative_to(folder)}"
+    ]
     wrong = []
     for file in files:
         try:
@@ -211,7 +214,7 @@ def main() -> int:
             outcome = trial(script.resolve(), args.kills, args.seed, Path(place))
         content["jobs"][script.stem] = {"seed": args.seed, **outcome}
         print("identical" if not outcome["different"] else "\n".join(["DIFFERENT:", *outcome["different"]]))
-    write("kill_and_resume", content)
+        write("kill_and_resume", content)
     jobs = content["jobs"].values()
     return int(any(job["different"] or any(row["damaged"] for row in job["kills"]) for job in jobs))
 
