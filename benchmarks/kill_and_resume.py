@@ -4,12 +4,12 @@
 
 Each script, by default the four that carry a paper, runs with `--preset smoke` once unbroken; then again, killed with
 SIGKILL at random moments and resumed by the same command until it ends; where that was not kills enough, once more in
-another folder. Moments are counted from the script's first line, which comes after its imports, and drawn up to the
-time that the unbroken run took for its last cell, or the last picture of features; a start that finds all of them is
-left to end. After each kill every file under its final name must parse. At the end the cells' metrics.csv and
-result.json (but seconds), curves.csv, the weights, the arrays and the tables must equal those of the unbroken run, text
-to the letter, tensors and arrays to the bit, and nothing half written may be left. Results go to
-benchmarks/results/kill_and_resume.json.
+another folder. Moments are seconds of processor time, which other work on the machine does not stretch. They count from
+the script's first line, which comes after its imports, and are drawn up to the time that the unbroken run took for its
+last cell, or its last plot of features; a start that finds all of them is left to end. After each kill every file under
+its final name must parse. At the end the cells' metrics.csv and result.json (but seconds), curves.csv, the weights, the
+arrays, the tables and the manifest must equal those of the unbroken run, text to the letter, tensors and arrays to the
+bit, and nothing half written may be left. Results go to benchmarks/results/kill_and_resume.json. Linux only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ import torch
 from measure import report, write
 
 ROOT = Path(__file__).parents[1]
-TEXT = ("**/curves.csv", "**/metrics.csv", "table.csv", "tests.csv", "splits.json")
+TEXT = ("**/curves.csv", "**/metrics.csv", "table.csv", "tests.csv", "splits.json", "manifest.json")
 TENSORS = ("pretext/**/*.pt", "cells/*/model.pt")
 FEATURES = "pretext/*/features.npz"
 COMPARED = {
@@ -45,7 +45,6 @@ COMPARED = {
     "results": ("cells/*/result.json",),
 }
 PROGRAMS = ("ultrasound_relation", "multi_organ", "multimodal_breast", "mr_masked_vs_contrastive")
-LONGEST = 600  # seconds that one start may take
 
 
 def whole_csv(file: Path) -> None:
@@ -65,6 +64,7 @@ PARSERS: dict[str, Callable[[Path], object]] = {
     ".json": lambda file: json.loads(file.read_text()),
     ".csv": whole_csv,
     ".npz": whole_arrays,
+    ".npy": np.load,
     ".pt": lambda file: torch.load(file, map_location="cpu", weights_only=True),
     ".ckpt": lambda file: torch.load(file, map_location="cpu", weights_only=True),
 }
@@ -72,7 +72,9 @@ PARSERS: dict[str, Callable[[Path], object]] = {
 
 def damaged(folder: Path) -> tuple[int, list[str]]:
     """Number of files under final names, and those of them that do not parse."""
-    files = [file for file in folder.rglob("*") if file.suffix in PARSERS and not file.name.startswith(".")]
+    files = [
+        file for file in folder.rglob("*") if file.suffix in PARSERS and "/." not in f"/{file.relative_to(folder)}"
+    ]
     wrong = []
     for file in files:
         try:
@@ -95,13 +97,30 @@ def _finished(place: Path) -> bool:
     return any((place / name).exists() for name in ("result.json", "encoder.pt", "network.pt"))
 
 
+def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """Processor time that a process has taken; also of one that has ended, until `poll` or `wait` sees that."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, proc(5)
+
+
 def start(command: list[str], log: Path) -> tuple[subprocess.Popen[bytes], float]:
-    """Start the script; returns it and the moment of its first line."""
+    """Start the script; returns it and its processor time at its first line."""
     with open(log, "wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+    used = cpu_seconds(process)
     while process.poll() is None and log.stat().st_size == 0:
+        used = cpu_seconds(process)
         time.sleep(0.005)
-    return process, time.monotonic()
+    return process, used
+
+
+def watch(process: subprocess.Popen[bytes], began: float) -> Iterator[float]:
+    """Processor time since `began`, again and again until the process ends."""
+    while process.returncode is None:
+        used = cpu_seconds(process) - began
+        if process.poll() is None:
+            yield used
+            time.sleep(0.005)
 
 
 def ends(folder: Path) -> list[Path]:
@@ -140,12 +159,12 @@ def trial(script: Path, kills: int, seed: int, place: Path) -> dict[str, Any]:
     """Run unbroken, then killed, in as many folders as it takes to be killed so often; what came of it."""
     command, log = [sys.executable, str(script), "--preset", "smoke", "--out"], place / "log"
     process, began = start([*command, str(place / "whole")], log)
-    wall = time.time()
-    if process.wait(LONGEST):
+    made, trained, length = 0, 0.0, 0.0
+    for length in watch(process, began):
+        if (count := len(ends(place / "whole"))) > made:
+            made, trained = count, length
+    if process.returncode:
         raise SystemExit(log.read_text())
-    length = time.monotonic() - began
-    made = [file.stat().st_mtime for file in ends(place / "whole")]
-    trained = max(made) - wall
     print(f"unbroken: {trained:.1f} s from its first line to its last result, {length:.1f} s to its end")
 
     random.seed(seed)
@@ -155,12 +174,10 @@ def trial(script: Path, kills: int, seed: int, place: Path) -> dict[str, Any]:
     run = 0
     while True:
         folder = place / f"broken{run}"
-        left = len(made) - len(ends(folder))
-        moment = random.uniform(0, trained) if left and len(rows) < kills else LONGEST
+        left = made - len(ends(folder))
+        moment = random.uniform(0, trained) if left and len(rows) < kills else float("inf")
         process, began = start([*command, str(folder)], log)
-        try:
-            process.wait(max(0.0, began + moment - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        if any(used >= moment for used in watch(process, began)):
             process.send_signal(signal.SIGKILL)
             process.wait()
             files, wrong = damaged(folder)
@@ -211,7 +228,7 @@ def main() -> int:
             outcome = trial(script.resolve(), args.kills, args.seed, Path(place))
         content["jobs"][script.stem] = {"seed": args.seed, **outcome}
         print("identical" if not outcome["different"] else "\n".join(["DIFFERENT:", *outcome["different"]]))
-    write("kill_and_resume", content)
+        write("kill_and_resume", content)
     jobs = content["jobs"].values()
     return int(any(job["different"] or any(row["damaged"] for row in job["kills"]) for job in jobs))
 

@@ -15,11 +15,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sslmed.augment import MultiView
+from sslmed.methods import COMMANDS
 from sslmed.models import ResNetEncoder, UNet, load_encoder
 from sslmed.studies import commands, pretraining
 from sslmed.studies.learned import matched, verdict
 from sslmed.studies.pretraining import held_out
-from sslmed.studies.pretraining_settings import METHODS, Settings, build
+from sslmed.studies.pretraining_settings import Settings, build
 
 TINY = ("--preset", "smoke", "--width", "4", "--epochs", "1", "--batch-size", "4")
 
@@ -43,7 +44,7 @@ FAST = ("simclr", "masked")  # an encoder, and a whole network
 
 
 @pytest.mark.parametrize(
-    "method", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+    "method", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
 )
 def test_every_method_learns_from_a_folder(method: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data, run = folder_of_images(tmp_path / "scans"), tmp_path / "run"

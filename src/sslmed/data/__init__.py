@@ -31,23 +31,21 @@ from . import splits
 from .cache import DiskCache
 from .formats import read_dicom, read_image, read_mask, read_nifti
 from .phantoms import MammogramPhantom, MRPhantom, Phantom
-from .readers import (
-    BUSBRA,
-    BUSI,
-    CAMUS,
-    CBISDDSM,
-    MBUD,
-    QAMEBI,
-    TBUD,
-    UDIAT,
-    BrEaST,
-    CovidLUS,
-    Decathlon,
-    INbreast,
-    LabelledImages,
-    UnlabelledImages,
-    birads_class,
-)
+from .readers._birads import birads_class
+from .readers.breast_lesions import BrEaST
+from .readers.busbra import BUSBRA
+from .readers.busi import BUSI
+from .readers.camus import CAMUS
+from .readers.cbis_ddsm import CBISDDSM
+from .readers.covid_lus import CovidLUS
+from .readers.decathlon import Decathlon
+from .readers.inbreast import INbreast
+from .readers.labelled import LabelledImages
+from .readers.mbud import MBUD
+from .readers.qamebi import QAMEBI
+from .readers.tbud import TBUD
+from .readers.udiat import UDIAT
+from .readers.unlabelled import UnlabelledImages
 
 # The readers of sets that a folder's layout gives away, each before those whose layout it has too.
 READERS = (

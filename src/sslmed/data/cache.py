@@ -7,8 +7,6 @@ import json
 import math
 import operator
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -23,6 +21,7 @@ from torch.utils.data import Dataset
 from .. import _checks
 from ._array_file import ArrayFile, to_disk, writing
 from ._hashes import FileHashes
+from ._part_folder import part_folder
 from .formats._reading import Unreadable, reading
 
 _PIXELS = ("image", "mask", "label_map")
@@ -55,8 +54,9 @@ class DiskCache(Dataset[dict[str, Any]]):
 
     A cache is written beside its place and then renamed, so that other processes see all of it or nothing; of several
     that write at once the first to finish wins, and all read the same. Its space is reserved before the second item is
-    decoded, so that a full disk is known at once. A writer that was killed leaves a hidden folder `.*.part`, which may
-    be deleted. Items hold what the set's items hold: pixels, id, label and group, and nothing of a file's header.
+    decoded, so that a full disk is known at once. A writer that was killed leaves a hidden folder `.*.part`, which the
+    next one removes where folders can be locked. Items hold what the set's items hold: pixels, id, label and group, and
+    nothing of a file's header.
 
     Memory does not grow with the number of pixels: an item is read when it is asked for, and not kept.
 
@@ -225,10 +225,7 @@ def _broken(reasons: Sequence[str]) -> BrokenItems:
 
 def _write(dataset: Any, path: Path, *, skip: bool, progress: Callable[[Iterable[int]], Iterable[int]]) -> None:
     """Decode every item into a folder of its own and move it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    part.mkdir()
-    try:
+    with part_folder(path) as part:
         rows: list[dict[str, Any]] = []
         skipped: list[tuple[int, Any, str]] = []
         first: Exception | None = None
@@ -263,13 +260,6 @@ def _write(dataset: Any, path: Path, *, skip: bool, progress: Callable[[Iterable
         with writing(part / _TABLE, len(content)), (part / _TABLE).open("wb") as file:
             file.write(content)
             to_disk(file)
-        try:
-            part.rename(path)
-        except OSError:
-            if not path.is_dir():  # else another process was faster with the same content
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _arrays(item: Any, i: int) -> dict[str, npt.NDArray[Any]]:

@@ -22,7 +22,7 @@ Each is a plain `torch.nn.Module`. A training loop has four lines of its own:
 from __future__ import annotations
 
 from .._step import Step
-from ._base import Method
+from ._base import COMMANDS, Method
 from .byol import BYOL
 from .local import LocalContrast
 from .masked import MaskedPixels
@@ -34,6 +34,7 @@ from .simsiam import SimSiam
 
 __all__ = [
     "BYOL",
+    "COMMANDS",
     "PIRL",
     "LocalContrast",
     "MaskedPixels",

@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .._step import Step
+from ..augment import MultiView, views
 from ..metrics import feature_std
-from ..models import ProjectionHead, feature_width
+from ..models import ProjectionHead, ResNetEncoder, feature_width
 
 N = TypeVar("N", bound=nn.Module)
 Batches = Iterable[tuple[Tensor, Tensor]]
+COMMANDS: dict[str, type[Method]] = {}  # by their `command`
 
 
 class Method(nn.Module):
-    """The interface of a pretext method; see `sslmed.methods` for a training loop."""
+    """The interface of a pretext method; see `sslmed.methods` for a training loop.
+
+    A subclass that names its `command` is offered by `sslmed pretrain --method` under this name.
+    """
+
+    command: ClassVar[str]
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "command" in vars(cls):
+            COMMANDS[cls.command] = cls
+
+    @classmethod
+    def for_images(cls, count: int, *, encoder: str, width: int, size: int, modality: str, **options: Any) -> Method:
+        """The method as `sslmed pretrain` trains it.
+
+        Args:
+            count: images of the data set.
+            encoder: name of a `sslmed.models.ResNetEncoder`.
+            width: channels of its first stage.
+            size: pixels a side of a view.
+            modality: of the images, as in `sslmed.augment.views`.
+            options: other arguments of the method.
+        """
+        return cls(ResNetEncoder(encoder, width=width), views=cls.usual_views(size, modality=modality), **options)
+
+    @classmethod
+    def usual_views(cls, size: int, *, modality: str) -> MultiView:
+        """The views that `for_images` gives the method; MoCo v2's unless it overrides this."""
+        return views.moco_v2(size, modality=modality)
 
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """Draw views of a batch and compute the loss.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .. import _checks
 from .._step import Step
-from ..augment import MultiView
+from ..augment import MultiView, views
 from ..distributed import ddp_weight, gather
 from ..losses import byol
 from ..memory import update_ema
@@ -42,6 +42,8 @@ class BYOL(Method):
         torch.Size([])
     """
 
+    command = "byol"
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -61,6 +63,11 @@ class BYOL(Method):
         self.target_head = copy.deepcopy(head).requires_grad_(False)
         self.views = views
         self.momentum = _checks.number("momentum", momentum, low=0, high=1)
+
+    @classmethod
+    def usual_views(cls, size: int, *, modality: str) -> MultiView:
+        """BYOL's own, whose two views differ in strength."""
+        return views.byol(size, modality=modality)
 
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """As `Method.forward`; `index` is not used."""

@@ -6,12 +6,15 @@ contrastive loss in MRI", section II.B.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from .._step import Step
 from ..augment import RandomPatchMask, RandomPixelMask
 from ..distributed import ddp_weight
 from ..losses import masked_l1
+from ..models import UNet
 from ._base import Method, as_channels_last, channels_last
 
 
@@ -31,10 +34,17 @@ class MaskedPixels(Method):
         torch.Size([])
     """
 
+    command = "masked"
+
     def __init__(self, network: nn.Module, *, mask: RandomPixelMask | RandomPatchMask) -> None:
         super().__init__()
         self.network = as_channels_last(network)
         self.mask = mask
+
+    @classmethod
+    def for_images(cls, count: int, *, width: int, ratio: float = 0.5, patch: int = 8, **settings: Any) -> Method:
+        """As `Method.for_images`, with a U-Net and hidden patches; `encoder` is not used, and there are no views."""
+        return cls(UNet(width=width), mask=RandomPatchMask(ratio=ratio, patch=patch))
 
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """As `Method.forward`; `index` is not used."""

@@ -7,6 +7,7 @@ its views, MoCo v2 (Chen et al., 2020).
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,8 @@ class MoCo(Method):
         4
     """
 
+    command = "moco"
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -68,6 +71,11 @@ class MoCo(Method):
         self.views = views
         self.temperature = _checks.number("temperature", temperature, low=0, low_open=True)
         self.momentum = _checks.number("momentum", momentum, low=0, high=1)
+
+    @classmethod
+    def for_images(cls, count: int, *, queue_size: int = 4096, **settings: Any) -> Method:
+        """As `Method.for_images`; the queue holds at most as many keys as there are images."""
+        return super().for_images(count, queue_size=min(queue_size, count), **settings)
 
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """As `Method.forward`."""

@@ -6,18 +6,20 @@ and the perceptual term follow Ellis et al., section III.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import _checks
 from .._step import Step
-from ..augment import MultiView
+from ..augment import MultiView, views
 from ..augment.functional import split_patches
 from ..distributed import ddp_weight, gather
 from ..losses import NCE, InfoNCE, Perceptual, RelationContrastive
 from ..memory import MemoryBank
-from ..models import ImageHead, PatchHead, feature_width
+from ..models import ImageHead, PatchHead, ResNetEncoder, feature_width
 from ._base import Batches, Method, as_channels_last, channels_last, spread
 
 
@@ -53,6 +55,8 @@ class PIRL(Method):
         ['feature_std', 'image_level', 'loss', 'patch_level']
     """
 
+    command = "pirl"
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -82,6 +86,24 @@ class PIRL(Method):
         self.level_weight = _checks.number("level_weight", level_weight, low=0, high=1)
         self.lam = _checks.number("lam", lam, low=0, high=1) if perceptual is not None else 1.0
         self.negatives = most_negatives if count - 1 > most_negatives else None  # None: all other rows
+
+    @classmethod
+    def for_images(cls, count: int, *, encoder: str, width: int, size: int, modality: str, **options: Any) -> Method:
+        """As `Method.for_images`."""
+        pair = cls.usual_views(size, modality=modality)
+        return cls(ResNetEncoder(encoder, width=width), count, views=pair, **options)
+
+    @classmethod
+    def usual_views(cls, size: int, *, modality: str, harder: bool = False) -> MultiView:
+        """The image and its jigsaw; `harder` with band-stop filter and cross-patch jigsaw."""
+        return views.pirl(
+            size,
+            modality=modality,
+            frequency=harder,
+            cross_patch=harder,
+            radius=(10 / 112, 100 / 112),  # Ellis et al.: bins on 224 pixels, here as fractions of Nyquist
+            unit="nyquist",
+        )
 
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """As `Method.forward`; Ellis et al., Eq. 7 to 13."""

@@ -44,6 +44,8 @@ class RelationContrast(PIRL):
         ['feature_std', 'image_level', 'loss', 'patch_level', 'perceptual']
     """
 
+    command = "relation"
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -75,3 +77,8 @@ class RelationContrast(PIRL):
             momentum=momentum,
         )
         self.contrast = RelationContrastive(dim, hidden=hidden, input_scale=input_scale)
+
+    @classmethod
+    def usual_views(cls, size: int, *, modality: str, harder: bool = True) -> MultiView:
+        """The image and the paper's harder jigsaw."""
+        return super().usual_views(size, modality=modality, harder=harder)

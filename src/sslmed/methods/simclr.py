@@ -34,6 +34,8 @@ class SimCLR(Method):
         torch.Size([])
     """
 
+    command = "simclr"
+
     def __init__(
         self, encoder: nn.Module, *, views: MultiView, head: nn.Module | None = None, temperature: float = 0.5
     ) -> None:

@@ -38,6 +38,8 @@ class SimSiam(Method):
         torch.Size([])
     """
 
+    command = "simsiam"
+
     def __init__(
         self,
         encoder: nn.Module,

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..methods import COMMANDS
 from . import cli, manifest
 from .pretraining import Pretraining
-from .pretraining_settings import METHODS, PRESETS, Settings
+from .pretraining_settings import PRESETS, Settings
 from .report import write_report
 
 
@@ -25,7 +26,7 @@ def pretrain(arguments: Sequence[str]) -> None:
         help="images: PNG, JPEG, BMP, TIFF, DICOM, NIfTI, in any folders below; `phantom` for synthetic ultrasound",
     )
     parser.add_argument("--out", type=cli.path, required=True, metavar="RUN", help="the run folder")
-    parser.add_argument("--method", choices=METHODS, default="simclr", help="(default: simclr)")
+    parser.add_argument("--method", choices=COMMANDS, default="simclr", help="(default: simclr)")
     parser.add_argument(
         "--preset",
         choices=PRESETS,

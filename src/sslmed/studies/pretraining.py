@@ -23,7 +23,7 @@ from .learned import embedded, encoder_of, matched, verdict
 from .locks import folder_lock
 from .optimisers import Optimiser
 from .pretext import pretrain
-from .pretraining_settings import CLASSES, PRESETS, Settings, build
+from .pretraining_settings import PRESETS, Settings, build
 from .processes import barrier, rank
 from .report import write_report
 from .runs import RunFolder, environment, read_csv, read_json, write_json, write_npz
@@ -106,7 +106,7 @@ class Pretraining:
         build(s, len(self.parts[0]))  # settings that do not fit are found before images are decoded
         self.config: dict[str, Any] = {
             "kind": "pretraining",
-            "title": f"Pretraining by {CLASSES[s.method].__name__ if s.method in CLASSES else 'masked pixels'}",
+            "title": f"Pretraining by {methods.COMMANDS[s.method].__name__}",
             "settings": s.listed(),
             "data": {
                 "name": name,

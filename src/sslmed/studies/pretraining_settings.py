@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from .. import methods
-from ..augment import RandomPatchMask, views
-from ..models import ResNetEncoder, UNet
+from ..methods import COMMANDS, Method
 from .seeding import derived_seed
 
-METHODS = ("simclr", "moco", "byol", "simsiam", "pirl", "relation", "masked")
 MODALITIES = ("ultrasound", "mr", "mammography")
 
 
@@ -45,7 +42,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, known in (
-            ("method", METHODS),
+            ("method", COMMANDS),
             ("modality", MODALITIES),
             ("precision", ("32-true", "bf16-mixed", "16-mixed")),
         ):
@@ -92,49 +89,22 @@ PRESETS = {
     "gpu": Settings(epochs=200, size=216, batch_size=128, encoder="resnet50", width=64, precision="bf16-mixed"),
 }
 
-CLASSES: dict[str, Callable[..., methods.Method]] = {
-    "simclr": methods.SimCLR,
-    "moco": methods.MoCo,
-    "byol": methods.BYOL,
-    "simsiam": methods.SimSiam,
-    "pirl": methods.PIRL,
-    "relation": methods.RelationContrast,
-}
-
 
 def _options(method: str) -> dict[str, Any]:
     """Settings of a method that are plain values, with their defaults."""
-    if method == "masked":
-        return {"ratio": 0.5, "patch": 8}
-    parameters = inspect.signature(CLASSES[method]).parameters.values()
-    found = {
+    made_by = (COMMANDS[method], COMMANDS[method].for_images)
+    return {
         p.name: p.default
-        for p in parameters
+        for make in made_by
+        for p in inspect.signature(make).parameters.values()
         if isinstance(p.default, int | float | str) and not isinstance(p.default, bool)
     }
-    return found | ({"queue_size": 4096} if method == "moco" else {})
 
 
-def build(settings: Settings, count: int) -> methods.Method:
+def build(settings: Settings, count: int) -> Method:
     """The method, its network at the start of `settings.seed`, for `count` images."""
-    s, options = settings, dict(settings.options)
+    s = settings
     torch.manual_seed(derived_seed(s.seed, "pretext model"))
-    if s.method == "masked":
-        settings_of_mask: dict[str, Any] = _options("masked") | options
-        mask = RandomPatchMask(**settings_of_mask)
-        return methods.MaskedPixels(UNet(width=s.width), mask=mask)
-    encoder = ResNetEncoder(s.encoder, width=s.width)
-    if s.method in ("pirl", "relation"):
-        pair = views.pirl(
-            s.size,
-            modality=s.modality,
-            frequency=s.method == "relation",
-            cross_patch=s.method == "relation",
-            radius=(10 / 112, 100 / 112),  # the paper's bins on 224 pixels, as fractions of Nyquist
-            unit="nyquist",
-        )
-        return CLASSES[s.method](encoder, count, views=pair, **options)
-    if s.method == "moco":
-        options["queue_size"] = min(int(options.get("queue_size", 4096)), count)
-    pair = (views.byol if s.method == "byol" else views.moco_v2)(s.size, modality=s.modality)
-    return CLASSES[s.method](encoder, views=pair, **options)
+    return COMMANDS[s.method].for_images(
+        count, encoder=s.encoder, width=s.width, size=s.size, modality=s.modality, **s.options
+    )
