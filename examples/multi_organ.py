@@ -6,7 +6,7 @@ natural images, then fine-tuned with 100, 50, 25 and 10 % of the labels.
 
     python examples/multi_organ.py --data phantom --preset small --out runs/organs
     python examples/multi_organ.py --data Dataset_BUSI_with_GT --organs heart=CAMUS lung=COVID-LUS \
-        --preset paper --network unet --methods all --seeds 0 1 2 3 4 5 6 7 8 9 --out runs/unet
+        --preset paper --network unet --methods all --repeats 10 --out runs/unet
 
 Rerun the same command to resume a run that was stopped.
 """
@@ -260,7 +260,7 @@ def published(preset: Preset, name: str) -> dict[tuple[str, str, str], Published
 
 def comparability_note(preset: Preset, others: Mapping[str, Source], task: Task, images: ImageSet) -> str:
     """What differs from the paper."""
-    reasons = ["the paper's SD is over ten repetitions: compare it with our SD over seeds"]
+    reasons = ["the paper's SD is over ten repetitions: compare it with our SD over repeats (--repeats 10)"]
     if nearest(preset)[1] != preset.size:
         reasons.append(f"images of {preset.size} px (paper {nearest(preset)[1]})")
     if images.name != "BUSI":

@@ -392,3 +392,29 @@ def test_the_constants_are_what_is_built() -> None:
         assert (optimiser.name, optimiser.weight_decay) == ("adam", 0.5)
     deep = multi_organ.make_method("simsiam", built(multi_organ, layers={"simsiam": 4}), 20)
     assert sum(isinstance(m, torch.nn.Linear) for m in deep.head.modules()) == 4
+
+
+def test_repeats_share_split_and_pretext_and_differ_in_start_and_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepared(multi_organ, tmp_path / "run", "--methods", "simclr/BUS", "--repeats", 2)
+    cells = run.cells()
+    assert [(cell.seed, cell.repeat) for cell in cells] == [(0, 0), (0, 1)]
+    assert run.pretext(cells[0]) == run.pretext(cells[1])
+    met: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+
+    def tune(learner: torch.nn.Module, train: object, *_: object, seed: int, **__: object) -> None:
+        images = torch.stack([train[k][0] for k in range(len(train))])  # type: ignore[index, arg-type]
+        met.append((seed, images, torch.cat([p.flatten() for p in learner.parameters()])))
+        raise InterruptedError
+
+    monkeypatch.setattr("sslmed.studies.run.fit", tune)
+    for cell in (*cells, cells[0]):
+        with pytest.raises(InterruptedError):
+            run.finetune(cell, tmp_path / "cell", None)
+    (first, labelled, start), (second, labelled_too, other), (again, _, same) = met
+    assert torch.equal(labelled, labelled_too)
+    assert first == again == 0
+    assert second != first
+    assert torch.equal(start, same)
+    assert not torch.equal(start, other)

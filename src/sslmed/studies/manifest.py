@@ -13,6 +13,7 @@ from .runs import read_json, write_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+CELL = tuple(field.name for field in dataclasses.fields(Cell))
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,17 @@ def record(folder: Path, cells: Iterable[CellEntry] = (), pretexts: Iterable[Pre
     content = {
         "format": FORMAT,
         "cells": [
-            {"folder": e.folder, **dataclasses.asdict(e.cell), "domain": e.domain, "pretext": e.pretext}
+            {"folder": e.folder, **_of(e.cell), "domain": e.domain, "pretext": e.pretext}
             for e in {e.folder: e for e in (*known.cells, *cells)}.values()
         ],
         "pretexts": [dataclasses.asdict(e) for e in {e.folder: e for e in (*known.pretexts, *pretexts)}.values()],
     }
     write_json(folder / MANIFEST, content)
+
+
+def _of(cell: Cell) -> dict[str, Any]:
+    """A cell's fields; the repeat only where it is not the first, as in the folder's name."""
+    return {name: value for name, value in dataclasses.asdict(cell).items() if name != "repeat" or value}
 
 
 def read(folder: Path) -> Manifest:
@@ -80,7 +86,7 @@ def read(folder: Path) -> Manifest:
         raise ValueError(f"{file} must be a manifest of format {FORMAT}, got {found!r}; use the version that wrote it")
     return Manifest(
         [
-            CellEntry(e["folder"], Cell(e["method"], e["labels"], e["seed"], e["target"]), e["domain"], e["pretext"])
+            CellEntry(e["folder"], Cell(**{name: e[name] for name in CELL if name in e}), e["domain"], e["pretext"])
             for e in content["cells"]
         ],
         [PretextEntry(**e) for e in content["pretexts"]],

@@ -68,6 +68,14 @@ def add_study(
         "(default): for CPUs; gpu: one GPU, 224 px, 200 epochs; paper: the paper's own numbers",
     )
     add("--seeds", nargs="+", type=cli.seed, default=[0], metavar="N", help="splits and runs (0)")
+    add(
+        "--repeats",
+        type=cli.count,
+        default=1,
+        metavar="N",
+        help="fine-tunings of each cell, on one split and one pretext, that differ in their random start and in the "
+        "order of the cases (1)",
+    )
     add("--out", type=cli.path, metavar="FOLDER", default=Path(out), help=f"the run folder ({out})")
     add(
         "--cache",

@@ -48,7 +48,7 @@ class Run:
 
     Args:
         study: what to do.
-        args: preset, methods, labels, seeds, out, shard, merge and workers of the command line.
+        args: preset, methods, labels, seeds, repeats, out, shard, merge and workers of the command line.
 
     Raises:
         ValueError, OSError: anything in the input that would stop the run later.
@@ -162,8 +162,9 @@ class Run:
         if not self.trains:
             return [Cell(method, 1.0, seed, tasks[0]) for method in self.methods for seed in args.seeds]
         found = [
-            Cell(method, labels, seed, task)
+            Cell(method, labels, seed, task, repeat)
             for seed in args.seeds
+            for repeat in range(args.repeats)
             for task in tasks
             for method in self.methods
             for labels in args.labels
@@ -172,7 +173,7 @@ class Run:
             data = self.data[task.domain]
             if data.spec.everything:
                 most = {seed: int(max(data.splits[seed].labelled)) for seed in args.seeds}
-                found += [Cell(SUPERVISED, most[seed], seed, name) for seed in args.seeds]
+                found += [Cell(SUPERVISED, most[c.seed], c.seed, name, c.repeat) for c in found if c.target == name]
         return list(dict.fromkeys(found))
 
     def pretext(self, cell: Cell) -> str | None:
@@ -235,7 +236,8 @@ class Run:
         began = time.monotonic()
         task, study = self.tasks[cell.target], self.study
         split, images = self.data[task.domain].splits[cell.seed], self.images[task.domain]
-        torch.manual_seed(derived_seed(cell.seed, f"{task.network_seed} model"))  # one decoder for all methods
+        seed = derived_seed(cell.seed, f"repeat {cell.repeat}") if cell.repeat else cell.seed
+        torch.manual_seed(derived_seed(seed, f"{task.network_seed} model"))  # one decoder for all methods
         learner = task.learner(images, weights)
         labelled = split.labelled[cell.labels]
         best = fit(
@@ -244,7 +246,7 @@ class Run:
             study.finetune,
             optimiser=study.tuning,
             folder=folder,
-            seed=cell.seed,
+            seed=seed,
             title="fine-tuning",
             val=task.pairs(images, split.val),
             workers=self.args.workers,
@@ -261,6 +263,7 @@ class Run:
             "target": cell.target,
             "labels": cell.labels,
             "seed": cell.seed,
+            "repeat": cell.repeat,
             "labelled_cases": len(labelled),
             "epochs": len(read_csv(folder / "curves.csv")),
             "seconds": round(time.monotonic() - began, 1),
