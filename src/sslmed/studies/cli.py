@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,15 @@ def assigned(text: str) -> tuple[str, str]:
     if not name or not value:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+def swept(text: str) -> tuple[str, list[str]]:
+    """Argument type: NAME=V1,V2,...; commas inside brackets divide nothing."""
+    name, _, listed = text.partition("=")
+    values = [value.strip() for value in re.split(r",(?![^\[]*\])", listed)]
+    if not name or len(values) < 2 or not all(values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=V1,V2,... with two values or more")
+    return name, values
 
 
 def positive(text: str) -> float:

@@ -86,8 +86,8 @@ def _together(found: Sequence[Curve], column: str, where: str, display: Callable
     groups = {f"{c.title}, {c.training}": display(c.title) for c in held}
     measured = METRICS.get(column.removeprefix("val_"))
     limits = measured.limits if measured else None
-    figure = plots.curves(runs, ylabel=_name(column), groups=groups, ylim=limits)
-    return [_report.figure(figure, f"{_name(column)} {where}: " + ", ".join(dict.fromkeys(groups.values())))]
+    figure = plots.curves(runs, ylabel=column_name(column), groups=groups, ylim=limits)
+    return [_report.figure(figure, f"{column_name(column)} {where}: " + ", ".join(dict.fromkeys(groups.values())))]
 
 
 def _apart(
@@ -103,8 +103,8 @@ def _apart(
     limits = (
         (0.0, 1.1 * max(float(np.nanmax(c.columns[column])) for c in held) or 1.0) if column == "feature_std" else None
     )
-    figure = plots.curve_panels(panels, ylabel=_name(column), sharey=sharey, ylim=limits)
-    return [_report.figure(figure, f"{_name(column)} {where}: " + ", ".join(panels))]
+    figure = plots.curve_panels(panels, ylabel=column_name(column), sharey=sharey, ylim=limits)
+    return [_report.figure(figure, f"{column_name(column)} {where}: " + ", ".join(panels))]
 
 
 def _names(found: Sequence[Curve]) -> list[str]:
@@ -123,6 +123,7 @@ def _points(curve: Curve, column: str) -> tuple[list[float], list[float]]:
     return [epoch + 1 for epoch in epochs], values  # counted from 1, as the progress is
 
 
-def _name(column: str) -> str:
+def column_name(column: str) -> str:
+    """A column of curves.csv in words."""
     measured = METRICS.get(column.removeprefix("val_"))
     return f"validation {measured.name}" if measured else COLUMNS.get(column, column.replace("_", " "))
