@@ -418,3 +418,37 @@ def test_repeats_share_split_and_pretext_and_differ_in_start_and_order(
     assert second != first
     assert torch.equal(start, same)
     assert not torch.equal(start, other)
+
+
+def test_photographs_in_class_folders_are_read_as_gray_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        folder = tmp_path / "cifar10" / "train" / ("airplane", "frog", "truck")[k % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{k:04}.png")
+    words = ("--natural", tmp_path / "cifar10", "--methods", "simclr/natural", "moco/BUS+natural")
+    run = prepared(multi_organ, tmp_path / "run", *words)
+    pool = run.data[""].pools["natural"]
+    assert pool.ids[0] == "train/airplane/0000.png"
+    assert pool.labels is None  # the classes of photographs play no part
+    assert pool.images([0]).shape == (1, 1, 32, 32)
+    train = len(run.data[""].splits[0].train)
+    assert len(run.data[""].pretext(0, "natural")) == 12
+    assert len(run.data[""].pretext(0, "BUS+natural")) == 12 + train
+
+
+def test_a_resnet_can_be_pretrained_with_its_decoder(tmp_path: Path) -> None:
+    preset = dataclasses.replace(multi_organ.PRESETS["smoke"], network="resnet50+decoder")
+    method = multi_organ.make_method("simclr", preset, 10)
+    weights = tmp_path / "network.pt"
+    torch.save(method.trained.state_dict(), weights)
+    torch.manual_seed(3)
+    fresh = multi_organ.make_network(preset, 1, None).state_dict()
+    torch.manual_seed(3)
+    tuned = multi_organ.make_network(preset, 1, weights).state_dict()
+    pretrained = method.trained.state_dict()
+    for name in ("encoder.conv1.weight", "up.0.block.0.weight", "up.4.block.3.weight"):
+        torch.testing.assert_close(tuned[name], pretrained[name])
+        assert not torch.equal(tuned[name], fresh[name])
+    torch.testing.assert_close(tuned["out.weight"], fresh["out.weight"])
+    assert multi_organ.published(preset, "BUSI") == {}

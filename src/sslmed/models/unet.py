@@ -172,6 +172,15 @@ class ResUNet(nn.Module):
         """
         return self.out(self.decoder_maps(x)[-1])  # type: ignore[no-any-return]
 
+    def encoder_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Give the maps of the ResNet, the finest first and the bottom last.
+
+        Args:
+            x: as in `forward`.
+        """
+        _check_image(x, self.encoder.in_channels)
+        return self.encoder(x)  # type: ignore[no-any-return]
+
     def decoder_maps(self, x: torch.Tensor, *, blocks: int = 5) -> list[torch.Tensor]:
         """Give the maps of the expanding path, for pretraining on them.
 
@@ -186,10 +195,9 @@ class ResUNet(nn.Module):
             ValueError: blocks outside 1..5, or as in `forward`.
         """
         _checks.integer("blocks", blocks, low=1, high=len(self.up))
-        _check_image(x, self.encoder.in_channels)
         # No map of the encoder has the image's own size: the last step has an empty skip that only tells the
         # size.
-        skips = [x[:, :0], *self.encoder(x)]
+        skips = [x[:, :0], *self.encoder_maps(x)]
         maps = [skips.pop()]
         for up in self.up[:blocks]:
             maps.append(up(maps[-1], skips.pop()))
