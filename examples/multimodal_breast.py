@@ -218,38 +218,37 @@ def comparability_note(preset: Preset, task: Task, images: ImageSet) -> str:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Folders are of domains that take part; only pretexts learn from several of one."""
+    """Folders are of domains that take part."""
     for option in ("domains", "tasks"):
         cli.unique(f"--{option}", getattr(args, option))
     if args.leave_out_copies and not args.pretext_data:
         raise ValueError("--leave-out-copies is about --pretext-data, which was not given")
-    cli.unique("--data", [name for name, _ in args.data])
-    cli.unique("--pretext-data", ["=".join(pair) for pair in args.pretext_data])
     for option, given in (("--data", args.data), ("--pretext-data", args.pretext_data)):
+        cli.unique(option, ["=".join(pair) for pair in given])
         for name, _ in given:
             if name not in ("us", "mg"):
                 raise ValueError(f"{option}: unknown {name!r}; give us=FOLDER or mg=FOLDER")
             if not {name, "usmg"} & {*args.domains}:
                 raise ValueError(f"{option} {name}= would not be used with --domains {' '.join(args.domains)}")
-    real = dict(args.data)
-    if "usmg" in args.domains and len(real) == 1:
+    if "usmg" in args.domains and len({name for name, _ in args.data}) == 1:
         raise ValueError(
-            f"--domains usmg would mix {next(iter(real))}={next(iter(real.values()))} with synthetic images; give "
-            "both us= and mg= with --data"
+            f"--domains usmg would mix {'='.join(args.data[0])} with synthetic images; give both us= and mg= with "
+            "--data"
         )
 
 
 def make_data(domain: str, args: argparse.Namespace, preset: Preset) -> DataSpec:
-    """The sets of a domain; the mixed one takes half of each."""
+    """The sets of a domain, joined (Table 5.1); the mixed one takes half of each."""
     members = ("us", "mg") if domain == "usmg" else (domain,)
-    given, pools, without = dict(args.data), dict[str, Source](), list[str]()
+    pools, without, sources = dict[str, Source](), list[str](), list[Source]()
     for m in members:
         folders = [folder for name, folder in args.pretext_data if name == m]
         for k, folder in enumerate(folders, 1):
             number = f" {k}" if len(folders) > 1 else ""
             pools[f"{m} pretext{number}"] = Source("--pretext-data", folder)
         without += [] if folders else [m]
-    sources = [Source("--data", given.get(m, PHANTOM), _phantom(preset.phantoms, m)) for m in members]
+        labelled = [folder for name, folder in args.data if name == m] or [PHANTOM]
+        sources += [Source("--data", folder, _phantom(preset.phantoms, m)) for folder in labelled]
     # 5.1: pretraining images are others than those of fine-tuning; with none given, the training part serves.
     mixes = {"": (*((TRAIN,) if without else ()), *pools)}
     return DataSpec(
@@ -316,7 +315,8 @@ def make_parser() -> cli.Parser:
         type=_labelled,
         default=[],
         metavar="DOMAIN=FOLDER",
-        help="phantom (default), or labelled sets, as us=BUSI mg=INbreast; your own with images/, masks/ and cases.csv",
+        help="phantom (default), or labelled sets, as us=BUSI mg=INbreast; your own with images/, masks/ and "
+        "cases.csv; several folders of a domain are joined",
     )
     parser.add_argument(
         "--pretext-data",
