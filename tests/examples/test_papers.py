@@ -191,6 +191,8 @@ def test_a_local_stage_killed_before_its_first_checkpoint_starts_as_it_did(tmp_p
         (multimodal_breast, ["--data", "us=nowhere"], "--data nowhere: no such folder"),
         (multimodal_breast, ["--data", "us=x", "--domains", "usmg"], "would mix us=x with synthetic images"),
         (mr_masked_vs_contrastive, ["--labels", "0.5"], "'0.5' is not a positive integer"),
+        (mr_masked_vs_contrastive, ["--split", "15/2"], "'15/2' is not TRAIN/VAL/TEST"),
+        (mr_masked_vs_contrastive, ["--split", "15/2/15"], "--split 15/2/15 divides 32 volumes, and --data holds 12"),
         (mr_masked_vs_contrastive, ["--labels", "50"], "--labels 50 volumes: only"),
         (mr_masked_vs_contrastive, ["--shard", "2/2"], "'2/2' is not i/n with i from 0 to n - 1"),
         (mr_masked_vs_contrastive, ["--accumulate", "0"], "'0' is not a positive integer"),
@@ -452,3 +454,29 @@ def test_a_resnet_can_be_pretrained_with_its_decoder(tmp_path: Path) -> None:
         assert not torch.equal(tuned[name], fresh[name])
     torch.testing.assert_close(tuned["out.weight"], fresh["out.weight"])
     assert multi_organ.published(preset, "BUSI") == {}
+
+
+def test_all_methods_are_fine_tuned_on_all_volumes(tmp_path: Path) -> None:
+    words = ("--all-volumes", "--split", "7/2/3", "--methods", "contrastive", "--labels", 1, "--seeds", 0, 1)
+    run = prepared(mr_masked_vs_contrastive, tmp_path / "run", *words)
+    assert [cell.name for cell in run.cells()] == [
+        "contrastive-v1-s0",
+        "contrastive-v1-s1",
+        "supervised-v7-s0",
+        "contrastive-v7-s0",
+        "supervised-v7-s1",
+        "contrastive-v7-s1",
+    ]
+
+
+@pytest.mark.parametrize("method", ["masked", "contrastive"])
+def test_the_validation_part_can_steer_the_rate_of_a_pretext(tmp_path: Path, method: str) -> None:
+    words = ("--methods", method, "--epochs", 1, "--set", "constants.validate_pretext=true")
+    run = prepared(mr_masked_vs_contrastive, tmp_path / "run", *words)
+    cell = run.cells()[0]
+    run.pretrain(cell, tmp_path / "unused")
+    curves = sorted((tmp_path / "run" / "pretext").glob("*/curves.csv"))
+    assert len(curves) == (2 if method == "contrastive" else 1)
+    for file in curves:
+        (row,) = read_csv(file)
+        assert float(row["val_loss"]) > 0

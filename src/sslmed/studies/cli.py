@@ -42,6 +42,17 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def split(text: str) -> tuple[int, int, int]:
+    """Argument type: TRAIN/VAL/TEST, three positive numbers of volumes."""
+    parts = text.split("/")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not TRAIN/VAL/TEST, three numbers of volumes of at least 1, as 15/2/15"
+        )
+    train, val, test = map(int, parts)
+    return train, val, test
+
+
 def shard(text: str) -> tuple[int, int]:
     """Argument type: i/n with i in 0..n - 1."""
     first, _, last = text.partition("/")

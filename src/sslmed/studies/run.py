@@ -17,7 +17,7 @@ from .cells import SUPERVISED, Cell, Target, amount, slug
 from .cli import unique
 from .engine import fit, weights_of
 from .features import write_features
-from .image_set import ImageSet
+from .image_set import ImageSet, Numbered
 from .locks import Busy, folder_lock
 from .merge import check_sources, merge
 from .pretext import pretrain
@@ -169,11 +169,17 @@ class Run:
             for method in self.methods
             for labels in args.labels
         ]
-        for name, task in self.tasks.items():  # a baseline of all labels, where the data ask for it
+        for name, task in self.tasks.items():  # all labels, with the baseline, where the data ask for it
             data = self.data[task.domain]
             if data.spec.everything:
                 most = {seed: int(max(data.splits[seed].labelled)) for seed in args.seeds}
-                found += [Cell(SUPERVISED, most[c.seed], c.seed, name, c.repeat) for c in found if c.target == name]
+                methods = dict.fromkeys([SUPERVISED, *self.methods])
+                found += [
+                    Cell(method, most[seed], seed, name, repeat)
+                    for seed in args.seeds
+                    for repeat in range(args.repeats)
+                    for method in methods
+                ]
         return list(dict.fromkeys(found))
 
     def pretext(self, cell: Cell) -> str | None:
@@ -212,7 +218,10 @@ class Run:
         """Train a cell's pretext, stage by stage, and return the file of its weights."""
         recipe, seed = self.study.methods[cell.method], self._pretext_seed(cell)
         assert recipe is not None
-        images = self.data[self.tasks[cell.target].domain].pretext(cell.seed, recipe.mix)
+        data = self.data[self.tasks[cell.target].domain]
+        images = data.pretext(cell.seed, recipe.mix)
+        validates = recipe.validated and cell.seed in data.splits
+        val = Numbered([(data.data, data.splits[cell.seed].val)]) if validates else None
         weights: Path | None = None
         for number, stage in enumerate(recipe.stages, 1):
             # Each stage starts from a seed of its own, since one that was trained before draws nothing.
@@ -226,6 +235,7 @@ class Run:
                 folder=self.folder.path / self._place(cell, stage),
                 seed=seed,
                 title=f"pretext {cell.method}" + (f", {stage.name}" if stage.name else ""),
+                val=val,
                 workers=self.args.workers,
             )
         assert weights is not None

@@ -31,7 +31,8 @@ class DataSpec:
         labels: shares of the training cases, or numbers of volumes.
         unit: which of the two, "%" or "volumes".
         seeds: of the splits.
-        everything: whether a baseline uses all training volumes too.
+        everything: whether all methods, and supervised training, are fine-tuned on all training volumes too.
+        volumes: numbers of training, validation and test volumes, instead of `fractions`.
         parts_seed: a seed of the parts that holds for all seeds, which then draw the labelled cases only.
         leave_out_copies: leave out pool images that copy a held-out one, instead of refusing them.
         name: of the domain, where a run has several.
@@ -53,6 +54,7 @@ class DataSpec:
     fit: str = "stretch"
     unit: str = "%"
     everything: bool = False
+    volumes: tuple[int, int, int] | None = None
     parts_seed: int | None = None
     leave_out_copies: bool = False
     name: str = ""
@@ -170,6 +172,7 @@ class StudyData:
             unit=spec.unit,
             seed=seed,
             everything=spec.everything,
+            volumes=spec.volumes,
             parts_seed=spec.parts_seed,
             outlined=spec.outlined,
             option=spec.labelled.option,
