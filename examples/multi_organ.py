@@ -6,7 +6,7 @@ natural images, then fine-tuned with 100, 50, 25 and 10 % of the labels.
 
     python examples/multi_organ.py --data phantom --preset small --out runs/organs
     python examples/multi_organ.py --data Dataset_BUSI_with_GT --organs heart=CAMUS lung=COVID-LUS \
-        --preset paper --network unet --methods all --seeds 0 1 2 3 4 5 6 7 8 9 --out runs/unet
+        --preset paper --network unet --methods all --repeats 10 --out runs/unet
 
 Rerun the same command to resume a run that was stopped.
 """
@@ -50,7 +50,8 @@ from sslmed.tasks import Segmentation, Task, dice_bce
 SSL = ("moco", "simclr", "simsiam")
 MIXES = ("natural", "BUS", "BUS+natural", "multi-organ")
 METHODS = (SUPERVISED, *(f"{ssl}/{mix}" for mix in MIXES for ssl in SSL))
-NETWORKS = ("resnet50", "resnet18", "unet")
+DECODER = "+decoder"  # 3.3: a ResNet whose U-Net decoder is pretrained too
+NETWORKS = ("resnet50", "resnet18", "unet", f"resnet50{DECODER}")
 ORGANS = ("heart", "lung")  # 3.1: CAMUS and COVID-LUS beside BUSI
 
 
@@ -162,10 +163,22 @@ def make_views(preset: Preset) -> MultiView:
     )
 
 
-def make_encoder(preset: Preset) -> ResNetEncoder | UNetFeatures:
-    """The ResNet that becomes a contracting path, or the whole U-Net, "pre-trained end-to-end" (3.2)."""
+def make_segmenter(preset: Preset) -> UNet | ResUNet:
+    """The plain U-Net, or a U-Net decoder on a ResNet."""
     if preset.network == "unet":
-        return UNetFeatures(UNet(width=preset.width), at=preset.constants.pool_at)
+        return UNet(width=preset.width)
+    return ResUNet(preset.network.removesuffix(DECODER), width=preset.width)
+
+
+def with_decoder(preset: Preset) -> bool:
+    """Whether the decoder is pretrained too."""
+    return preset.network == "unet" or preset.network.endswith(DECODER)
+
+
+def make_encoder(preset: Preset) -> ResNetEncoder | UNetFeatures:
+    """The ResNet that becomes a contracting path, or the whole U-Net, "pre-trained end-to-end" (3.2, 3.3)."""
+    if with_decoder(preset):
+        return UNetFeatures(make_segmenter(preset), at=preset.constants.pool_at)
     return ResNetEncoder(preset.network, width=preset.width)
 
 
@@ -209,18 +222,17 @@ def make_recipe(method: str, preset: Preset) -> Recipe | None:
 
 
 def make_network(preset: Preset, outputs: int, weights: Path | None) -> nn.Module:
-    """A fresh decoder on the encoder, or the whole U-Net."""
-    if preset.network != "unet":
-        model = ResUNet(preset.network, width=preset.width)
-        if weights is not None:
-            load_encoder(model, weights)
+    """A fresh decoder on the encoder, or the whole network."""
+    model = make_segmenter(preset)
+    if weights is None:
         return model
-    unet = UNet(width=preset.width)
-    if weights is not None:
+    if with_decoder(preset):
         # No pretext trains the last layer: all methods of a seed share its random start.
-        own = {name: value for name, value in unet.state_dict().items() if name.startswith("out.")}
-        unet.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True) | own)
-    return unet
+        own = {name: value for name, value in model.state_dict().items() if name.startswith("out.")}
+        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True) | own)
+    else:
+        load_encoder(model, weights)
+    return model
 
 
 NAMES = {"moco": "MoCo v2", "simclr": "SimCLR", "simsiam": "SimSiam"}
@@ -247,20 +259,20 @@ def nearest(preset: Preset) -> tuple[str, int]:
 
 
 def published(preset: Preset, name: str) -> dict[tuple[str, str, str], Published]:
-    """Tables 1 to 4: the rows of this network and size, else those of the nearest size."""
+    """Tables 1 to 4: the rows of this network and size, else those of the nearest size; none of a ResNet's decoder."""
     return {
         ("segmentation", f"{row['labels_percent']} %", row["method"]): Published(
             f"Table {row['table']}" + (f", {row['natural_images']}" if row["natural_images"] else ""),
             {"dice": (row["dice"], row["dice_sd"])},
         )
         for row in read_csv(RESULTS)
-        if (row["network"], int(row["size"])) == nearest(preset)
+        if (row["network"], int(row["size"])) == nearest(preset) and not preset.network.endswith(DECODER)
     }
 
 
 def comparability_note(preset: Preset, others: Mapping[str, Source], task: Task, images: ImageSet) -> str:
     """What differs from the paper."""
-    reasons = ["the paper's SD is over ten repetitions: compare it with our SD over seeds"]
+    reasons = ["the paper's SD is over ten repetitions: compare it with our SD over repeats (--repeats 10)"]
     if nearest(preset)[1] != preset.size:
         reasons.append(f"images of {preset.size} px (paper {nearest(preset)[1]})")
     if images.name != "BUSI":
@@ -362,7 +374,10 @@ def make_parser() -> cli.Parser:
         help="images of other organs, without labels (with the phantom: heart and lung)",
     )
     parser.add_argument(
-        "--natural", type=cli.filled, metavar="FOLDER", help="photographs, as CIFAR-10 or mini-ImageNet saved as images"
+        "--natural",
+        type=cli.filled,
+        metavar="FOLDER",
+        help="photographs, read as gray images: CIFAR-10 or mini-ImageNet, saved as image files in any folders",
     )
     parser.add_argument(
         "--leave-out-copies",
@@ -374,7 +389,8 @@ def make_parser() -> cli.Parser:
         "--network",
         dest="encoder",
         choices=NETWORKS,
-        help="a ResNet that gets a fresh U-Net decoder, or a whole U-Net; the same as --encoder",
+        help="a ResNet that gets a fresh U-Net decoder; or a U-Net, or a ResNet with its decoder, that is pretrained "
+        "as a whole; the same as --encoder",
     )
     program.add_study(
         parser,

@@ -237,13 +237,13 @@ def check(args: argparse.Namespace) -> None:
             raise ValueError(f"--data {name}=phantom cannot be combined with other sets of {name}")
     if "usmg" in args.domains and len(real) == 1:
         raise ValueError(
-            f"--domains usmg would mix {next(iter(real))}={next(iter(real.values()))} with synthetic images; give "
-            "both us= and mg= with --data"
+            f"--domains usmg would mix {'='.join(args.data[0])} with synthetic images; give both us= and mg= with "
+            "--data"
         )
 
 
 def make_data(domain: str, args: argparse.Namespace, preset: Preset) -> DataSpec:
-    """The sets of a domain; the mixed one takes half of each."""
+    """The sets of a domain, joined (Table 5.1); the mixed one takes half of each."""
     members = ("us", "mg") if domain == "usmg" else (domain,)
     pools, without = dict[str, Source](), list[str]()
     for m in members:

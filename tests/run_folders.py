@@ -52,9 +52,10 @@ def write_cell(
     *,
     target: str = "segmentation",
     cases: int = 9,
+    repeat: int = 0,
 ) -> None:
     """One finished cell; methods later in the alphabet are a little better."""
-    cell = Cell(method, labels, seed, target)
+    cell = Cell(method, labels, seed, target, repeat)
     place = folder / "cells" / cell.name
     manifest.record(folder, [manifest.CellEntry(f"cells/{cell.name}", cell)])
     rng = np.random.default_rng([seed, len(method), cases])

@@ -20,6 +20,7 @@ from sslmed.models import ResNetEncoder
 from sslmed.studies import program
 from sslmed.studies.run import Run
 from sslmed.studies.study import Study
+from sslmed.studies.sweep import Sweep
 
 ROOT = Path(__file__).parents[2]
 PAPERS = sorted((ROOT / "docs" / "papers").glob("*.md"))
@@ -66,6 +67,8 @@ def status(monkeypatch: pytest.MonkeyPatch, name: str, words: list[str], folder:
 class Declared:
     """A run that ends once its study is declared."""
 
+    trains = True
+
     def __init__(self, study: Study, args: argparse.Namespace) -> None:
         assert set(args.methods) <= set(study.methods)
 
@@ -82,6 +85,7 @@ def test_options_of_the_commands_exist(
         weights = ResNetEncoder("resnet18", width=8).state_dict()  # the smoke preset's encoder
         torch.save(weights, tmp_path / words[words.index("--weights") + 1])
     monkeypatch.setattr(program, "Run", Declared)
+    monkeypatch.setattr(Sweep, "tabulate", lambda sweep: None)
     assert status(monkeypatch, name, words, tmp_path) == 0
 
 

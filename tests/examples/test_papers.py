@@ -191,6 +191,8 @@ def test_a_local_stage_killed_before_its_first_checkpoint_starts_as_it_did(tmp_p
         (multimodal_breast, ["--data", "us=nowhere"], "--data nowhere: no such folder"),
         (multimodal_breast, ["--data", "us=x", "--domains", "usmg"], "would mix us=x with synthetic images"),
         (mr_masked_vs_contrastive, ["--labels", "0.5"], "'0.5' is not a positive integer"),
+        (mr_masked_vs_contrastive, ["--split", "15/2"], "'15/2' is not TRAIN/VAL/TEST"),
+        (mr_masked_vs_contrastive, ["--split", "15/2/15"], "--split 15/2/15 divides 32 volumes, and --data holds 12"),
         (mr_masked_vs_contrastive, ["--labels", "50"], "--labels 50 volumes: only"),
         (mr_masked_vs_contrastive, ["--shard", "2/2"], "'2/2' is not i/n with i from 0 to n - 1"),
         (mr_masked_vs_contrastive, ["--accumulate", "0"], "'0' is not a positive integer"),
@@ -397,3 +399,89 @@ def test_the_constants_are_what_is_built() -> None:
 @pytest.mark.parametrize("option", [["--labels", "0.75"], ["--set", "labels=[0.75]"]])
 def test_both_options_of_labels_count(tmp_path: Path, option: list[str]) -> None:
     assert {cell.labels for cell in prepared(multi_organ, tmp_path, *option).cells()} == {0.75}
+
+
+def test_repeats_share_split_and_pretext_and_differ_in_start_and_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepared(multi_organ, tmp_path / "run", "--methods", "simclr/BUS", "--repeats", 2)
+    cells = run.cells()
+    assert [(cell.seed, cell.repeat) for cell in cells] == [(0, 0), (0, 1)]
+    assert run.pretext(cells[0]) == run.pretext(cells[1])
+    met: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+
+    def tune(learner: torch.nn.Module, train: object, *_: object, seed: int, **__: object) -> None:
+        images = torch.stack([train[k][0] for k in range(len(train))])  # type: ignore[index, arg-type]
+        met.append((seed, images, torch.cat([p.flatten() for p in learner.parameters()])))
+        raise InterruptedError
+
+    monkeypatch.setattr("sslmed.studies.run.fit", tune)
+    for cell in (*cells, cells[0]):
+        with pytest.raises(InterruptedError):
+            run.finetune(cell, tmp_path / "cell", None)
+    (first, labelled, start), (second, labelled_too, other), (again, _, same) = met
+    assert torch.equal(labelled, labelled_too)
+    assert first == again == 0
+    assert second != first
+    assert torch.equal(start, same)
+    assert not torch.equal(start, other)
+
+
+def test_photographs_in_class_folders_are_read_as_gray_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        folder = tmp_path / "cifar10" / "train" / ("airplane", "frog", "truck")[k % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{k:04}.png")
+    words = ("--natural", tmp_path / "cifar10", "--methods", "simclr/natural", "moco/BUS+natural")
+    run = prepared(multi_organ, tmp_path / "run", *words)
+    pool = run.data[""].pools["natural"]
+    assert pool.ids[0] == "train/airplane/0000.png"
+    assert pool.labels is None  # the classes of photographs play no part
+    assert pool.images([0]).shape == (1, 1, 32, 32)
+    train = len(run.data[""].splits[0].train)
+    assert len(run.data[""].pretext(0, "natural")) == 12
+    assert len(run.data[""].pretext(0, "BUS+natural")) == 12 + train
+
+
+def test_a_resnet_can_be_pretrained_with_its_decoder(tmp_path: Path) -> None:
+    preset = dataclasses.replace(multi_organ.PRESETS["smoke"], network="resnet50+decoder")
+    method = multi_organ.make_method("simclr", preset, 10)
+    weights = tmp_path / "network.pt"
+    torch.save(method.trained.state_dict(), weights)
+    torch.manual_seed(3)
+    fresh = multi_organ.make_network(preset, 1, None).state_dict()
+    torch.manual_seed(3)
+    tuned = multi_organ.make_network(preset, 1, weights).state_dict()
+    pretrained = method.trained.state_dict()
+    for name in ("encoder.conv1.weight", "up.0.block.0.weight", "up.4.block.3.weight"):
+        torch.testing.assert_close(tuned[name], pretrained[name])
+        assert not torch.equal(tuned[name], fresh[name])
+    torch.testing.assert_close(tuned["out.weight"], fresh["out.weight"])
+    assert multi_organ.published(preset, "BUSI") == {}
+
+
+def test_all_methods_are_fine_tuned_on_all_volumes(tmp_path: Path) -> None:
+    words = ("--all-volumes", "--split", "7/2/3", "--methods", "contrastive", "--labels", 1, "--seeds", 0, 1)
+    run = prepared(mr_masked_vs_contrastive, tmp_path / "run", *words)
+    assert [cell.name for cell in run.cells()] == [
+        "contrastive-v1-s0",
+        "contrastive-v1-s1",
+        "supervised-v7-s0",
+        "contrastive-v7-s0",
+        "supervised-v7-s1",
+        "contrastive-v7-s1",
+    ]
+
+
+@pytest.mark.parametrize("method", ["masked", "contrastive"])
+def test_the_validation_part_can_steer_the_rate_of_a_pretext(tmp_path: Path, method: str) -> None:
+    words = ("--methods", method, "--epochs", 1, "--set", "constants.validate_pretext=true")
+    run = prepared(mr_masked_vs_contrastive, tmp_path / "run", *words)
+    cell = run.cells()[0]
+    run.pretrain(cell, tmp_path / "unused")
+    curves = sorted((tmp_path / "run" / "pretext").glob("*/curves.csv"))
+    assert len(curves) == (2 if method == "contrastive" else 1)
+    for file in curves:
+        (row,) = read_csv(file)
+        assert float(row["val_loss"]) > 0

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pretexts import DIM, METHODS, SIDE, Flip, KnownMask, Puzzle, fixed_views, images, method
 from sslmed import methods
-from sslmed.augment import MultiView, RandomPatchMask
+from sslmed.augment import MultiView, RandomPatchMask, views
 from sslmed.augment.functional import split_patches
 from sslmed.losses import NCE, InfoNCE, RelationContrastive
 from sslmed.methods import PIRL, Method, MoCo, SimCLR
@@ -358,3 +358,19 @@ def test_many_rows_draw_negatives() -> None:
     assert step(module, images(4))[0].isfinite()
     patches = split_patches(images(1).tensors[0], (2, 2))
     assert patches.shape[1] == 4
+
+
+def test_validation_draws_the_same_views_at_every_call() -> None:
+    module = SimCLR(ResNetEncoder("resnet18", width=4), views=views.simclr(SIDE)).eval()
+    pictures = images(6).tensors[0]
+    batches = [(pictures[:4], torch.arange(4)), (pictures[4:], torch.arange(4, 6))]
+    torch.manual_seed(7)
+    with torch.no_grad():
+        first = module.validate(batches)
+        after = torch.rand(1)
+        torch.manual_seed(0)
+        parts = [module(*batch).loss.double() for batch in batches]
+        assert module.validate(batches) == first
+    assert first["val_loss"] == pytest.approx(((4 * parts[0] + 2 * parts[1]) / 6).item())
+    torch.manual_seed(7)
+    assert torch.equal(torch.rand(1), after)  # the caller's random numbers are left alone

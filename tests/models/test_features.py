@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sslmed.models import ResNetEncoder, UNet, UNetFeatures, feature_width, pooled_features
+from sslmed.models import ResNetEncoder, ResUNet, UNet, UNetFeatures, feature_width, pooled_features
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,8 @@ from sslmed.models import ResNetEncoder, UNet, UNetFeatures, feature_width, pool
         (lambda: UNetFeatures(UNet(width=4), at="decoder"), 4),
         (lambda: UNetFeatures(UNet(width=4)), 64),
         (lambda: UNetFeatures(UNet(width=4), flat_size=45), 256),
+        (lambda: UNetFeatures(ResUNet("resnet18", width=8), at="decoder"), 2),
+        (lambda: UNetFeatures(ResUNet("resnet18", width=8)), 64),
     ],
 )
 def test_encoders_give_the_features_they_name_and_train_what_makes_them(
@@ -35,6 +37,10 @@ def test_pooled_features_are_means_of_the_maps() -> None:
     network, x = UNet(width=4).eval(), torch.rand(2, 1, 32, 32)
     torch.testing.assert_close(UNetFeatures(network, at="decoder")(x), network.decoder_maps(x)[-1].mean((2, 3)))
     torch.testing.assert_close(UNetFeatures(network)(x), network.encoder_maps(x)[-1].mean((2, 3)))
+    residual = ResUNet("resnet18", width=8).eval()
+    found = UNetFeatures(residual, at="decoder")(x)
+    torch.testing.assert_close(found, residual.decoder_maps(x)[-1].mean((2, 3)))
+    torch.testing.assert_close(UNetFeatures(residual)(x), residual.encoder(x)[-1].mean((2, 3)))
     flat = UNetFeatures(network, flat_size=32)(x)
     torch.testing.assert_close(flat, network.encoder_maps(x)[-1].contiguous().flatten(1))
     encoder = ResNetEncoder("resnet18", width=4).eval()
@@ -49,6 +55,8 @@ def test_mistakes_are_named() -> None:
         UNetFeatures(UNet(width=4), at="decoder", flat_size=32)
     with pytest.raises(ValueError, match="flat_size must be at least 32, got 8"):
         UNetFeatures(UNet(width=4), flat_size=8)
+    with pytest.raises(ValueError, match="flat_size must be None for a ResUNet"):
+        UNetFeatures(ResUNet("resnet18", width=8), flat_size=32)
     with pytest.raises(ValueError, match="Identity does not tell its number of features"):
         feature_width(nn.Identity())
     with pytest.raises(ValueError, match=r"encoder must return .* got shape \(2, 1, 1024\)"):

@@ -44,6 +44,39 @@ def test_several_folders_of_a_domain_are_joined(tmp_path: Path) -> None:
     assert read_json(tmp_path / "run" / "config.json")["arguments"]["us, us pretext 1"] == "a"
 
 
+def write_labelled(folder: Path, labels: list[str], *, seed: int) -> Path:
+    write_scans(folder, 0, seed=seed)
+    write_scans(folder / "images", len(labels), seed=seed)
+    (folder / "masks").mkdir()
+    for k in range(len(labels)):
+        mask = torch.zeros(40, 40, dtype=torch.uint8)
+        mask[8:24, 8:24] = 255
+        Image.fromarray(mask.numpy()).save(folder / "masks" / f"scan {k}.png")
+    lines = ["image,class,group", *(f"scan {k}.png,{label},patient {k // 2}" for k, label in enumerate(labels))]
+    (folder / "cases.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_several_labelled_folders_of_a_domain_are_joined(tmp_path: Path) -> None:
+    us = write_labelled(tmp_path / "us", ["benign", "malignant", "normal"] * 8, seed=0)
+    a = write_labelled(tmp_path / "a", ["benign", "malignant", "normal"] * 8, seed=1)
+    b = write_labelled(tmp_path / "b", ["malignant", "benign"] * 6, seed=2)
+    given = ("--data", f"us={us}", f"mg={a}", f"mg={b}")
+    run = multimodal(tmp_path / "run", *given)
+    assert list(run.data) == ["us", "mg"]
+    joined = run.data["mg"].data
+    assert len(joined) == 36
+    assert joined.counts == {"images": 36, "benign": 14, "malignant": 14, "normal": 8} | {
+        k: v for k, v in joined.counts.items() if k.startswith("without")
+    }
+    split = run.data["mg"].splits[0]
+    groups = [{joined.groups[i] for i in part} for part in (split.train, split.val, split.test)]
+    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+    assert read_json(tmp_path / "run" / "config.json")["arguments"]["mg"] == "a and b"
+    half = multimodal(tmp_path / "mixed", *given, "--domains", "usmg").data["usmg"].data
+    assert len(half) == 12 + 12 + 6
+
+
 def test_a_mix_learns_from_the_training_part_where_a_domain_has_no_folder(tmp_path: Path) -> None:
     a = write_scans(tmp_path / "a", 5, seed=0)
     run = multimodal(tmp_path / "run", "--domains", "usmg", "--pretext-data", f"us={a}")
@@ -53,7 +86,7 @@ def test_a_mix_learns_from_the_training_part_where_a_domain_has_no_folder(tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "us=a", "us=b"], "--data lists us twice"),
+        (["--data", "us=a", "us=a"], "--data lists us=a twice"),
         (["--pretext-data", "us=a", "us=a"], "--pretext-data lists us=a twice"),
         (
             ["--domains", "us", "--pretext-data", "mg=a"],

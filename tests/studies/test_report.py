@@ -18,6 +18,7 @@ from sslmed.studies import manifest
 from sslmed.studies.cells import Cell, amount_as_number
 from sslmed.studies.report import write_report
 from sslmed.studies.report.run import Run
+from sslmed.studies.runs import read_csv
 from sslmed.tasks import _report
 
 NAME = "CP-Jig+Freq · RCL+percep"
@@ -477,7 +478,7 @@ def test_pretexts_have_the_titles_of_the_manifest_in_the_order_of_the_methods(tm
         ("d", "byol", 1, "BYOL, local"),
     ):
         run_folders.write_pretext(folder, name, ["loss"], method=method, seed=seed, title=title)
-    found = [(curve.title, curve.seed) for curve in Run.read(folder).pretext_curves()]
+    found = [(title, seed) for title, seed, _ in Run.read(folder).pretexts()]
     assert found == [("SimCLR", 3), ("BYOL, global", 1), ("BYOL, local", 1), ("untrained network", 0)]
 
 
@@ -601,3 +602,17 @@ def test_results_in_and_out_of_distribution_stand_side_by_side(tmp_path: Path) -
     assert "Scanner 0" in part
     assert any(alt.startswith("Dice in and out of distribution with 20 % of the labels") for alt in page.alts)
     assert "over all comparisons of this section (2)" in page.text
+
+
+def test_repeats_are_told_from_seeds(tmp_path: Path, plain: None) -> None:
+    folder = run_folders.segmentation_run(tmp_path)
+    for method in run_folders.METHODS:
+        run_folders.write_cell(folder, "segmentation", method, 0.2, 0, repeat=1)
+    rows = read_csv(folder / "table.csv")
+    run_folders.write_csv(folder / "table.csv", [row | {"sd_repeats": "0.0456", "repeats": "2"} for row in rows])
+    text = " ".join(" ".join(render(folder)[1].words).split())
+    assert "over 2 repeated fine-tunings of each" in text
+    assert "Counted over the test images of all seeds and repeats." in text
+    assert "0.046 between 2 repeats of the fine-tuning" in text
+    assert "the SD between repeats, that is," in text
+    assert "0, repeat 2" in text

@@ -373,3 +373,17 @@ def test_structures_that_a_smaller_size_would_lose_are_told() -> None:
     assert [note for note in data.notes if "smaller than a pixel at 8 px" in note]
     assert data.at(8).tiny == small.tiny  # also from the cache
     assert data.at(48).tiny == ()
+
+
+def test_volumes_are_split_in_the_numbers_that_are_asked_for() -> None:
+    source = Source("--data", "phantom", lambda size: MRPhantom(32, depth=3, size=size, seed=0))
+    settings = {"labels": [1, 8], "unit": "volumes", "seeds": [0, 1], "parts_seed": 0, "everything": True}
+    data = StudyData(spec(source, volumes=(15, 2, 15), **settings))
+    volume, split = data.data.groups, data.splits[0]
+    parts = [{volume[i] for i in part} for part in (split.train, split.val, split.test)]
+    assert [len(part) for part in parts] == [15, 2, 15]
+    assert len(set.union(*parts)) == 32
+    assert set(split.labelled) == {1, 8, 15}
+    assert data.splits[1].test == split.test
+    with pytest.raises(ValueError, match="--split 15/3/15 divides 33 volumes, and --data holds 32"):
+        StudyData(spec(source, volumes=(15, 3, 15), **settings))

@@ -21,8 +21,10 @@ FRAME = Frame([TARGET], ["supervised", "jig/pirl", "rcl"], "%", ("supervised", "
 RNG = np.random.default_rng(0)
 
 
-def cell(folder: Path, method: str, seed: int, dice: np.ndarray, ids: list[str], *, labels: float = 0.2) -> None:
-    own = Cell(method, labels, seed)
+def cell(
+    folder: Path, method: str, seed: int, dice: np.ndarray, ids: list[str], *, labels: float = 0.2, repeat: int = 0
+) -> None:
+    own = Cell(method, labels, seed, repeat=repeat)
     place = folder / "cells" / own.name
     manifest.record(folder, [manifest.CellEntry(f"cells/{own.name}", own)])
     rows = [
@@ -169,3 +171,34 @@ def test_the_terminal_shows_what_the_files_hold(tmp_path: Path) -> None:
     text = show(rows, write_tests(tmp_path, FRAME), FRAME)
     assert "0.400 ± 0.141" in text
     assert "20 %: rcl against supervised: dice +0.250" in text
+
+
+def test_repeats_of_a_seed_have_a_spread_of_their_own_and_count_once_in_tests(tmp_path: Path) -> None:
+    names = [f"p{k}" for k in range(8)]
+    once, twice = RNG.random((2, 8)), RNG.random((2, 8))
+    for seed in (0, 1):
+        cell(tmp_path, "supervised", seed, once[seed], names)
+        for repeat, gap in enumerate((0.0, 0.25, 0.5)):
+            cell(tmp_path, "rcl", seed, (twice[seed] + gap) / 2, names, repeat=repeat)
+    rows = write_table(tmp_path, FRAME, {}, comparability_notes={"segmentation": ""})
+    dice = {row["method"]: row for row in rows if row["metric"] == "dice"}
+    assert (dice["rcl"]["seeds"], dice["rcl"]["repeats"], dice["rcl"]["cases"]) == (2, 3, 8)
+    assert (dice["rcl"]["sd_repeats"], dice["supervised"]["sd_repeats"]) == ("0.125", "")
+    assert float(dice["rcl"]["mean"]) == pytest.approx((twice.mean() + 0.25) / 2, abs=1e-3)
+    between = np.std((twice.mean(1) + 0.25) / 2, ddof=1)
+    assert float(dice["rcl"]["sd_seeds"]) == pytest.approx(between, abs=1e-3)
+    (test,) = write_tests(tmp_path, FRAME)
+    ours, theirs = (twice.mean(0) + 0.25) / 2, once.mean(0)
+    assert (test["cases"], test["seeds"]) == (8, 2)
+    assert float(test["difference"]) == pytest.approx((ours - theirs).mean(), abs=1e-3)
+    assert float(test["p"]) == pytest.approx(wilcoxon(ours, theirs).pvalue, rel=1e-3)
+    assert "(repeats ± 0.125)" in show(rows, [], FRAME)
+
+
+def test_the_first_of_several_repeats_is_the_cell_of_a_run_without_them(tmp_path: Path) -> None:
+    cells = [Cell("rcl", 0.2, 0, repeat=repeat) for repeat in (0, 1)]
+    manifest.record(tmp_path, [manifest.CellEntry(f"cells/{one.name}", one) for one in cells])
+    assert [one.name for one in cells] == ["rcl-l20-s0", "rcl-l20-s0-r1"]
+    assert [one.training for one in cells] == ["seed 0", "seed 0, repeat 2"]
+    assert "repeat" not in read_json(tmp_path / "manifest.json")["cells"][0]
+    assert [entry.cell for entry in manifest.read(tmp_path).of(cells)] == cells

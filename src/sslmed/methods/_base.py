@@ -72,6 +72,23 @@ class Method(nn.Module):
     def after_step(self) -> None:
         """Update moving averages; call it after each step of the optimizer."""
 
+    def validate(self, batches: Batches) -> dict[str, float]:
+        """The mean loss of held-out images, `val_loss`; their views are the same at every call.
+
+        Only for methods without a memory of images: `index` counts the held-out images, which no memory holds.
+
+        Args:
+            batches: pairs (images, index).
+        """
+        losses, counts = [], []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for images, index in batches:
+                losses.append(self(images, index).loss.double().cpu())
+                counts.append(len(images))
+        weights = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+        return {"val_loss": (torch.stack(losses) * weights).sum().item()}
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters, as groups for an optimizer.
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .. import _checks
-from .unet import UNet
+from .unet import ResUNet, UNet
 
 
 def pooled_features(encoder: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -73,7 +73,7 @@ class UNetFeatures(nn.Module):
     for gradients that never come.
 
     Args:
-        network: the U-Net.
+        network: the U-Net, plain or on a ResNet.
         at: "bottom", the coarsest map, which trains the encoder alone; "decoder", the finest map before the last
             layer, which trains all but that layer.
         flat_size: None averages the map over its positions. The side of square images, in pixels, lays the bottom
@@ -81,7 +81,7 @@ class UNetFeatures(nn.Module):
             to images of this size.
 
     Raises:
-        ValueError: an unknown `at`, or a `flat_size` for the decoder.
+        ValueError: an unknown `at`, or a `flat_size` for the decoder or for a U-Net on a ResNet.
 
     Example:
         >>> import torch
@@ -90,15 +90,20 @@ class UNetFeatures(nn.Module):
         (torch.Size([2, 64]), 64)
     """
 
-    def __init__(self, network: UNet, *, at: str = "bottom", flat_size: int | None = None) -> None:
+    def __init__(self, network: UNet | ResUNet, *, at: str = "bottom", flat_size: int | None = None) -> None:
         super().__init__()
         self.at = _checks.choice("at", at, ("bottom", "decoder"))
         if flat_size is not None:
             _checks.integer("flat_size", flat_size, low=32)
             if at != "bottom":
                 raise ValueError(f"flat_size must be None for at={at!r}: only the bottom map is laid out flat")
+            if isinstance(network, ResUNet):
+                raise ValueError(
+                    "flat_size must be None for a ResUNet: only a plain U-Net's bottom map is laid out flat"
+                )
         self.network, self.flat_size = network, flat_size
-        self.features = network.width * (16 if at == "bottom" else 1)
+        bottom = network.encoder.channels[-1] if isinstance(network, ResUNet) else 16 * network.width
+        self.features = bottom if at == "bottom" else network.out.in_channels
         if flat_size is not None:
             self.features *= (flat_size // 16) ** 2
         for part in [network.out] if at == "decoder" else [network.out, network.up]:

@@ -177,6 +177,15 @@ class ResUNet(nn.Module):
         """
         return self.out(self.decoder_maps(x)[-1])  # type: ignore[no-any-return]
 
+    def encoder_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Give the maps of the encoder, the finest first and the bottom last.
+
+        Args:
+            x: as in `forward`.
+        """
+        _check_image(x, self.encoder.in_channels)
+        return self.encoder(x)  # type: ignore[no-any-return]
+
     def decoder_maps(self, x: torch.Tensor, *, blocks: int | None = None) -> list[torch.Tensor]:
         """Give the maps of the expanding path, for pretraining on them.
 
@@ -192,10 +201,9 @@ class ResUNet(nn.Module):
         """
         if blocks is not None:
             _checks.integer("blocks", blocks, low=1, high=len(self.up))
-        _check_image(x, self.encoder.in_channels)
         # No map of the encoder has the image's own size: the last step has an empty skip that only tells the
         # size.
-        skips = [x[:, :0], *self.encoder(x)]
+        skips = [x[:, :0], *self.encoder_maps(x)]
         maps = [skips.pop()]
         for up in self.up[:blocks]:
             maps.append(up(maps[-1], skips.pop()))

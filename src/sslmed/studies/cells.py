@@ -10,12 +10,22 @@ SEGMENTATION = "segmentation"  # the target of a study that has no other
 
 @dataclass(frozen=True)
 class Cell:
-    """One fine-tuning: a method, what it is tuned to, how many labels it may use, and a seed."""
+    """One fine-tuning: a method, what it is tuned to, how many labels it may use, a seed, and which of its repeats.
+
+    The seed sets the split, the pretext and the labelled cases. Repeats share these and differ in the random start of
+    the decoder and in the order of the cases.
+    """
 
     method: str
     labels: float
     seed: int
     target: str = SEGMENTATION
+    repeat: int = 0
+
+    @property
+    def training(self) -> str:
+        """Its seed and repeat in words: "seed 0", or "seed 0, repeat 3" from the second one on."""
+        return f"seed {self.seed}" + (f", repeat {self.repeat + 1}" if self.repeat else "")
 
     @property
     def name(self) -> str:
@@ -23,7 +33,8 @@ class Cell:
         target = "" if self.target == SEGMENTATION else f"-{slug(self.target)}"
         # A share is a float, a number of volumes an int: 1.0 is all labels, 1 is one volume.
         labels = f"v{self.labels}" if isinstance(self.labels, int) else f"l{percent(self.labels)}"
-        return f"{slug(self.method)}{target}-{labels}-s{self.seed}"
+        repeat = f"-r{self.repeat}" if self.repeat else ""
+        return f"{slug(self.method)}{target}-{labels}-s{self.seed}{repeat}"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,17 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def split(text: str) -> tuple[int, int, int]:
+    """Argument type: TRAIN/VAL/TEST, three positive numbers of volumes."""
+    parts = text.split("/")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not TRAIN/VAL/TEST, three numbers of volumes of at least 1, as 15/2/15"
+        )
+    train, val, test = map(int, parts)
+    return train, val, test
+
+
 def shard(text: str) -> tuple[int, int]:
     """Argument type: i/n with i in 0..n - 1."""
     first, _, last = text.partition("/")
@@ -70,6 +82,15 @@ def assigned(text: str) -> tuple[str, str]:
     if not name or not value:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+def swept(text: str) -> tuple[str, list[str]]:
+    """Argument type: NAME=V1,V2,...; commas inside brackets divide nothing."""
+    name, _, listed = text.partition("=")
+    values = [value.strip() for value in re.split(r",(?![^\[]*\])", listed)]
+    if not name or len(values) < 2 or not all(values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=V1,V2,... with two values or more")
+    return name, values
 
 
 def positive(text: str) -> float:

@@ -13,6 +13,7 @@ from .runs import read_json, write_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+CELL = tuple(field.name for field in dataclasses.fields(Cell))
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,18 @@ def record(folder: Path, cells: Iterable[CellEntry] = (), pretexts: Iterable[Pre
     content = {
         "format": FORMAT,
         "cells": [
-            {"folder": e.folder, **dataclasses.asdict(e.cell), "domain": e.domain, "pretext": e.pretext}
+            {"folder": e.folder, **_of(e.cell), "domain": e.domain, "pretext": e.pretext}
             | ({"test_sets": dict(e.test_sets)} if e.test_sets else {})
             for e in {e.folder: e for e in (*known.cells, *cells)}.values()
         ],
         "pretexts": [dataclasses.asdict(e) for e in {e.folder: e for e in (*known.pretexts, *pretexts)}.values()],
     }
     write_json(folder / MANIFEST, content)
+
+
+def _of(cell: Cell) -> dict[str, Any]:
+    """A cell's fields; the repeat only where it is not the first, as in the folder's name."""
+    return {name: value for name, value in dataclasses.asdict(cell).items() if name != "repeat" or value}
 
 
 def read(folder: Path) -> Manifest:
@@ -92,7 +98,7 @@ def read(folder: Path) -> Manifest:
         [
             CellEntry(
                 e["folder"],
-                Cell(e["method"], e["labels"], e["seed"], e["target"]),
+                Cell(**{name: e[name] for name in CELL if name in e}),
                 e["domain"],
                 e["pretext"],
                 e.get("test_sets", {}),

@@ -24,6 +24,7 @@ def pretrain(
     folder: Path,
     seed: int,
     title: str,
+    val: Dataset[Any] | None = None,
     workers: int = 0,
 ) -> Path:
     """Train a pretext, and save the state of the network that it leaves.
@@ -36,6 +37,7 @@ def pretrain(
         folder: for checkpoints, curves and weights.
         seed: of the training.
         title: for the progress.
+        val: pairs whose loss steers a "plateau" schedule; None for the training loss.
         workers: processes that load images.
 
     Returns:
@@ -47,9 +49,8 @@ def pretrain(
     if broadcast_rank0(weights.exists()):
         print(f"    {title}: done before", flush=True)
         return weights
-    fit(
-        method, data, settings, optimiser=optimiser, folder=folder, seed=seed, title=title, workers=workers
-    )  # leaves the weights of the last checkpoint in the method
+    # Leaves the weights of the last epoch in the method.
+    fit(method, data, settings, optimiser=optimiser, folder=folder, seed=seed, title=title, val=val, workers=workers)
     write_tensors(weights, network.state_dict())
     print(f"    {weights.name} holds {type(network).__name__}({network.extra_repr()})", flush=True)
     barrier()

@@ -16,6 +16,7 @@ from .run import Run
 from .settings import changed, listed
 from .sources import PHANTOM, Source
 from .study import SUPERVISED, Study
+from .sweep import Sweep, folders
 
 # Options for the settings that are asked for most, and the settings of a preset that each of them sets.
 SETTINGS = {
@@ -74,6 +75,14 @@ def add_study(
         help="; ".join(f"{name}: {PURPOSES[name]}" for name in presets if name in PURPOSES),
     )
     add("--seeds", nargs="+", type=cli.seed, default=[0], metavar="N", help="splits and runs (0)")
+    add(
+        "--repeats",
+        type=cli.count,
+        default=1,
+        metavar="N",
+        help="fine-tunings of each cell, on one split and one pretext, that differ in their random start and in the "
+        "order of the cases (1)",
+    )
     add("--out", type=cli.path, metavar="FOLDER", default=Path(out), help=f"the run folder ({out})")
     add(
         "--cache",
@@ -116,6 +125,13 @@ def add_study(
         default=[],
         metavar="NAME=VALUE",
         help="any other setting, as finetune.epochs=50; --show-settings lists them",
+    )
+    group.add_argument(
+        "--sweep",
+        type=cli.swept,
+        metavar="NAME=V1,V2,...",
+        help="run the study once for each value of a setting, as lr=1e-3,1e-2 or constants.lam_rcl=0.1,0.3, in folders "
+        "of its own, and compare them on the validation cases",
     )
     group.add_argument("--show-settings", action="store_true", help="print all settings and stop")
 
@@ -175,14 +191,40 @@ def chosen(args: argparse.Namespace, preset: Any) -> Any:
     """
     if args.size is not None:
         preset = preset.at(args.size)
-    known, assignments = listed(preset), []
-    for option, (names, _, _) in SETTINGS.items():
+    for option in SETTINGS:
         value = getattr(args, option.replace("-", "_"), None)
         if value is not None:
-            assignments += [(name, str(value)) for name in _matching(known, names)]
-    preset = changed(preset, [*assignments, *args.set])
+            preset = _set(preset, option, str(value))
+    preset = changed(preset, args.set)
     args.labels = args.labels or list(preset.labels)
     return preset
+
+
+def _set(preset: Any, name: str, value: str) -> Any:
+    """The preset with another value of what an option of `SETTINGS`, or a setting of its own, names."""
+    names = _matching(listed(preset), SETTINGS[name][0]) if name in SETTINGS else ()
+    return changed(preset, [(one, value) for one in names or (name,)])
+
+
+def _sweep(args: argparse.Namespace, declare: Callable[[argparse.Namespace, Any], Study], preset: Any) -> Sweep:
+    """A run for each value of --sweep, all input read and checked."""
+    if args.merge or args.shard != (0, 1):
+        raise ValueError("--sweep cannot be combined with --shard or --merge: share its values among machines instead")
+    name, values = args.sweep
+    presets = {value: _set(preset, name, value) for value in values}
+    same = [value for k, value in enumerate(values) if any(presets[value] == presets[v] for v in values[:k])]
+    if same:
+        raise ValueError(f"--sweep {name}: {same[0]} is given twice")
+    if any(one.labels != preset.labels for one in presets.values()):
+        raise ValueError(
+            f"--sweep {name}: give several amounts of labels to --labels; validation cases cannot choose one"
+        )
+    cache = args.cache or args.out / "cache"  # one for all runs
+    runs = {}
+    for value, folder in folders(args.out, name, values).items():
+        own = argparse.Namespace(**vars(args) | {"out": folder, "cache": cache})
+        runs[value] = Run(declare(own, presets[value]), own)
+    return Sweep(args.out, name, runs)
 
 
 def reading(args: argparse.Namespace) -> dict[str, Any]:
@@ -225,10 +267,16 @@ def run_study(
         preset = chosen(args, presets[args.preset])
         if args.show_settings:
             return lambda: show(listed(preset))
-        run = Run(declare(args, preset), args)
+        if args.sweep is not None:
+            sweep = _sweep(args, declare, preset)
+            runs, work = list(sweep.runs.values()), sweep.run
+        else:
+            run = Run(declare(args, preset), args)
+            runs, work = [run], run.run
         if args.preset in ("gpu", "paper") and not torch.cuda.is_available():
-            print(estimate(run), flush=True)
-        return run.run
+            for one in runs:
+                print(estimate(one), flush=True)
+        return work
 
     cli.run_as_program(prepare, prog=parser.prog)
 

@@ -20,7 +20,7 @@ class Curve:
     """One curves.csv: the columns as numbers, NaN where a field is empty."""
 
     title: str
-    seed: int
+    training: str
     columns: dict[str, list[float]]
 
 
@@ -61,6 +61,16 @@ class Result:
     def seed(self) -> int:
         """Seed of split and training."""
         return self.cell.seed
+
+    @property
+    def repeat(self) -> int:
+        """Which of the fine-tunings of its seed."""
+        return self.cell.repeat
+
+    @property
+    def training(self) -> str:
+        """Its seed and repeat in words."""
+        return self.cell.training
 
     @property
     def amount(self) -> float:
@@ -108,7 +118,7 @@ class Result:
 
     def curve(self) -> Curve:
         """Its training curves."""
-        return Curve(self.method, self.seed, columns(self.folder / "curves.csv"))
+        return Curve(self.method, self.training, columns(self.folder / "curves.csv"))
 
 
 def results(folder: Path) -> list[Result]:

@@ -19,7 +19,7 @@ from .cells import SUPERVISED, Cell, Target, amount, slug
 from .cli import unique
 from .engine import fit, weights_of
 from .features import write_features
-from .image_set import ImageSet
+from .image_set import ImageSet, Numbered
 from .locks import Busy, folder_lock
 from .merge import check_sources, merge
 from .pictures import write_pictures
@@ -51,7 +51,7 @@ class Run:
 
     Args:
         study: what to do.
-        args: preset, methods, labels, seeds, out, shard, merge and workers of the command line.
+        args: preset, methods, labels, seeds, repeats, out, shard, merge and workers of the command line.
 
     Raises:
         ValueError, OSError: anything in the input that would stop the run later.
@@ -174,17 +174,24 @@ class Run:
         if not self.trains:
             return [Cell(method, 1.0, seed, tasks[0]) for method in self.methods for seed in args.seeds]
         found = [
-            Cell(method, labels, seed, task)
+            Cell(method, labels, seed, task, repeat)
             for seed in args.seeds
+            for repeat in range(args.repeats)
             for task in tasks
             for method in self.methods
             for labels in args.labels
         ]
-        for name, task in self.tasks.items():  # a baseline with all labels, if the study has one
+        for name, task in self.tasks.items():  # all labels, with the baseline, where the data ask for it
             data = self.data[task.domain]
             if data.spec.everything:
                 most = {seed: int(max(data.splits[seed].labelled)) for seed in args.seeds}
-                found += [Cell(SUPERVISED, most[seed], seed, name) for seed in args.seeds]
+                methods = dict.fromkeys([SUPERVISED, *self.methods])
+                found += [
+                    Cell(method, most[seed], seed, name, repeat)
+                    for seed in args.seeds
+                    for repeat in range(args.repeats)
+                    for method in methods
+                ]
         return list(dict.fromkeys(found))
 
     def pretext(self, cell: Cell) -> str | None:
@@ -224,7 +231,10 @@ class Run:
         """Train a cell's pretext, stage by stage, and return the file of its weights."""
         recipe, seed = self.study.methods[cell.method], self._pretext_seed(cell)
         assert recipe is not None
-        images = self.data[self.tasks[cell.target].domain].pretext(cell.seed, recipe.mix)
+        data = self.data[self.tasks[cell.target].domain]
+        images = data.pretext(cell.seed, recipe.mix)
+        validates = recipe.validated and cell.seed in data.splits
+        val = Numbered([(data.data, data.splits[cell.seed].val)]) if validates else None
         weights: Path | None = None
         for number, stage in enumerate(recipe.stages, 1):
             # Each stage starts from a seed of its own, since a stage that is already trained draws nothing.
@@ -238,6 +248,7 @@ class Run:
                 folder=self.folder.path / self._place(cell, stage),
                 seed=seed,
                 title=f"pretext {cell.method}" + (f", {stage.name}" if stage.name else ""),
+                val=val,
                 workers=self.args.workers,
             )
         assert weights is not None
@@ -248,7 +259,8 @@ class Run:
         began = time.monotonic()
         task, study = self.tasks[cell.target], self.study
         split, images = self.data[task.domain].splits[cell.seed], self.images[task.domain]
-        torch.manual_seed(derived_seed(cell.seed, f"{task.network_seed} model"))  # one decoder for all methods
+        seed = derived_seed(cell.seed, f"repeat {cell.repeat}") if cell.repeat else cell.seed
+        torch.manual_seed(derived_seed(seed, f"{task.network_seed} model"))  # one decoder for all methods
         learner = task.learner(images, weights)
         labelled = split.labelled[cell.labels]
         best = fit(
@@ -257,7 +269,7 @@ class Run:
             study.finetune,
             optimiser=study.tuning,
             folder=folder,
-            seed=cell.seed,
+            seed=seed,
             title="fine-tuning",
             val=task.pairs(images, split.val),
             workers=self.args.workers,
@@ -275,6 +287,7 @@ class Run:
             "target": cell.target,
             "labels": cell.labels,
             "seed": cell.seed,
+            "repeat": cell.repeat,
             "labelled_cases": len(labelled),
             "epochs": len(read_csv(folder / "curves.csv")),
             "seconds": round(time.monotonic() - began, 1),

@@ -63,7 +63,7 @@ def run_cells(
         cell, place = entry.cell, folder / entry.folder
         target = "" if cell.target == SEGMENTATION else f", {cell.target}"
         labels = amount(cell.labels, unit) + (" of the labels" if unit == "%" else " labelled")
-        print(f"[{number}/{len(cells)}] {cell.method}{target}, {labels}, seed {cell.seed}", flush=True)
+        print(f"[{number}/{len(cells)}] {cell.method}{target}, {labels}, {cell.training}", flush=True)
         if broadcast_rank0((place / "result.json").exists()):
             print("    done before", flush=True)
             continue

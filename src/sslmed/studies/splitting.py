@@ -41,6 +41,7 @@ def split(
     unit: str,
     seed: int,
     everything: bool = False,
+    volumes: tuple[int, int, int] | None = None,
     parts_seed: int | None = None,
     outlined: bool = True,
     option: str = "--data",
@@ -53,7 +54,8 @@ def split(
         labels: shares of the training cases, or numbers of training volumes.
         unit: "%" or "volumes": which of these `labels` holds.
         seed: of the draw of labelled cases.
-        everything: also label all training volumes, for a baseline.
+        everything: also label all training volumes.
+        volumes: numbers of training, validation and test volumes, instead of `fractions`.
         parts_seed: of the parts; None for `seed`.
         outlined: whether the labelled cases must show a lesion; else they must be of two classes.
         option: the option that named the set, for messages.
@@ -62,15 +64,18 @@ def split(
         ValueError: a part, or the labelled cases, would be empty, or show no lesion or no two classes.
     """
     parts_seed = seed if parts_seed is None else parts_seed
-    try:
-        parts = splits.group_split(data.groups, fractions, labels=data.labels, seed=parts_seed)
-    except ValueError as error:
-        shares = "/".join(f"{f * 100:g}" for f in fractions)
-        raise ValueError(
-            f"{option} holds too few images to split {shares} %: {len(data)} in {len(set(data.groups))} groups "
-            f"({error})"
-        ) from error
-    train, val, test = ([int(i) for i in part] for part in parts)
+    if volumes is not None:
+        train, val, test = _counted(data, volumes, seed=parts_seed, option=option)
+    else:
+        try:
+            parts = splits.group_split(data.groups, fractions, labels=data.labels, seed=parts_seed)
+        except ValueError as error:
+            shares = "/".join(f"{f * 100:g}" for f in fractions)
+            raise ValueError(
+                f"{option} holds too few images to split {shares} %: {len(data)} in {len(set(data.groups))} groups "
+                f"({error})"
+            ) from error
+        train, val, test = ([int(i) for i in part] for part in parts)
     labelled = {}
     for number in labels:
         chosen = (
@@ -92,6 +97,18 @@ def split(
     if everything:
         labelled[len({data.groups[i] for i in train})] = train
     return Split(train, val, test, labelled)
+
+
+def _counted(data: ImageSet, volumes: tuple[int, int, int], *, seed: int, option: str) -> list[list[int]]:
+    """Three parts with so many volumes each, which are all that there are."""
+    names = sorted(set(data.groups))
+    if sum(volumes) != len(names):
+        counts = "/".join(map(str, volumes))
+        raise ValueError(f"--split {counts} divides {sum(volumes)} volumes, and {option} holds {len(names)}")
+    order = np.random.default_rng([seed, 5]).permutation(len(names))
+    ends = np.cumsum(volumes)[:-1]
+    parts = [{names[k] for k in chosen} for chosen in np.split(order, ends)]
+    return [[i for i, name in enumerate(data.groups) if name in part] for part in parts]
 
 
 def _share(data: ImageSet, train: list[int], fraction: float, *, seed: int) -> list[int]:

@@ -31,7 +31,8 @@ class DataSpec:
         labels: shares of the training cases, or numbers of volumes.
         unit: which of the two, "%" or "volumes".
         seeds: of the splits.
-        everything: whether a baseline uses all training volumes too.
+        everything: whether all methods, and supervised training, are fine-tuned on all training volumes too.
+        volumes: numbers of training, validation and test volumes, instead of `fractions`.
         parts_seed: one seed for the parts of all seeds; the seeds then draw the labelled cases only.
         leave_out_copies: leave out pool images that copy a held-out one, and images of the training side that a test
             set shares, instead of refusing them.
@@ -55,6 +56,7 @@ class DataSpec:
     fit: str = "stretch"
     unit: str = "%"
     everything: bool = False
+    volumes: tuple[int, int, int] | None = None
     parts_seed: int | None = None
     leave_out_copies: bool = False
     name: str = ""
@@ -223,6 +225,7 @@ class StudyData:
             unit=spec.unit,
             seed=seed,
             everything=spec.everything,
+            volumes=spec.volumes,
             parts_seed=spec.parts_seed,
             outlined=spec.outlined,
             option=spec.labelled.option,

@@ -27,7 +27,9 @@ TABLE = (
     "mean",
     "sd_cases",
     "sd_seeds",
+    "sd_repeats",
     "seeds",
+    "repeats",
     "cases",
     "paper",
     "paper_sd",
@@ -85,12 +87,12 @@ class Frame:
 
 
 def grouped(folder: Path, frame: Frame, test_set: str = "") -> dict[tuple[str, float, str], list[Result]]:
-    """The results on a test set by target, labels and method, most labels first; one for each seed."""
+    """The results on a test set by target, labels and method, most labels first; one for each seed and repeat."""
     order = {target.name: k for k, target in enumerate(frame.targets)}
     rank = {method: k for k, method in enumerate(frame.methods)}
     found: dict[tuple[str, float, str], list[Result]] = {}
     tested = [one for cell in results(folder) if (one := cell.on(test_set)) is not None]
-    for cell in sorted(tested, key=lambda c: (order[c.target], -c.labels, rank[c.method], c.seed)):
+    for cell in sorted(tested, key=lambda c: (order[c.target], -c.labels, rank[c.method], c.seed, c.repeat)):
         found.setdefault((cell.target, cell.labels, cell.method), []).append(cell)
     return found
 
@@ -104,9 +106,10 @@ def write_table(
 ) -> list[dict[str, Any]]:
     """Ours beside the paper's, a row for each target, test set, labels, method and metric; also as table.csv.
 
-    The mean is over seeds of the mean over cases. `sd_cases` is the SD over test cases (mean over the seeds), empty for
-    metrics of the whole set; `sd_seeds` the SD of the seeds' means, empty for one seed: do not mix the
-    two.
+    The mean is over seeds of the mean over repeats of the mean over cases. `sd_cases` is the SD over test cases (mean
+    over all fine-tunings), empty for metrics of the whole set; `sd_seeds` the SD of the seeds' means, empty for one
+    seed; `sd_repeats` the SD over the repeats of one seed (mean over the seeds), empty for one repeat: do not mix the
+    three.
 
     Args:
         folder: the run folder.
@@ -122,9 +125,11 @@ def write_table(
     for (test_set, target, labels, method), cells in found.items():
         theirs = nothing if test_set else published.get((target, amount(labels, frame.unit), method), nothing)
         for key in next(t.metrics for t in frame.targets if t.name == target):
-            means = [c.mean[key] for c in cells if key in c.mean]
-            if not means:
+            repeats = _by_seed(cells, key)
+            if not repeats:
                 continue
+            means = [statistics.fmean(values) for values in repeats]
+            repeated = [statistics.stdev(values) for values in repeats if len(values) > 1]
             spreads = [sd for c in cells if (sd := c.sd.get(key)) is not None]
             value, paper_sd = theirs.values.get(key, ("", ""))
             shown = metric(key).shown
@@ -138,7 +143,9 @@ def write_table(
                     "mean": shown(statistics.fmean(means)),
                     "sd_cases": shown(statistics.fmean(spreads)) if spreads else "",
                     "sd_seeds": shown(statistics.stdev(means)) if len(means) > 1 else "",
+                    "sd_repeats": shown(statistics.fmean(repeated)) if repeated else "",
                     "seeds": len(means),
+                    "repeats": max(map(len, repeats)),
                     "cases": cells[0].cases,
                     "paper": value,
                     "paper_sd": paper_sd,
@@ -154,7 +161,8 @@ def write_tests(folder: Path, frame: Frame) -> list[dict[str, Any]]:
     """Each method against supervised training and against the best of the paper's other baselines; as tests.csv.
 
     The test is `compare.paired` over groups (patients): the value of one is the mean over its cases and over the seeds
-    that tested them with both methods. Holm's correction is over all comparisons of a target, on all test sets.
+    that tested them with both methods; the repeats of a seed count as one, by their mean. Holm's correction is over
+    all comparisons of a target, on all test sets.
     """
     found = {test_set: grouped(folder, frame, test_set) for test_set in frame.tested}
     rows: list[dict[str, Any]] = []
@@ -191,14 +199,23 @@ def _comparisons(
     return rows
 
 
+def _by_seed(cells: Iterable[Result], key: str) -> list[list[float]]:
+    """A metric of the fine-tunings that have it: a list for each seed, with a value for each repeat."""
+    found: dict[int, list[float]] = {}
+    for cell in cells:
+        if key in cell.mean:
+            found.setdefault(cell.seed, []).append(cell.mean[key])
+    return list(found.values())
+
+
 def _mean(cells: Iterable[Result], key: str) -> float:
-    values = [c.mean[key] for c in cells if key in c.mean]
+    values = [statistics.fmean(repeats) for repeats in _by_seed(cells, key)]
     return statistics.fmean(values) if values else float("nan")
 
 
 def _compared(a: Sequence[Result], b: Sequence[Result], key: str) -> dict[str, Any]:
     """Paired comparison of two methods on the cases that both were tested on with the same seed."""
-    mine, theirs = (pd.concat([_values(cell, key) for cell in cells]) for cells in (a, b))
+    mine, theirs = _values(a, key), _values(b, key)
     both = mine.merge(theirs, on=["seed", "id"], suffixes=("", "_other"))
     pairs = both.groupby("group")[["value", "value_other"]].agg(statistics.fmean)
     counts = {"cases": len(pairs), "seeds": len({cell.seed for cell in a} & {cell.seed for cell in b})}
@@ -213,15 +230,19 @@ def _compared(a: Sequence[Result], b: Sequence[Result], key: str) -> dict[str, A
     }
 
 
-def _values(cell: Result, key: str) -> pd.DataFrame:
-    """One metric of a cell's test cases, with their ids and groups."""
-    found = pd.DataFrame(cell.rows, columns=["id", "group", key]).rename(columns={key: "value"})
-    return found.assign(value=found["value"].astype(float), seed=cell.seed)
+def _values(cells: Sequence[Result], key: str) -> pd.DataFrame:
+    """One metric of the test cases of each seed, with their ids and groups: of several repeats, their mean."""
+    parts = []
+    for cell in cells:
+        found = pd.DataFrame(cell.rows, columns=["id", "group", key]).rename(columns={key: "value"})
+        parts.append(found.assign(value=found["value"].astype(float), seed=cell.seed))
+    joined = pd.concat(parts)
+    return joined.groupby(["seed", "id", "group"], as_index=False, sort=False, dropna=False)["value"].mean()
 
 
 def collect_cases(folder: Path) -> None:
     """Write metrics.csv: every test case of every finished cell and test set, with the columns of all kinds of task."""
-    identity = ["target", "test_set", "method", "labels", "seed"]
+    identity = ["target", "test_set", "method", "labels", "seed", "repeat"]
     parts = [
         pd.DataFrame(one.rows).assign(**{name: getattr(one, name) for name in identity})
         for cell in results(folder)
@@ -246,13 +267,16 @@ def show(rows: list[dict[str, Any]], tests: list[dict[str, Any]], frame: Frame) 
         for row in own:
             if row["metric"] in (target.metric, *target.metrics[:2]):
                 ours = row["mean"] + (f" ± {row['sd_cases']}" if row["sd_cases"] else "")
-                ours += f" (seeds ± {row['sd_seeds']})" if row["sd_seeds"] else ""
+                for what in ("seeds", "repeats"):
+                    ours += f" ({what} ± {row[f'sd_{what}']})" if row[f"sd_{what}"] else ""
                 paper = (row["paper"] or "-") + (f" ± {row['paper_sd']}" if row["paper_sd"] else "")
                 metric = row["metric"].replace("_", " ")
                 lines.append(_columns(row["labels"], row["method"], metric, ours, paper, width))
         lines += [_line(test) for test in tests if (test["target"], test["test_set"]) == (target.name, test_set)]
     reasons = sorted({row["why_not_comparable"] for row in rows if row["paper"]})
     notes = ["± is the SD over test cases; (seeds ±) that of the seeds' means."]
+    if any(row["sd_repeats"] for row in rows):
+        notes.append("(repeats ±) is the SD over repeated fine-tunings of one split and one pretext.")
     return "\n".join([*lines, *notes, *(f"Not comparable: {reason}" for reason in reasons)])
 
 

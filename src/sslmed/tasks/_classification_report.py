@@ -28,7 +28,7 @@ def classes(finished: Finished) -> list[str]:
 
 
 def confusion(cells: Sequence[FinishedCell], names: list[str]) -> np.ndarray:
-    """Counts by true and predicted class, added over the seeds."""
+    """Counts by true and predicted class, added over all fine-tunings."""
     table = np.zeros((len(names), len(names)), dtype=np.int64)
     for cell in cells:
         for row in cell.rows:
@@ -49,7 +49,7 @@ def summary(finished: Finished) -> list[tuple[str, str]]:
 
 
 def _wrong(finished: Finished) -> list[Block]:
-    """Cases classified wrongly, of all and of each class, by amount of labels and method, added over the seeds."""
+    """Cases classified wrongly, of all and of each class, by amount of labels and method."""
     names = classes(finished)
 
     def row(method: str, cells: Sequence[FinishedCell]) -> list[Entry]:
@@ -61,11 +61,11 @@ def _wrong(finished: Finished) -> list[Block]:
     groups = finished.by_labels(row)
     if not groups:
         return [Text(_report.NO_CASES)]
-    seeds = ", added over the seeds" if finished.several_seeds else ""
+    trainings = f", added over the {finished.trainings}" if finished.trainings else ""
     return [
         Heading("Classified wrongly", "mistakes"),
-        Text(f"Test images that were given another class than their own{seeds}; on the right, by true class."),
-        Table(["Method", "Wrong", *names, "Seeds"], groups),
+        Text(f"Test images that were given another class than their own{trainings}; on the right, by true class."),
+        Table(["Method", "Wrong", *names, "Fine-tunings"], groups),
     ]
 
 
@@ -84,7 +84,7 @@ def rates(table: np.ndarray) -> tuple[list[float | None], list[float | None]]:
 
 
 def _rates(finished: Finished) -> list[Block]:
-    """Sensitivity and specificity of each class, by amount of labels and method, from the cases of all seeds."""
+    """Sensitivity and specificity of each class, by amount of labels and method, from the cases of all fine-tunings."""
     names = classes(finished)
 
     def row(method: str, cells: Sequence[FinishedCell]) -> list[Entry]:
@@ -94,13 +94,13 @@ def _rates(finished: Finished) -> list[Block]:
     groups = finished.by_labels(row)
     if not groups:
         return []
-    seeds = ", with the cases of all seeds together" if finished.several_seeds else ""
+    trainings = f", with the cases of all {finished.trainings} together" if finished.trainings else ""
     head = [f"{rate}, {name}" for rate in ("Sensitivity", "Specificity") for name in names]
     return [
         Heading("Sensitivity and specificity by class"),
         Text(
             "Each class against the rest: sensitivity is the share of its cases that were found, specificity the "
-            f"share of all other cases that were not taken for it{seeds}."
+            f"share of all other cases that were not taken for it{trainings}."
         ),
         Table(["Method", *head], groups),
     ]
@@ -121,12 +121,12 @@ def _matrices(finished: Finished) -> list[Block]:
             found.append(_report.figure(plot, f"Confusion matrix of {finished.display(method)}. {rows}"))
     if not found:
         return []
-    seeds = " over all seeds" if finished.several_seeds else ""
+    trainings = f" over all {finished.trainings}" if finished.trainings else ""
     return [
         Heading(f"Confusion matrices, {finished.labels(finished.fewest)}"),
         Text(
-            f"Counts{seeds}, and their share of the row: how images of a true class were classified. Bold: classified "
-            f"correctly.{finished.remark}"
+            f"Counts{trainings}, and their share of the row: how images of a true class were classified. Bold: "
+            f"classified correctly.{finished.remark}"
         ),
         Row(found, 3 if len(found) == 3 else 0),
     ]
@@ -138,12 +138,12 @@ def _rankings(finished: Finished) -> list[Block]:
     for method in finished.main:
         for cell in finished.cells(method)[:1]:
             if figures := _curves(finished, cell, names):
-                found += [Heading(f"{finished.display(method)}, seed {cell.seed}", level=4), Row(figures)]
+                found += [Heading(f"{finished.display(method)}, {cell.training}", level=4), Row(figures)]
     if not found:
         return []
     one = (
-        "; one seed of each method, since scores of different trainings share no scale"
-        if finished.several_seeds
+        "; one fine-tuning of each method, since scores of different trainings share no scale"
+        if finished.trainings
         else ""
     )
     return [

@@ -106,6 +106,10 @@ class FinishedCell(Protocol):
         """Its seed."""
 
     @property
+    def training(self) -> str:
+        """Its seed and repeat in words."""
+
+    @property
     def rows(self) -> list[dict[str, str]]:
         """What was measured of each test case."""
 
@@ -122,12 +126,13 @@ class Finished:
     """The finished cells of one task, and how the report names and selects them.
 
     Attributes:
-        groups: amount of labels -> method -> cells, one for each seed; most labels first.
+        groups: amount of labels -> method -> cells, one for each seed and repeat; most labels first.
         main: the methods that the page shows in full.
         remark: a sentence on this selection, " Of 17 methods, ...", or "" where all methods are shown in full.
         display: the name to print of a method.
         labels: an amount of labels in words.
-        several_seeds: whether the run has more than one seed.
+        trainings: what a method was fine-tuned several times with, as "seeds" or "seeds and repeats"; "" for one
+            fine-tuning.
         pictures: what the run kept of the test cases to show; empty where it kept none.
     """
 
@@ -136,7 +141,7 @@ class Finished:
     remark: str
     display: Callable[[str], str]
     labels: Callable[[float], str]
-    several_seeds: bool
+    trainings: str
     pictures: Mapping[str, Any]
 
     @property

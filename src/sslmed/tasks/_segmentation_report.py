@@ -89,11 +89,11 @@ def _every_case(finished: Finished, case: str, kind: str) -> list[Block]:
     found = {labels: figures for labels in finished.groups if (figures := _strips(finished, labels, kind))}
     if not found:
         return [] if any(cell.rows for cell in finished.all_cells()) else [Text(_report.NO_CASES)]
-    of_seed = " of one seed" if finished.several_seeds else ""
+    of_training = " of one fine-tuning" if finished.trainings else ""
     blocks: list[Block] = [
         Heading("Every test case", "cases"),
         Text(
-            f"Each dot is one test {case}{of_seed}. The bar is the median; half of all cases lie inside the box. A "
+            f"Each dot is one test {case}{of_training}. The bar is the median; half of all cases lie inside the box. A "
             "mean hides the cases that failed; these pictures do not."
         ),
     ]
@@ -132,7 +132,7 @@ def _strips(finished: Finished, labels: float, kind: str) -> list[Figure]:
 
 
 def _missed(finished: Finished, cases: str) -> list[Block]:
-    """Missed and false outlines by amount of labels and method, added over the seeds."""
+    """Missed and false outlines by amount of labels and method, added over all fine-tunings."""
 
     def row(method: str, cells: Sequence[FinishedCell]) -> list[str]:
         counts = _total(cells)
@@ -143,15 +143,15 @@ def _missed(finished: Finished, cases: str) -> list[Block]:
     groups = finished.by_labels(row)
     if not groups:
         return []
-    seeds = " of all seeds" if finished.several_seeds else ""
+    trainings = f" of all {finished.trainings}" if finished.trainings else ""
     return [
         Heading("Missed and false outlines", "misses"),
         Text(
-            f"Counted over the test {cases}{seeds}. Where neither the reference nor the prediction has an outline, the "
-            "case counts as full agreement (Dice 1, distance 0). Where only one of them has, it counts as none "
+            f"Counted over the test {cases}{trainings}. Where neither the reference nor the prediction has an outline, "
+            "the case counts as full agreement (Dice 1, distance 0). Where only one of them has, it counts as none "
             "(Dice 0, distance the diagonal of the image)."
         ),
-        Table(["Method", *OUTLINES, "Seeds"], groups),
+        Table(["Method", *OUTLINES, "Fine-tunings"], groups),
     ]
 
 

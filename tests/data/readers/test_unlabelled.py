@@ -237,3 +237,12 @@ def test_no_images(tmp_path: Path) -> None:
     (tmp_path / "scan.png").write_bytes(b"")
     with pytest.raises(NotADirectoryError, match="got the file"):
         UnlabelledImages(tmp_path / "scan.png")
+
+
+@pytest.mark.parametrize("name", ["cifar-10-batches-py/data_batch_1", "train.pkl", "cifar-10-python.tar.gz"])
+def test_pickled_archives_are_refused_with_a_hint(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"\x80\x02}q\x00.")
+    with pytest.raises(ValueError, match=r"looks like images in Python's pickle format.*save the images as PNG files"):
+        UnlabelledImages(tmp_path)

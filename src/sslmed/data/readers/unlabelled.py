@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from ..formats._sizes import Sizing
 from ..names import encodable, named_as_mask, readable
 from ._cases import shown
 
+_PICKLED = re.compile(
+    r"(^|/)(data_batch_\d|test_batch|batches\.meta)$|\.(pkl|pickle)$|cifar-\d+-python\.tar", re.IGNORECASE
+)
 _MASK, _NO_SCAN, _UNSUPPORTED = "a mask, by its name", "no scan, by its name", "unsupported format"
 
 
@@ -93,9 +97,15 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
             if kind == "unsupported" and path not in masks and path not in parts
         ]
         if unsupported and not skip:
+            pickled = [name for name in unsupported if _PICKLED.search(name)]
             raise ValueError(
-                f"{self.root}: unsupported scans {shown(unsupported)}; supported are {', '.join(SUPPORTED)}; move "
-                'what is no scan elsewhere, or leave it out with broken="skip"'
+                f"{self.root}: unsupported scans {shown(unsupported)}; supported are {', '.join(SUPPORTED)}; "
+                + (
+                    f"{pickled[0]} looks like images in Python's pickle format, as of CIFAR-10, which is not opened "
+                    "since it may run any code: save the images as PNG files first"
+                    if pickled
+                    else 'move what is no scan elsewhere, or leave it out with broken="skip"'
+                )
             )
         self.masks = [self._name(path) for path in kinds if path in masks]
         self.skipped = {self._name(path): _NO_SCAN for path, kind in kinds.items() if kind is None}

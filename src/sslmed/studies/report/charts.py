@@ -32,7 +32,7 @@ def gain(run: Run, target: Target) -> Figure | None:
     lines = {}
     for method in shown:
         points = [
-            (labels, float(row["mean"]), float(row["sd_seeds"] or "nan"))
+            (labels, float(row["mean"]), float(row["sd_seeds"] or row.get("sd_repeats") or "nan"))
             for labels, by in rows.items()
             if (row := by.get(method, {}).get(target.metric)) and row["mean"]
         ]
@@ -44,7 +44,8 @@ def gain(run: Run, target: Target) -> Figure | None:
     xlabel = "labels of the training set (%)" if run.unit == "%" else f"labelled {run.unit}"
     figure = plots.label_curves(lines, xlabel=xlabel, ylabel=metric(target.metric).name, log2=run.unit != "%")
     alt = f"{metric(target.metric).name} against the amount of labels: " + ", ".join(lines)
-    caption = "Bars: SD over the seeds." if any(bars is not None for *_, bars in lines.values()) else ""
+    over = "seeds" if any(row["sd_seeds"] for row in run.table) else "repeated fine-tunings"
+    caption = f"Bars: SD over the {over}." if any(bars is not None for *_, bars in lines.values()) else ""
     if len(shown) < len(methods):
         caption = f"Of {len(methods)} methods, the baseline, the paper's proposal and the best. {caption}".strip()
     return _report.figure(figure, alt, caption=caption)
@@ -82,12 +83,12 @@ def _together(found: Sequence[Curve], column: str, where: str, display: Callable
         return _apart(held, column, where, display, sharey=True)
     if not held:
         return []
-    runs = {f"{c.title}, seed {c.seed}": _points(c, column) for c in held}
-    groups = {f"{c.title}, seed {c.seed}": display(c.title) for c in held}
+    runs = {f"{c.title}, {c.training}": _points(c, column) for c in held}
+    groups = {f"{c.title}, {c.training}": display(c.title) for c in held}
     measured = METRICS.get(column.removeprefix("val_"))
     limits = measured.limits if measured else None
-    figure = plots.curves(runs, ylabel=_name(column), groups=groups, ylim=limits)
-    return [_report.figure(figure, f"{_name(column)} {where}: " + ", ".join(dict.fromkeys(groups.values())))]
+    figure = plots.curves(runs, ylabel=column_name(column), groups=groups, ylim=limits)
+    return [_report.figure(figure, f"{column_name(column)} {where}: " + ", ".join(dict.fromkeys(groups.values())))]
 
 
 def _apart(
@@ -98,13 +99,13 @@ def _apart(
         return []
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for curve in held:
-        panels.setdefault(display(curve.title), {})[f"seed {curve.seed}"] = _points(curve, column)
+        panels.setdefault(display(curve.title), {})[curve.training] = _points(curve, column)
     # The spread is judged by its distance from 0, so the axis starts there.
     limits = (
         (0.0, 1.1 * max(float(np.nanmax(c.columns[column])) for c in held) or 1.0) if column == "feature_std" else None
     )
-    figure = plots.curve_panels(panels, ylabel=_name(column), sharey=sharey, ylim=limits)
-    return [_report.figure(figure, f"{_name(column)} {where}: " + ", ".join(panels))]
+    figure = plots.curve_panels(panels, ylabel=column_name(column), sharey=sharey, ylim=limits)
+    return [_report.figure(figure, f"{column_name(column)} {where}: " + ", ".join(panels))]
 
 
 def _names(found: Sequence[Curve]) -> list[str]:
@@ -123,7 +124,8 @@ def _points(curve: Curve, column: str) -> tuple[list[float], list[float]]:
     return [epoch + 1 for epoch in epochs], values  # counted from 1, as the progress is
 
 
-def _name(column: str) -> str:
+def column_name(column: str) -> str:
+    """A column of curves.csv in words."""
     measured = METRICS.get(column.removeprefix("val_"))
     if measured is None:
         return COLUMNS.get(column, column.replace("_", " "))

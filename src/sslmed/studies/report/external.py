@@ -81,7 +81,7 @@ def _means(run: Run, target: Target, named: dict[str, str], main: Metric) -> Tab
     return Table(["Method", *heads], groups, below=True)
 
 
-_SPREADS = (("(cases)", "sd_cases"), ("(seeds)", "sd_seeds"))
+_SPREADS = (("(cases)", "sd_cases"), ("(seeds)", "sd_seeds"), ("(repeats)", "sd_repeats"))
 
 
 def _figures(run: Run, target: Target, named: dict[str, str], main: Metric) -> list[Block]:
@@ -151,12 +151,12 @@ def _origins(run: Run, target: Target, named: dict[str, str]) -> list[Block]:
             Heading(f"{main.name[0].upper()}{main.name[1:]} by scanner or set, {name}", level=4),
             Table(["Method", *origins], groups, below=True),
         ]
-    note = "Means over the cases of each scanner or set, then over the seeds; below them the number of cases."
+    note = "Means over the cases of each scanner or set, then over the fine-tunings; below them the number of cases."
     return [*found, Text(note, note=True)] if found else []
 
 
 def _of_origin(tested: Sequence[Sequence[dict[str, str]]], origin: str, main: Metric) -> Entry:
-    """The mean of a metric over the cases of an origin, then over the seeds."""
+    """The mean of a metric over the cases of an origin, then over the fine-tunings."""
     own = [[row for row in rows if row.get("origin") == origin and row.get(main.key)] for rows in tested]
     means = [statistics.fmean(float(row[main.key]) for row in rows) for rows in own if rows]
     if not means:

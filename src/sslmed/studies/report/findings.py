@@ -56,6 +56,8 @@ def _reached(row: Row, metric: Metric) -> str:
         spreads.append(f"{_number(row['sd_cases'], metric)} between test cases")
     if row.get("sd_seeds"):
         spreads.append(f"{_number(row['sd_seeds'], metric)} between {row['seeds']} seeds")
+    if row.get("sd_repeats"):
+        spreads.append(f"{_number(row['sd_repeats'], metric)} between {row['repeats']} repeats of the fine-tuning")
     name = f"mean {metric.name}" if row.get("sd_cases") else metric.name
     text = f"{'an' if name[0] in 'aeiou' else 'a'} {name} of {_number(row['mean'], metric)}"
     return text + (f" (SD {', '.join(spreads)})" if spreads else "")
@@ -72,13 +74,17 @@ def _verdict(baseline: Row, best: Row, metric: Metric, over: str, tried: int) ->
     side = ("higher" if mine > theirs else "lower") + (f" than {over}" if over else "")
     if metric.smaller:
         side += f" ({'better' if metric.better(mine, theirs) else 'worse'})"
+    word = "seeds"
     spreads = [float(row["sd_seeds"]) for row in (baseline, best) if row.get("sd_seeds")]
+    if len(spreads) < 2:
+        word = "repeats on one split"
+        spreads = [float(row["sd_repeats"]) for row in (baseline, best) if row.get("sd_repeats")]
     if len(spreads) < 2:
         text = f"That is {side}, but a single seed cannot tell an effect from chance."
     elif abs(mine - theirs) <= max(spreads):
-        text = f"That is {side}, but by no more than the means vary between seeds: no difference is shown."
+        text = f"That is {side}, but by no more than the means vary between {word}: no difference is shown."
     else:
-        text = f"That is {side} by more than the means vary between seeds."
+        text = f"That is {side} by more than the means vary between {word}."
     if tried > 1 and metric.better(mine, theirs):
         text += " The best of several also looks better than it is."
     return text

@@ -23,6 +23,7 @@ def context(run: Run) -> dict[str, Any]:
         "run": run,
         "title": run.config.get("title") or "Run report",
         "seeds": len(run.config.get("seeds") or ()),
+        "repeats": run.repeats,
         "leaking": leaking(run, found),
         "splits": found,
         "allowed": ALLOWED,
@@ -71,7 +72,7 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
         remark,
         run.display,
         run.share,
-        len(run.config.get("seeds") or ()) > 1,
+        _trainings(run),
         run.pictures(target),
     )
     blocks = [*external.blocks(run, target), *task.blocks(finished)] if groups else []
@@ -102,6 +103,11 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
         "sentences": sentences(run, target),
         "tuning": {labels: charts.tuning(run, target, labels) for labels in groups},
     }
+
+
+def _trainings(run: Run) -> str:
+    several = {"seeds": len(run.config.get("seeds") or ()), "repeats": run.repeats}
+    return " and ".join(word for word, count in several.items() if count > 1)
 
 
 def _best(methods: dict[str, dict[str, dict[str, str]]], target: Target) -> str | None:

@@ -53,7 +53,7 @@ class Run:
         cells = [] if pretraining else results(folder)
         done = {cell.cell for cell in cells}
         order = {name: k for k, name in enumerate(config.get("methods") or ())}
-        cells.sort(key=lambda c: (-c.amount, order.get(c.method, len(order)), c.method, c.seed))
+        cells.sort(key=lambda c: (-c.amount, order.get(c.method, len(order)), c.method, c.seed, c.repeat))
         return cls(
             folder=folder,
             config=config,
@@ -96,6 +96,11 @@ class Run:
         found = self.data.get("sets") or ([self.data] if self.data.get("name") else [])
         return [_SET | one for one in found]
 
+    @property
+    def repeats(self) -> int:
+        """Fine-tunings of one seed."""
+        return max((result.repeat + 1 for result in self.cells), default=1)
+
     def baselines(self) -> list[str]:
         """The methods that others are compared with."""
         return list(self.config.get("baselines") or ())
@@ -115,7 +120,7 @@ class Run:
         return pictures(self.folder, target.name)
 
     def groups(self, target: Target) -> dict[float, dict[str, list[Result]]]:
-        """Amount of labels -> method -> cells (one for each seed), most labels first."""
+        """Amount of labels -> method -> cells (one for each seed and repeat), most labels first."""
         found: dict[float, dict[str, list[Result]]] = {}
         for cell in self.cells:
             if cell.target == target.name:
@@ -162,7 +167,7 @@ class Run:
 
     def pretext_curves(self) -> list[Curve]:
         """Of every pretext training."""
-        return [Curve(title, seed, columns(place / "curves.csv")) for title, seed, place in self.pretexts()]
+        return [Curve(title, f"seed {seed}", columns(place / "curves.csv")) for title, seed, place in self.pretexts()]
 
     def galleries(self) -> dict[str, Any]:
         """Arrays of galleries.npz; empty where the run made none."""
