@@ -33,7 +33,9 @@ def pictures(finished: Finished, case: str) -> list[Block]:
     return [
         Heading("Pictures of cases", "overlays"),
         Text(
-            f"The same test {case}s for all methods and amounts of labels, of seed {int(z['seed'])}. They were drawn "
+            f"The same test {case}s for all methods and amounts of labels, of seed {int(z['seed'])}"
+            + (" and its first repeat" if "repeats" in finished.trainings else "")
+            + ". They were drawn "
             "at random from the best 20 %, the middle 60 % and the worst 20 % of those with a reference outline, by "
             "the mean of Dice over all methods and amounts of labels"
             + ("; the middle shows a case of each class, from the middle 60 % of that class" if any(z["label"]) else "")
