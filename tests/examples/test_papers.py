@@ -24,7 +24,7 @@ import multimodal_breast
 from programs import prepared
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder, UNet, load_encoder
-from sslmed.studies import manifest
+from sslmed.studies import manifest, outputs
 from sslmed.studies.cells import Cell
 from sslmed.studies.features import tsne
 from sslmed.studies.run import Run
@@ -238,7 +238,7 @@ def test_organs_that_copy_test_images_are_refused_or_left_out(refused, tmp_path:
 
 
 def test_more_labels_of_several_domains_are_all_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(Run, "run", lambda experiment: experiment._describe() or 0)
+    monkeypatch.setattr(Run, "run", lambda run: outputs.describe(run) or 0)
     for labels in ("0.5", "1"):
         run = ["--preset", "smoke", "--domains", "us", "mg", "--labels", labels, "--out", tmp_path]
         assert outcome(monkeypatch, multimodal_breast, *run) == 0
@@ -263,7 +263,7 @@ def test_a_share_without_cells_tabulates_what_others_finish_meanwhile(
 
     monkeypatch.setattr("sslmed.studies.schedule.run_cells", others)
     run = ["--preset", "smoke", "--methods", "supervised", "--shard", "1/2", "--out", tmp_path]
-    monkeypatch.setattr("sslmed.studies.run.write_report", lambda folder: folder)
+    monkeypatch.setattr("sslmed.studies.outputs.write_report", lambda folder: folder)
     assert outcome(monkeypatch, multi_organ, *run) == 0
     assert [row["method"] for row in read_csv(tmp_path / "table.csv")] == ["simclr/BUS"]
 

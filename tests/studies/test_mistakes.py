@@ -20,6 +20,7 @@ import ultrasound_relation
 from sslmed import metrics
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder
+from sslmed.studies import outputs
 from sslmed.studies.reading import read
 from sslmed.studies.run import Run
 from sslmed.studies.sources import Source
@@ -33,7 +34,7 @@ class Command:
 
     def __init__(self, out: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.out, self.capfd, self.monkeypatch = out, capfd, monkeypatch
-        monkeypatch.setattr(Run, "run", lambda study: study._describe() or 0)
+        monkeypatch.setattr(Run, "run", lambda run: outputs.describe(run) or 0)
 
     def __call__(self, *arguments: object) -> int:
         words = ["x", "--preset", "smoke", "--out", str(self.out), *map(str, arguments)]

@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..tasks import Learner, Task
-from . import manifest, schedule, tables
-from .cells import SUPERVISED, Cell, Target, amount, slug
+from . import manifest, outputs, schedule
+from .cells import SUPERVISED, Cell, amount, slug
 from .cli import unique
 from .engine import fit, weights_of
 from .features import write_features
 from .image_set import ImageSet, Numbered
 from .locks import Busy, folder_lock
 from .merge import check_sources, merge
-from .pictures import write_pictures
 from .pretext import pretrain
 from .processes import barrier, rank
-from .report import write_report
 from .runs import (
-    CONTENTS,
     RunFolder,
-    environment,
-    first_changed,
     read_csv,
-    read_json,
     write_csv,
     write_json,
     write_npz,
@@ -43,7 +35,6 @@ from .study import Stage, Study
 from .study_data import StudyData
 
 GROWING = ("methods", "labels", "seeds")  # lists that a later command may add to
-SHOWN = 4  # images of a gallery
 
 
 class Run:
@@ -61,7 +52,7 @@ class Run:
         self.study, self.args = study, args
         self.tasks = {task.name: task for task in study.tasks}
         self.began = time.monotonic()
-        self.started = _now()
+        self.started = outputs.now()
         for name in GROWING:
             unique(f"--{name}", getattr(args, name))
         if args.merge and args.shard != (0, 1):
@@ -93,7 +84,7 @@ class Run:
             "paper": study.citation,
             "title": study.title,
             "preset": dataclasses.asdict(study.preset),
-            "arguments": {"preset": args.preset, **study.arguments, **self._sources()},
+            "arguments": {"preset": args.preset, **study.arguments, **outputs.sources(self)},
             "targets": [task.entry(self.data[task.domain].data) for task in study.tasks],
             "labels_unit": study.unit,
             "display": dict(study.display),
@@ -103,8 +94,8 @@ class Run:
             **{name: list(getattr(args, name)) for name in GROWING},
         }
         grown = self.folder.join(config, growing=GROWING)
-        contents = self._contents()  # before the splits, which follow from them
-        check_sources(args.merge, grown, self._splits(), contents, growing=GROWING)
+        contents = outputs.contents(self)  # before the splits, which follow from them
+        check_sources(args.merge, grown, outputs.splits(self), contents, growing=GROWING)
         with folder_lock(self.folder.path, wait=True):
             # Again, since another command may have added to the run meanwhile.
             self.config = self.folder.join(config, growing=GROWING)
@@ -132,19 +123,10 @@ class Run:
             self.notes.append("supervised training is left out, since these images have no masks")
         return methods
 
-    def _sources(self) -> dict[str, Any]:
-        """The names of the folders that were read."""
-        found: dict[str, Any] = {}
-        for name, data in self.data.items():
-            found[name or "data"] = data.data.source
-            others = data.pools | {f"test set {test}": images for test, images in data.test_sets.items()}
-            found |= {f"{name}, {other}" if name else other: images.source for other, images in others.items()}
-        return found
-
     def run(self) -> int:
         """Run the cells that are not finished; returns the exit status."""
         with folder_lock(self.folder.path, wait=True):
-            self._describe()
+            outputs.describe(self)
         if not self.trains:
             return self._pretext_only()
         cells, path = self.cells(), self.folder.path
@@ -162,8 +144,8 @@ class Run:
             failures = schedule.write_failures(path, failures, cells)
             if self.study.embedding is not None and rank() == 0:
                 write_features(self, cells)
-            self._tabulate()
-            self._finish()
+            outputs.tabulate(self)
+            outputs.finish(self)
         for failure in failures:
             print(f"failed: {failure['cell']}: {failure['error']}")
         return 1 if failures else 0
@@ -320,90 +302,5 @@ class Run:
                 busy = True
                 print(f"    FAILED: {error}", flush=True)
         with folder_lock(self.folder.path, wait=True):
-            self._finish()
+            outputs.finish(self)
         return int(busy)
-
-    def _splits(self) -> dict[str, Any]:
-        """The content of splits.json: what is recorded there, and this command's seeds and labels."""
-        file = self.folder.path / "splits.json"
-        recorded = read_json(file) if file.exists() else {}
-        for data in self.data.values():
-            recorded |= data.grown_splits(recorded, self.folder.path)
-        return recorded
-
-    def _contents(self) -> dict[str, str]:
-        """The content of contents.json: hashes that are recorded there, and of what this command has read."""
-        recorded = read_json(file) if (file := self.folder.path / CONTENTS).exists() else {}
-        found = {name: value for data in self.data.values() for name, value in data.contents().items()}
-        if changed := first_changed(recorded, found):
-            raise ValueError(
-                f"--out {self.folder.path} holds a run of other images: {changed} has changed since; choose another "
-                "folder"
-            )
-        return recorded | found
-
-    def _describe(self) -> None:
-        """Write what is known before training: data, splits, galleries."""
-        path, descriptions = self.folder.path, []
-        for name, data in self.data.items():
-            description = data.description()
-            counts = ", ".join(f"{n} {what}" for what, n in description["counts"].items())
-            print(f"{name + ': ' if name else ''}{data.data.name}: {counts}")
-            for test_set, count in description["test_sets"].items():
-                print(f"  tested on {test_set} too: {count} images")
-            for line in (*data.notes, *self.notes, *data.checks):
-                print(f"  {line}")
-            descriptions.append(description | {"domain": name, "notes": [*description["notes"], *self.notes]})
-        alone = len(descriptions) == 1
-        write_json(
-            path / "data.json",
-            descriptions[0] if alone else {"sets": descriptions, "notes": self.notes, "checks": []},
-        )
-        write_json(path / "splits.json", self._splits())
-        write_json(path / CONTENTS, self._contents())
-        first = next(iter(self.data.values())).data
-        write_npz(path / "galleries.npz", **self.study.gallery(first.images(_spread(first))))
-
-    def _tabulate(self) -> None:
-        path = self.folder.path
-        if rank() == 0:
-            methods = read_json(path / "config.json")[
-                "methods"
-            ]  # another command may have added methods since the start
-            cases = {name: self.data[task.domain].data for name, task in self.tasks.items()}
-            targets = [Target(**task.entry(cases[name])) for name, task in self.tasks.items()]
-            tests = dict.fromkeys(name for found in self.test_sets.values() for name in found)
-            frame = tables.Frame(targets, methods, self.study.unit, self.study.baselines, list(tests))
-            notes = {name: self.study.comparability_note(task, cases[name]) for name, task in self.tasks.items()}
-            tables.collect_cases(path)
-            for task in self.tasks.values():
-                write_pictures(path, task, self.images[task.domain], self.data[task.domain].splits)
-            published = {
-                key: row
-                for name, images in cases.items()
-                for key, row in self.study.published(images.name).items()
-                if key[0] == name
-            }
-            rows = tables.write_table(path, frame, published, comparability_notes=notes)
-            print(tables.show(rows, tables.write_tests(path, frame), frame))
-        barrier()
-
-    def _finish(self) -> None:
-        """Write the environment and the report."""
-        seconds = round(time.monotonic() - self.began, 1)
-        write_json(
-            self.folder.path / "environment.json",
-            {**environment(), "started": self.started, "finished": _now(), "seconds": seconds},
-        )
-        if rank() == 0:
-            print(f"\nreport: {write_report(self.folder.path)}")
-        barrier()
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _spread(images: ImageSet) -> list[int]:
-    """Positions of a few images, spread over the set."""
-    return [int(i) for i in np.linspace(0, len(images) - 1, SHOWN).round()]
