@@ -144,3 +144,19 @@ def test_the_folder_of_a_run_is_no_folder_for_a_sweep(
 
 def test_commas_inside_brackets_belong_to_a_value() -> None:
     assert swept("constants.grid=[3,3],[6,6]") == ("constants.grid", ["[3,3]", "[6,6]"])
+
+
+@pytest.mark.slow
+def test_a_sweep_from_start_to_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    words = ("--methods", "simclr/BUS", "--sweep", "finetune.epochs=1,2", "--repeats", "2", "--out", out)
+    assert outcome(monkeypatch, multi_organ, *words) == 0
+    rows = read_csv(out / "sweep.csv")
+    assert [(row["setting"], row["value"], row["fine_tunings"]) for row in rows] == [
+        ("finetune.epochs", "1", "2"),
+        ("finetune.epochs", "2", "2"),
+    ]
+    # Two epochs begin as one does, and the better epoch counts.
+    assert float(rows[1]["val_loss"]) <= float(rows[0]["val_loss"])
+    assert (out / "sweep.html").read_text(encoding="utf-8").count("<img") == 2
+    assert {row["repeats"] for row in read_csv(out / "finetune.epochs=1" / "table.csv")} == {"2"}
