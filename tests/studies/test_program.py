@@ -25,7 +25,7 @@ PROGRAMS = [ultrasound_relation, multi_organ, multimodal_breast, mr_masked_vs_co
 
 
 def settings(program: ModuleType, *arguments: str) -> dict[str, object]:
-    args = parse(program.make_parser(), program.PRESETS, program.METHODS, arguments)
+    args = parse(program.make_parser(), program.METHODS, arguments)
     return listed(chosen(args, program.PRESETS[args.preset]))
 
 

@@ -447,11 +447,11 @@ def test_an_area_that_is_no_number_is_a_dash(tmp_path, plain):
 
 
 def test_the_papers_set_stands_in_the_text_or_in_a_column(folder):
-    assert "and the paper's (BUSI) stand" in render(folder)[1].text
+    assert "and the paper's (BUSI) are printed" in render(folder)[1].text
     table = rows(folder / "table.csv")
     run_folders.write_csv(folder / "table.csv", [table[0] | {"paper_set": "BUSI, augmented"}, *table[1:]])
     _, page = render(folder)
-    assert "and the paper's stand side" in " ".join(page.text.split())
+    assert "and the paper's are printed side" in " ".join(page.text.split())
     assert "BUSI, augmented" in page.text
 
 
