@@ -175,7 +175,7 @@ def test_classes_and_structures_must_be_those_that_were_learned() -> None:
     assert in_classes_of(other, breast) is other
     with pytest.raises(ValueError, match=r"--test-data a, read as Phantom, has classes that Phantom lacks: benign!"):
         task.check_test_set(other, breast, option="--test-data a")
-    with pytest.raises(ValueError, match="has no two classes"):
+    with pytest.raises(ValueError, match="has fewer than two classes"):
         task.check_test_set(replace(breast, labels=None), breast, option="--test-data a")
     outlines = Segmentation(network=lambda *_: None, loss=dice_bce)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"--test-data a, read as Phantom, shows no lesion in any of its 20 masks"):
@@ -216,7 +216,7 @@ def test_mistakes_of_the_command_line_are_named(tmp_path: Path) -> None:
         (["--data", "phantom", own], "--data phantom cannot be combined with other sets"),
         (["--data", own, own], "--data lists .* twice"),
         (["--test-data", own, own], "--test-data lists .* twice"),
-        (["--test-data", bare], r"--test-data .*bare, read as unlabelled images, has no masks, as segmentation needs"),
+        (["--test-data", bare], r"--test-data .*bare, read as unlabelled images, has no masks, which segmentation needs"),
         (["--test-data", "nowhere"], "--test-data nowhere: no such folder"),
         (["--leave-out-copies"], "--leave-out-copies is about --test-data or --pretext-data, which was not given"),
     ]
