@@ -216,7 +216,10 @@ def test_mistakes_of_the_command_line_are_named(tmp_path: Path) -> None:
         (["--data", "phantom", own], "--data phantom cannot be combined with other sets"),
         (["--data", own, own], "--data lists .* twice"),
         (["--test-data", own, own], "--test-data lists .* twice"),
-        (["--test-data", bare], r"--test-data .*bare, read as unlabelled images, has no masks, which segmentation needs"),
+        (
+            ["--test-data", bare],
+            r"--test-data .*bare, read as unlabelled images, has no masks, which segmentation needs",
+        ),
         (["--test-data", "nowhere"], "--test-data nowhere: no such folder"),
         (["--leave-out-copies"], "--leave-out-copies is about --test-data or --pretext-data, which was not given"),
     ]

@@ -118,6 +118,7 @@ def test_each_value_is_a_run_with_its_own_setting_and_one_cache(
     [
         (["--sweep", "lr=0.1"], "is not NAME=V1,V2,... with two values or more"),
         (["--sweep", "lr=0.1,1e-1"], "--sweep lr: 1e-1 is given twice"),
+        (["--sweep", "labels=[0.5],[1.0]"], "--sweep labels: give several amounts of labels to --labels"),
         (["--sweep", "constants.no=1,2"], "--set constants.no: no such setting"),
         (["--sweep", "lr=1,2", "--shard", "0/2"], "--sweep cannot be combined with --shard or --merge"),
     ],

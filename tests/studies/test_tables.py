@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,16 @@ def cell(
         "sd": {"dice": dice.std(ddof=1), "hausdorff": 10 * dice.std(ddof=1)},
     }
     write_json(place / "result.json", result)
+
+
+def add_external(folder: Path, own: Cell, dice: np.ndarray, ids: list[str]) -> None:
+    """Test a cell on the set BUS-BRA as well."""
+    place = folder / "cells" / own.name
+    manifest.record(folder, [manifest.CellEntry(f"cells/{own.name}", own, test_sets={"BUS-BRA": "test_sets/x"})])
+    rows = [{"id": name, "group": name, "dice": value} for name, value in zip(ids, dice, strict=True)]
+    write_csv(place / "test_sets" / "x" / "metrics.csv", rows, columns=("id", "group", "dice"))
+    summary = {"mean": {"dice": dice.mean()}, "sd": {"dice": dice.std(ddof=1)}, "cases": len(ids)}
+    write_json(place / "result.json", read_json(place / "result.json") | {"test_sets": {"BUS-BRA": summary}})
 
 
 def test_the_two_spreads_and_the_papers_number_stand_beside_the_mean(tmp_path: Path) -> None:
@@ -110,14 +121,7 @@ def test_external_sets_have_rows_of_their_own_and_share_holms_correction(tmp_pat
     there = {method: RNG.uniform(size=9) for method in frame.methods}
     for method, dice in there.items():
         cell(tmp_path, method, 0, RNG.uniform(size=12), ids)
-        own = Cell(method, 0.2, 0)
-        place = tmp_path / "cells" / own.name
-        entry = manifest.CellEntry(f"cells/{own.name}", own, test_sets={"BUS-BRA": "test_sets/x"})
-        manifest.record(tmp_path, [entry])
-        rows = [{"id": name, "group": name, "dice": value} for name, value in zip(others, dice, strict=True)]
-        write_csv(place / "test_sets" / "x" / "metrics.csv", rows, columns=("id", "group", "dice"))
-        summary = {"mean": {"dice": dice.mean()}, "sd": {"dice": dice.std(ddof=1)}, "cases": 9}
-        write_json(place / "result.json", read_json(place / "result.json") | {"test_sets": {"BUS-BRA": summary}})
+        add_external(tmp_path, Cell(method, 0.2, 0), dice, others)
     published = {("segmentation", "20 %", "rcl"): Published("BUSI", {"dice": ("0.847", "0.1")})}
     rows = write_table(tmp_path, frame, published, comparability_notes={"segmentation": "other images"})
     dice = {(row["test_set"], row["method"]): row for row in rows if row["metric"] == "dice"}
@@ -193,6 +197,29 @@ def test_repeats_of_a_seed_have_a_spread_of_their_own_and_count_once_in_tests(tm
     assert float(test["difference"]) == pytest.approx((ours - theirs).mean(), abs=1e-3)
     assert float(test["p"]) == pytest.approx(wilcoxon(ours, theirs).pvalue, rel=1e-3)
     assert "(repeats ± 0.125)" in show(rows, [], FRAME)
+
+
+def test_repeats_are_averaged_on_each_test_set(tmp_path: Path) -> None:
+    ids, others = [f"p{k}" for k in range(8)], [f"q{k}" for k in range(6)]
+    frame = Frame([TARGET], ["supervised", "rcl"], "%", test_sets=["BUS-BRA"])
+    here, there = RNG.random((2, 8)), RNG.random((2, 6)) / 2
+    for k, method in enumerate(frame.methods):
+        for repeat in (0, 1):
+            gap = repeat * k / 2
+            cell(tmp_path, method, 0, here[k], ids, repeat=repeat)
+            add_external(tmp_path, Cell(method, 0.2, 0, repeat=repeat), there[k] + gap, others)
+    rows = write_table(tmp_path, frame, {}, comparability_notes={"segmentation": ""})
+    dice = {(row["test_set"], row["method"]): row for row in rows if row["metric"] == "dice"}
+    assert dice["", "rcl"]["sd_repeats"] == "0.000"
+    assert float(dice["BUS-BRA", "rcl"]["sd_repeats"]) == pytest.approx(0.5 / 2**0.5, abs=1e-3)
+    assert float(dice["BUS-BRA", "rcl"]["mean"]) == pytest.approx(there[1].mean() + 0.25, abs=1e-3)
+    assert {(row["seeds"], row["repeats"]) for row in rows} == {(1, 2)}
+    _, test = write_tests(tmp_path, frame)
+    assert (test["test_set"], test["cases"]) == ("BUS-BRA", 6)
+    assert float(test["difference"]) == pytest.approx((there[1] + 0.25 - there[0]).mean(), abs=1e-3)
+    collect_cases(tmp_path)
+    counts = Counter((row["test_set"], row["repeat"]) for row in read_csv(tmp_path / "metrics.csv"))
+    assert counts == {("", "0"): 16, ("", "1"): 16, ("BUS-BRA", "0"): 12, ("BUS-BRA", "1"): 12}
 
 
 def test_the_first_of_several_repeats_is_the_cell_of_a_run_without_them(tmp_path: Path) -> None:
