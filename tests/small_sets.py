@@ -257,4 +257,4 @@ FILES: dict[str, tuple[Callable[[Path], None], list[Callable[[Path], Any]]]] = {
     "read_mask": (pictures, [data.read_mask]),
     "read_nifti": (nifti_files, [data.read_nifti, lambda path: data.read_nifti(path, axes="file")]),
 }
-NO_FILES = {"DiskCache", "MRPhantom", "MammogramPhantom", "Phantom", "birads_class", "splits"}
+NO_FILES = {"READERS", "DiskCache", "MRPhantom", "MammogramPhantom", "Phantom", "birads_class", "splits"}

@@ -189,8 +189,12 @@ def test_ctrl_c_during_a_training_ends_with_the_promised_line(
         trained(Interrupted(), Fit(epochs=2, batch_size=8), tmp_path)
         return 0
 
-    with pytest.raises(SystemExit) as ends:
-        run_as_program(lambda: work, prog="study.py")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C
+    try:
+        with pytest.raises(SystemExit) as ends:
+            run_as_program(lambda: work, prog="study.py")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ends.value.code == 130
     promised = "study.py: interrupted; rerun the same command to resume from the last checkpoint\n"
     assert capfd.readouterr().err == promised
