@@ -56,16 +56,17 @@ class SyntheticLesions(Draws, nn.Module):
         p: probability that a scan gets a lesion; the mask of the others is empty.
         generator: CPU generator of the draws; None for torch's global one.
 
-    Parameters (of `forward_parameters`), beside the gate `batch_prob`:
-        background: (B, 2, 3) map of places of the result to places of the scan, from -1 to 1.
-        other: (B,) int64, the scan whose texture is used: one of those before it in the batch, so that it does not
-            depend on those after it; the first uses its own.
-        other_part: (B, 2, 3) map of places to those of the other scan.
-        place: (B, 2) in [0, 1): shares of the bright area to the left of the centre, and of its column above it.
-        radii: (B, 2) half axes across and down.
-        tilt: (B,) radians.
-        coarse, fine: (B, 1, 5, 5) and (B, 1, 12, 12) normal numbers.
-        roughness, sharpness, level, texture, shadow: (B,).
+    `forward_parameters` gives, beside the gate `batch_prob`:
+
+    - background (B, 2, 3): map of places of the result to places of the scan, from -1 to 1.
+    - other (B,) int64: the scan whose texture is used. It is one of those before it in the batch, so that nothing
+      depends on those after it; the first uses its own.
+    - other_part (B, 2, 3): map of places to those of the other scan.
+    - place (B, 2) in [0, 1): shares of the bright area to the left of the centre, and of its column above it.
+    - radii (B, 2): half axes across and down.
+    - tilt (B,): radians.
+    - coarse (B, 1, 5, 5), fine (B, 1, 12, 12): normal numbers.
+    - roughness, sharpness, level, texture, shadow: (B,).
 
     Raises:
         TypeError, ValueError: a setting out of range.
