@@ -159,5 +159,7 @@ def test_a_sweep_from_start_to_page(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]
     # Two epochs begin as one does, and the better epoch counts.
     assert float(rows[1]["val_loss"]) <= float(rows[0]["val_loss"])
-    assert (out / "sweep.html").read_text(encoding="utf-8").count("<img") == 2
+    measured = [name for name in rows[0] if name.startswith("val_")]
+    assert {"val_loss", "val_dice"} <= set(measured)
+    assert (out / "sweep.html").read_text(encoding="utf-8").count("<img") == len(measured)
     assert {row["repeats"] for row in read_csv(out / "finetune.epochs=1" / "table.csv")} == {"2"}
