@@ -33,8 +33,8 @@ class Noise(Intensity):
         >>> import torch
         >>> x = torch.rand(1, 1, 128, 128)
         >>> noise = Noise(strength=(0.5, 0.5), p=1.0)(x) - x
-        >>> print(f"{noise.std() / x.std():.2f}")
-        0.50
+        >>> print(f"{noise.std() / x.std():.1f}")
+        0.5
     """
 
     names = ("strength", "seed")
