@@ -33,14 +33,14 @@ from sslmed.augment import MultiView, RandomPixelMask, views
 from sslmed.data import MRPhantom
 from sslmed.methods import LocalContrast, MaskedPixels, Method, SimCLR
 from sslmed.models import ProjectionHead, UNet, UNetFeatures
-from sslmed.studies import cli, program
+from sslmed.studies import cli, options, program
+from sslmed.studies.data_spec import TRAIN, DataSpec
 from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import masked_gallery
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.sources import Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
-from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.tables import Published
 from sslmed.tasks import Task, Volumes, soft_dice
 
@@ -240,14 +240,12 @@ def comparability_note(preset: Preset, task: Task, images: ImageSet) -> str:
 
 def declare(args: argparse.Namespace, preset: Preset) -> Study:
     """The paper's two pretexts and none, at each number of volumes; seeds are draws of the volumes."""
-    if args.leave_out_copies and args.unlabelled is None and not args.test_data:
-        raise ValueError("--leave-out-copies is about --test-data or --unlabelled, which was not given")
     phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
     pools = (
         {} if args.unlabelled is None else {POOL: Source("--unlabelled", args.unlabelled, phantoms[1], unlabelled=True)}
     )
     data = DataSpec(
-        **program.sets(args, phantoms[0], partial(_phantom, preset.phantoms // 2, 2)),
+        **options.sets(args, phantoms[0], partial(_phantom, preset.phantoms // 2, 2)),
         size=preset.size,
         fit="pad",
         fractions=preset.constants.fractions,
@@ -259,8 +257,7 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         everything=args.all_volumes,
         volumes=args.split,
         parts_seed=0,
-        leave_out_copies=args.leave_out_copies,
-        **program.reading(args),
+        **options.reading(args),
     )
     volumes = Volumes(
         network=partial(make_network, preset),
@@ -276,7 +273,6 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         arguments={
             "all_volumes": args.all_volumes,
             "split": args.split,
-            "leave_out_copies": args.leave_out_copies,
         },
         data=[data],
         methods=make_recipes(preset),
@@ -302,7 +298,11 @@ def _phantom(count: int, seed: int, size: int) -> MRPhantom:
 def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="mr_masked_vs_contrastive.py", description=(__doc__ or "").split("\n\n")[0])
-    program.add_sets(parser, "phantom (default), or the folder of a task of the Medical Segmentation Decathlon")
+    options.add_sets(
+        parser,
+        "phantom (default), or the folder of a task of the Medical Segmentation Decathlon",
+        pools=["--unlabelled"],
+    )
     parser.add_argument(
         "--all-volumes",
         action="store_true",
@@ -323,13 +323,7 @@ def make_parser() -> cli.Parser:
         "too: any folder of NIfTI or DICOM files, or a Decathlon task, of which those without labels "
         "are read",
     )
-    parser.add_argument(
-        "--leave-out-copies",
-        action="store_true",
-        help="leave out volumes of --unlabelled that copy a validation or test volume, and volumes of --data that "
-        "--test-data holds too, instead of refusing the folder",
-    )
-    program.add_study(
+    options.add_study(
         parser,
         PRESETS,
         methods=METHODS,

@@ -35,7 +35,8 @@ from sslmed.models import (
     UNetFeatures,
     load_encoder,
 )
-from sslmed.studies import cli, program
+from sslmed.studies import cli, options, program
+from sslmed.studies.data_spec import TRAIN, DataSpec
 from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import pair_gallery
 from sslmed.studies.image_set import ImageSet
@@ -43,7 +44,6 @@ from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.runs import read_csv
 from sslmed.studies.sources import PHANTOM, Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
-from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.tables import Published
 from sslmed.tasks import Segmentation, Task, dice_bce
 
@@ -293,8 +293,6 @@ def check(args: argparse.Namespace) -> None:
     """Check that mixes have their images, and that organs have unique names."""
     names = [name for name, _ in args.organs]
     cli.unique("--organs", names)
-    if args.leave_out_copies and not args.organs and args.natural is None and not args.test_data:
-        raise ValueError("--leave-out-copies is about --test-data, --organs or --natural, which were not given")
     taken = [name for name in names if name in ("data", "natural", TRAIN)]
     if taken:
         raise ValueError(f"--organs {taken[0]}=: that name is used for other images; choose another")
@@ -322,21 +320,19 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         pools["natural"] = Source("--natural", args.natural)
         mixes |= {"natural": ("natural",), "BUS+natural": (TRAIN, "natural")}
     data = DataSpec(
-        **program.sets(args, _phantom(preset.phantoms, "breast"), _phantom(preset.phantoms // 2, "breast", seed=2)),
+        **options.sets(args, _phantom(preset.phantoms, "breast"), _phantom(preset.phantoms // 2, "breast", seed=2)),
         size=preset.size,
         fractions=preset.constants.fractions,
         labels=args.labels,
         seeds=args.seeds,
         pools=pools,
         mixes=mixes,
-        leave_out_copies=args.leave_out_copies,
-        **program.reading(args),
+        **options.reading(args),
     )
     return Study(
         citation="Figueiras et al., Multi-organ Self-supervised Contrastive Learning for Breast Lesion Segmentation",
         title="Multi-organ pretraining for breast ultrasound segmentation",
         preset=preset,
-        arguments={"leave_out_copies": args.leave_out_copies},
         data=[data],
         methods={method: make_recipe(method, preset) for method in METHODS},
         tasks=[Segmentation(network=partial(make_network, preset), loss=dice_bce)],  # [ours]: the loss
@@ -362,8 +358,10 @@ def _phantom(count: int, organ: str, seed: int = 0) -> Any:
 def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="multi_organ.py", description=(__doc__ or "").split("\n\n")[0])
-    program.add_sets(
-        parser, "phantom (default), or the folder of a breast ultrasound set with masks: BUSI or the like, or your own"
+    options.add_sets(
+        parser,
+        "phantom (default), or a folder of breast ultrasound with masks, such as BUSI or your own",
+        pools=["--organs", "--natural"],
     )
     parser.add_argument(
         "--organs",
@@ -380,19 +378,13 @@ def make_parser() -> cli.Parser:
         help="photographs, read as gray images: CIFAR-10 or mini-ImageNet, saved as image files in any folders",
     )
     parser.add_argument(
-        "--leave-out-copies",
-        action="store_true",
-        help="leave out images of --organs and --natural that copy a validation or test image, and images of --data "
-        "that --test-data holds too, instead of refusing the folder",
-    )
-    parser.add_argument(
         "--network",
         dest="encoder",
         choices=NETWORKS,
         help="a ResNet that gets a fresh U-Net decoder; or a U-Net, or a ResNet with its decoder, that is pretrained "
         "as a whole; the same as --encoder",
     )
-    program.add_study(
+    options.add_study(
         parser,
         PRESETS,
         methods=METHODS,

@@ -26,7 +26,8 @@ from sslmed.augment import MultiView, views
 from sslmed.data import MammogramPhantom, Phantom
 from sslmed.methods import BYOL, Method, MoCo, SimCLR
 from sslmed.models import PredictionHead, ProjectionHead, ResNetEncoder, ResUNet, load_encoder
-from sslmed.studies import cli, program
+from sslmed.studies import cli, options, program
+from sslmed.studies.data_spec import TRAIN, DataSpec
 from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import pair_gallery
 from sslmed.studies.image_set import ImageSet
@@ -34,7 +35,6 @@ from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.runs import read_csv
 from sslmed.studies.sources import PHANTOM, Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
-from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.tables import Published
 from sslmed.tasks import Classification, Classifier, Segmentation, Task, dice_bce
 
@@ -221,8 +221,6 @@ def check(args: argparse.Namespace) -> None:
     """Check that folders are of domains that take part."""
     for option in ("domains", "tasks"):
         cli.unique(f"--{option}", getattr(args, option))
-    if args.leave_out_copies and not args.pretext_data and not args.test_data:
-        raise ValueError("--leave-out-copies is about --test-data or --pretext-data, which was not given")
     named = {"--data": args.data, "--pretext-data": args.pretext_data, "--test-data": args.test_data}
     for option, given in named.items():
         cli.unique(option, ["=".join(pair) for pair in given])
@@ -274,19 +272,18 @@ def make_data(domain: str, args: argparse.Namespace, preset: Preset) -> DataSpec
         seeds=args.seeds,
         pools=pools,
         mixes=mixes,
-        leave_out_copies=args.leave_out_copies,
         name=domain,
         outlined="segmentation" in args.tasks,
         joined=tuple(sources[1:]),
         test_sets=tuple(tests),
         share=1 / len(members),
-        **program.reading(args),
+        **options.reading(args),
     )
 
 
 def declare(args: argparse.Namespace, preset: Preset) -> Study:
     """The thesis' methods on each domain, for both tasks."""
-    if ("", PHANTOM) in args.data:
+    if (PHANTOM, PHANTOM) in args.data:
         if len(args.data) > 1:
             raise ValueError("--data phantom cannot be combined with others; of one domain it is us=phantom")
         args.data = []
@@ -318,28 +315,19 @@ def _phantom(count: int, domain: str, seed: int = 0) -> Any:
 
 
 def _labelled(text: str) -> tuple[str, str]:
-    return ("", PHANTOM) if text == PHANTOM else cli.named(text)
+    return (PHANTOM, PHANTOM) if text == PHANTOM else cli.named(text)
 
 
 def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="multimodal_breast.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument(
-        "--data",
-        nargs="+",
-        type=_labelled,
-        default=[],
+    options.add_sets(
+        parser,
+        "phantom (default), or labelled sets, as us=BUSI mg=INbreast; your own with images/, masks/, cases.csv",
+        pools=["--pretext-data"],
+        kind=_labelled,
         metavar="DOMAIN=FOLDER",
-        help="phantom (default), or labelled sets, as us=BUSI mg=INbreast; your own with images/, masks/, cases.csv; "
-        "several folders of a domain are joined",
-    )
-    parser.add_argument(
-        "--test-data",
-        nargs="+",
-        type=cli.named,
-        default=[],
-        metavar="DOMAIN=FOLDER",
-        help="also test the networks of a domain on all images of these labelled sets, which no training may have seen",
+        default=(),
     )
     parser.add_argument(
         "--pretext-data",
@@ -350,16 +338,10 @@ def make_parser() -> cli.Parser:
         help="learn the pretext on these images instead of the training part; several folders of a domain are joined",
     )
     parser.add_argument(
-        "--leave-out-copies",
-        action="store_true",
-        help="leave out pretext images that copy a validation or test image, and images of --data that --test-data "
-        "holds too, instead of refusing the folder",
-    )
-    parser.add_argument(
         "--domains", nargs="+", choices=DOMAINS, help="us, mg, usmg (default: those of --data, or all three)"
     )
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="(default: both)")
-    program.add_study(parser, PRESETS, methods=METHODS, usual=METHODS, out="runs/multimodal_breast")
+    options.add_study(parser, PRESETS, methods=METHODS, usual=METHODS, out="runs/multimodal_breast")
     return parser
 
 

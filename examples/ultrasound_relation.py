@@ -31,14 +31,14 @@ from sslmed.data import Phantom
 from sslmed.losses import NCE, Perceptual
 from sslmed.methods import PIRL, RelationContrast
 from sslmed.models import ResNetEncoder, ResUNet, load_encoder
-from sslmed.studies import cli, program
+from sslmed.studies import cli, options, program
+from sslmed.studies.data_spec import TRAIN, DataSpec
 from sslmed.studies.engine import Fit
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
 from sslmed.studies.runs import read_csv, sha256
 from sslmed.studies.sources import Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
-from sslmed.studies.study_data import TRAIN, DataSpec
 from sslmed.studies.tables import Published
 from sslmed.tasks import Segmentation, Task
 
@@ -323,22 +323,19 @@ def start_weights(args: argparse.Namespace, preset: Preset) -> Path | None:
 
 def declare(args: argparse.Namespace, preset: Preset) -> Study:
     """The paper's grid of methods on one set of breast ultrasound."""
-    if args.leave_out_copies and args.pretext_data is None and not args.test_data:
-        raise ValueError("--leave-out-copies is about --test-data or --pretext-data, which was not given")
     weights = start_weights(args, preset)
     phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
     other = partial(_phantom, preset.phantoms // 2, 2)
     pools = {} if args.pretext_data is None else {POOL: Source("--pretext-data", args.pretext_data, phantoms[1])}
     data = DataSpec(
-        **program.sets(args, phantoms[0], other),
+        **options.sets(args, phantoms[0], other),
         size=preset.whole,
         fractions=preset.constants.fractions,
         labels=args.labels,
         seeds=args.seeds,
         pools=pools,
         mixes={"": (POOL,) if pools else (TRAIN,)},
-        leave_out_copies=args.leave_out_copies,
-        **program.reading(args),
+        **options.reading(args),
     )
     return Study(
         citation="Ellis et al., A Self-Supervised Framework for Improved Generalisability in Ultrasound B-mode Image "
@@ -346,7 +343,6 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         title="Relation contrastive pretraining for breast ultrasound segmentation",
         preset=preset,
         arguments={
-            "leave_out_copies": args.leave_out_copies,
             "weights": weights and weights.name,
             "weights_sha256": weights and sha256(weights),
         },
@@ -373,22 +369,17 @@ def _phantom(count: int, seed: int, size: int) -> Phantom:
 def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(prog="ultrasound_relation.py", description=(__doc__ or "").split("\n\n")[0])
-    program.add_sets(
+    options.add_sets(
         parser,
         "phantom (default), a BUSI or BUS-BRA folder, "
         "one of your own with images/ and masks/, or any folder of images (pretext learning only)",
+        pools=["--pretext-data"],
     )
     parser.add_argument(
         "--pretext-data",
         type=cli.filled,
         metavar="FOLDER",
         help="learn the pretext on these images instead of the training part of --data; no labels needed",
-    )
-    parser.add_argument(
-        "--leave-out-copies",
-        action="store_true",
-        help="leave out pretext images that copy a validation or test image, and images of --data that --test-data "
-        "holds too, instead of refusing the folder",
     )
     parser.add_argument(
         "--weights",
@@ -398,7 +389,7 @@ def make_parser() -> cli.Parser:
         "which requires it since the paper starts from ImageNet; an encoder.pt of the same preset for the others; "
         "`none` starts at random",
     )
-    program.add_study(
+    options.add_study(
         parser,
         PRESETS,
         methods=METHODS,

@@ -24,11 +24,12 @@ import multimodal_breast
 import ultrasound_relation
 from programs import prepared
 from sslmed.data import MammogramPhantom, MRPhantom, Phantom
+from sslmed.studies.data_spec import DataSpec
 from sslmed.studies.external import in_classes_of, read_test_sets
 from sslmed.studies.reading import joined, read
 from sslmed.studies.runs import read_csv, read_json
 from sslmed.studies.sources import Source
-from sslmed.studies.study_data import DataSpec, StudyData
+from sslmed.studies.study_data import StudyData
 from sslmed.tasks import Classification, Segmentation, Volumes, dice_bce
 
 
@@ -221,7 +222,7 @@ def test_mistakes_of_the_command_line_are_named(tmp_path: Path) -> None:
             r"--test-data .*bare, read as unlabelled images, has no masks, which segmentation needs",
         ),
         (["--test-data", "nowhere"], "--test-data nowhere: no such folder"),
-        (["--leave-out-copies"], "--leave-out-copies is about --test-data or --pretext-data, which was not given"),
+        (["--leave-out-copies"], "--leave-out-copies needs --test-data or --pretext-data"),
     ]
     for arguments, message in relation:
         with pytest.raises((ValueError, OSError), match=message):

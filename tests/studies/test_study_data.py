@@ -21,10 +21,11 @@ from scans import write_nifti
 from sslmed.data import MammogramPhantom, MRPhantom, Phantom
 from sslmed.data.formats._sizes import resize_image
 from sslmed.studies.cached import Resized
-from sslmed.studies.image_set import Numbered
+from sslmed.studies.data_spec import TRAIN, DataSpec
+from sslmed.studies.pixels import Numbered
 from sslmed.studies.reading import joined, read
 from sslmed.studies.sources import Source, open_set
-from sslmed.studies.study_data import TRAIN, DataSpec, StudyData
+from sslmed.studies.study_data import StudyData
 
 CACHE = Path("cache")
 

@@ -14,8 +14,9 @@ from scipy.stats import wilcoxon
 
 from sslmed.studies import manifest
 from sslmed.studies.cells import Cell, Target
+from sslmed.studies.paired_tests import write_tests
 from sslmed.studies.runs import read_csv, read_json, write_csv, write_json
-from sslmed.studies.tables import Frame, Published, collect_cases, show, write_table, write_tests
+from sslmed.studies.tables import Frame, Published, collect_cases, show, write_table
 
 TARGET = Target("segmentation", "Segmentation", "segmentation", "dice", ("dice", "hausdorff", "pooled_dice"))
 FRAME = Frame([TARGET], ["supervised", "jig/pirl", "rcl"], "%", ("supervised", "jig/pirl"))

@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch.utils.data import Dataset
 
 from ..data import DiskCache, splits
 from ..data.formats._sizes import Sizing
+from .processes import barrier, rank
+from .progress import track
 from .runs import write_json
 
 _PART = 64  # items read at a time
@@ -44,6 +47,46 @@ class Resized(Dataset[dict[str, Any]]):
             if name in item:
                 item[name] = self._sizing.mask(item[name], str(item["id"]))
         return item | {"image": self._sizing.image(item["image"])}
+
+
+def cached(data: Any, folder: Path, *, title: str, skip_broken: bool = False, key: str = "synthetic") -> DiskCache:
+    """The cache of a set; of several processes the first one decodes.
+
+    Args:
+        data: the set.
+        folder: of the caches.
+        title: for the progress while items are decoded.
+        skip_broken: leave out items that cannot be read.
+        key: name of the content of a set that has no files, beside its settings.
+    """
+
+    def made() -> DiskCache:
+        return DiskCache(
+            data,
+            folder,
+            key=None if hasattr(data, "files") else key,
+            broken="skip" if skip_broken else "error",
+            progress=partial(track, title=title, total=len(data)),
+        )
+
+    if rank() == 0:
+        items = made()
+        barrier()
+        return items
+    barrier()
+    return made()
+
+
+def resized(cache: DiskCache, size: int, folder: Path, *, title: str) -> DiskCache:
+    """A cache of the items of another one at another size.
+
+    Args:
+        cache: of square images.
+        size: pixels a side.
+        folder: of the caches.
+        title: for the progress.
+    """
+    return cached(Resized(cache, size), folder, title=title, key=f"{cache.path.name} at {size}")
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ..data import DiskCache
-from .cached import Resized
-from .processes import barrier, rank
-from .progress import track
+from .cached import resized
+from .pixels import Items, Pairs
 
 
 @dataclass(frozen=True)
@@ -101,20 +96,20 @@ class ImageSet:
             raise ValueError(f"{self.name} has no classes")
         return [self.classes.index(self.labels[i]) for i in index]
 
-    def pairs(self, index: Sequence[int]) -> Cases:
+    def pairs(self, index: Sequence[int]) -> Pairs:
         """Pairs (image, mask), for segmentation."""
         self.masks([])
-        return Cases(self, index, "masks")
+        return Pairs(self, index, "masks")
 
-    def mapped(self, index: Sequence[int]) -> Cases:
+    def mapped(self, index: Sequence[int]) -> Pairs:
         """Pairs (image, label map), for the segmentation of several structures."""
         self.label_maps([])
-        return Cases(self, index, "label_maps")
+        return Pairs(self, index, "label_maps")
 
-    def classified(self, index: Sequence[int]) -> Cases:
+    def classified(self, index: Sequence[int]) -> Pairs:
         """Pairs (image, number of its class), for classification."""
         self.class_numbers([])
-        return Cases(self, index, "class_numbers")
+        return Pairs(self, index, "class_numbers")
 
     def items(self, index: Sequence[int]) -> Items:
         """Cases as the splits module compares them: id, group and image."""
@@ -149,7 +144,9 @@ class ImageSet:
         if size > self.size:
             raise ValueError(f"size must be at most {self.size}, at which {self.name} was read, got {size}")
         folder = self.caches[0].path.parent
-        caches = tuple(_resized(cache, size, folder, self.name) for cache in self.caches)
+        caches = tuple(
+            resized(cache, size, folder, title=f"resizing {self.name} to {size} px") for cache in self.caches
+        )
         tiny = {(k, name) for k, cache in enumerate(caches) for name in cache.tiny}
         known = set(self.tiny)
         lost = tuple(
@@ -163,105 +160,3 @@ class ImageSet:
         found = [self.caches[k].pixels(name, [row])[:, :1] for k, row in (self.rows[i] for i in index)]
         shape, dtype = self.caches[0].layout[name]
         return torch.cat(found) if found else torch.from_numpy(np.empty((0, 1, *shape[1:]), dtype))
-
-
-class Cases(Dataset[tuple[Tensor, Any]]):
-    """Pairs of an image and its target, read from the cache when they are requested.
-
-    Args:
-        data: the set.
-        index: positions of the cases.
-        target: the method of `data` that gives the second of each pair.
-    """
-
-    def __init__(self, data: ImageSet, index: Sequence[int], target: str) -> None:
-        self.data, self.index, self.target = data, list(index), target
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, Any]:
-        case = [self.index[i]]
-        return self.data.images(case)[0], getattr(self.data, self.target)(case)[0]
-
-
-class Numbered(Dataset[tuple[Tensor, int]]):
-    """Pairs (image, position) of some cases of several sets, one set after the other, for a pretext.
-
-    Args:
-        parts: sets, and the positions of the cases in each.
-    """
-
-    def __init__(self, parts: Iterable[tuple[ImageSet, Sequence[int]]]) -> None:
-        self.cases = [(data, i) for data, index in parts for i in index]
-
-    def __len__(self) -> int:
-        return len(self.cases)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        data, case = self.cases[i]
-        return data.images([case])[0], range(len(self))[i]
-
-
-class Pictures(Sequence[Tensor]):
-    """Images (1, S, S) of some cases of several sets, read one at a time."""
-
-    def __init__(self, *parts: tuple[ImageSet, Sequence[int]]) -> None:
-        self.cases = Numbered(parts)
-
-    def __len__(self) -> int:
-        return len(self.cases)
-
-    def __getitem__(self, i: Any) -> Any:
-        return self.cases[i][0]
-
-
-class Items(Sequence[dict[str, Any]]):
-    """Cases with id, group and image, read one at a time."""
-
-    def __init__(self, data: ImageSet, index: Sequence[int]) -> None:
-        self.data, self.cases = data, list(index)
-
-    def __len__(self) -> int:
-        return len(self.cases)
-
-    def __getitem__(self, i: Any) -> Any:
-        case = self.cases[i]
-        return {
-            "id": self.data.ids[case],
-            "group": self.data.groups[case],
-            "image": self.data.images([case])[0],
-        }
-
-
-def cached(data: Any, folder: Path, *, title: str, skip_broken: bool = False, key: str = "synthetic") -> DiskCache:
-    """The cache of a set; of several processes the first one decodes.
-
-    Args:
-        data: the set.
-        folder: of the caches.
-        title: for the progress while items are decoded.
-        skip_broken: leave out items that cannot be read.
-        key: name of the content of a set that has no files, beside its settings.
-    """
-
-    def made() -> DiskCache:
-        return DiskCache(
-            data,
-            folder,
-            key=None if hasattr(data, "files") else key,
-            broken="skip" if skip_broken else "error",
-            progress=partial(track, title=title, total=len(data)),
-        )
-
-    if rank() == 0:
-        items = made()
-        barrier()
-        return items
-    barrier()
-    return made()
-
-
-def _resized(cache: DiskCache, size: int, folder: Path, name: str) -> DiskCache:
-    title = f"resizing {name} to {size} px"
-    return cached(Resized(cache, size), folder, title=title, key=f"{cache.path.name} at {size}")

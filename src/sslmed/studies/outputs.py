@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import tables
+from . import paired_tests, tables
 from .cells import Target
 from .image_set import ImageSet
 from .pictures import write_pictures
@@ -95,7 +95,7 @@ def tabulate(run: Run) -> None:
             if key[0] == name
         }
         rows = tables.write_table(path, frame, published, comparability_notes=notes)
-        print(tables.show(rows, tables.write_tests(path, frame), frame))
+        print(tables.show(rows, paired_tests.write_tests(path, frame), frame))
     barrier()
 
 

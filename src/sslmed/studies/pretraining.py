@@ -16,9 +16,9 @@ from ..augment import MultiView, views
 from ..data import Phantom
 from ..data.cache import BrokenItems
 from ..metrics import effective_rank
+from .cached import cached
 from .engine import Fit
 from .galleries import pair_gallery
-from .image_set import cached
 from .learned import embedded, encoder_of, matched, verdict
 from .locks import folder_lock
 from .optimisers import Optimiser

@@ -14,8 +14,8 @@ import numpy as np
 
 from ..data import DiskCache, splits
 from ..data.cache import BrokenItems
-from .cached import facts_of, near_duplicates
-from .image_set import ImageSet, cached
+from .cached import cached, facts_of, near_duplicates
+from .image_set import ImageSet
 from .sources import UNLABELLED, Source, open_set
 
 

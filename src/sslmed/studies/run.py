@@ -17,9 +17,10 @@ from .cells import SUPERVISED, Cell, amount, slug
 from .cli import unique
 from .engine import fit, weights_of
 from .features import write_features
-from .image_set import ImageSet, Numbered
+from .image_set import ImageSet
 from .locks import Busy, folder_lock
 from .merge import check_sources, merge
+from .pixels import Numbered
 from .pretext import pretrain
 from .processes import barrier, rank
 from .runs import (
@@ -84,7 +85,12 @@ class Run:
             "paper": study.citation,
             "title": study.title,
             "preset": dataclasses.asdict(study.preset),
-            "arguments": {"preset": args.preset, **study.arguments, **outputs.sources(self)},
+            "arguments": {
+                "preset": args.preset,
+                "leave_out_copies": any(spec.leave_out_copies for spec in study.data),
+                **study.arguments,
+                **outputs.sources(self),
+            },
             "targets": [task.entry(self.data[task.domain].data) for task in study.tasks],
             "labels_unit": study.unit,
             "display": dict(study.display),
@@ -282,9 +288,12 @@ class Run:
     ) -> dict[str, Any]:
         """Test a network on some cases, write what was measured into a folder, and return the summary."""
         tested = task.evaluate(learner, images, index)
-        # A test case is an image, or a whole volume, which is a group.
-        origins = dict(zip((*images.groups, *images.ids), 2 * images.origins, strict=False))
-        rows = [row | ({"origin": origins[row["id"]]} if origins else {}) for row in tested.rows]
+        rows = tested.rows
+        if images.origins:  # of an image, or of a whole volume, which is a group
+            of_images, of_groups = (
+                dict(zip(names, images.origins, strict=True)) for names in (images.ids, images.groups)
+            )
+            rows = [row | {"origin": of_images.get(row["id"], of_groups[row["group"]])} for row in rows]
         write_csv(folder / "metrics.csv", rows, columns=list(rows[0]))
         if tested.arrays:
             write_npz(folder / "cases.npz", **tested.arrays)

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..data import splits
 from .cells import amount
-from .image_set import ImageSet, Pictures
+from .image_set import ImageSet
+from .pixels import Pictures
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ..methods import Method
 from ..tasks import Task
 from .cells import SUPERVISED
+from .data_spec import DataSpec
 from .engine import Fit
 from .image_set import ImageSet
 from .optimisers import Optimiser
-from .study_data import DataSpec
 from .tables import Published
 
 __all__ = ["SUPERVISED", "Recipe", "Stage", "Study"]

@@ -1,0 +1,63 @@
+"""The declaration of a study's images: which sets it reads, and how it divides them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .sources import Source
+
+TRAIN = "train"  # the mix's word for the training part of the labelled set
+ALONE: Mapping[str, tuple[str, ...]] = {"": (TRAIN,)}
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which sets a study reads, and how it divides them.
+
+    Attributes:
+        labelled: the set that is fine-tuned and tested on, or images for pretext learning only.
+        pools: more images to learn a pretext from, by name.
+        mixes: name -> the pools that it joins; `train` is the training part of `labelled`.
+        size: pixels a side of the images as they are read; smaller ones are resized from these.
+        fit: how images become square, "stretch" or "pad".
+        fractions: of training, validation and test cases.
+        cache: the folder where decoded images are kept.
+        labels: shares of the training cases, or numbers of volumes.
+        unit: which of the two, "%" or "volumes".
+        seeds: of the splits.
+        everything: whether all methods, and supervised training, are fine-tuned on all training volumes too.
+        volumes: numbers of training, validation and test volumes, instead of `fractions`.
+        parts_seed: one seed for the parts of all seeds; the seeds then draw the labelled cases only.
+        leave_out_copies: leave out pool images that copy a held-out one, and images of the training side that a test
+            set shares, instead of refusing them.
+        name: of the domain, where a run has several.
+        outlined: whether fine-tuning needs masks; else it needs classes.
+        joined: more labelled sets to join with `labelled`.
+        test_sets: whole sets to test every cell on, none of which any training may have seen.
+        share: of each of them, of `labelled` and of the pools.
+        skip_broken: leave out images that cannot be decoded, and unlabelled files with damaged headers, instead of
+            refusing the set.
+    """
+
+    labelled: Source
+    size: int
+    fractions: tuple[float, float, float]
+    cache: Path
+    labels: Sequence[float]
+    seeds: Sequence[int]
+    pools: Mapping[str, Source] = field(default_factory=dict)
+    mixes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: ALONE)
+    fit: str = "stretch"
+    unit: str = "%"
+    everything: bool = False
+    volumes: tuple[int, int, int] | None = None
+    parts_seed: int | None = None
+    leave_out_copies: bool = False
+    name: str = ""
+    outlined: bool = True
+    joined: tuple[Source, ...] = ()
+    test_sets: tuple[Source, ...] = ()
+    share: float = 1.0
+    skip_broken: bool = False
