@@ -84,8 +84,8 @@ def load_encoder(
     `state["conv1.weight"] = model.conv1.weight`.
 
     Args:
-        model: the encoder, or a model with one at `.encoder`, as `ResUNet`: then that is loaded. Of a `FeatureEncoder`
-            the network's own names count.
+        model: the encoder, or a model with one at `.encoder`, as `ResUNet`: then that is loaded. For a
+            `FeatureEncoder`, the network's own names are used.
         state_or_path: a state dict, a dict that holds one under "state_dict" or "model", or a file of either
             (read with `weights_only=True`).
         minimum: the share of the encoder's tensors, 0 to 1, that must match.
