@@ -182,7 +182,7 @@ def test_a_local_stage_killed_before_its_first_checkpoint_starts_as_it_did(tmp_p
         (multimodal_breast, ["--data", "ct=x"], "--data: unknown 'ct'; give us=FOLDER or mg=FOLDER"),
         (multimodal_breast, ["--domains", "us", "us"], "--domains lists us twice"),
         (multimodal_breast, ["--tasks", *2 * ["segmentation"]], "--tasks lists segmentation twice"),
-        (multimodal_breast, ["--leave-out-copies"], "--pretext-data, which was not given"),
+        (multimodal_breast, ["--leave-out-copies"], "--leave-out-copies needs --test-data or --pretext-data"),
         (
             multi_organ,
             ["--data", "x", "--methods", "supervised", "--leave-out-copies"],

@@ -173,7 +173,7 @@ def test_names_that_are_no_utf8_make_a_run_folder(command: Command, tmp_path: Pa
 def test_options_without_effect_are_refused(command: Command, tmp_path: Path) -> None:
     scans = write_scans(tmp_path / "scans", 3)
     assert "would not be used" in command.refuses("--data", scans, "--pretext-data", scans)
-    assert "--pretext-data, which was not given" in command.refuses("--leave-out-copies")
+    assert "--leave-out-copies needs --test-data or --pretext-data" in command.refuses("--leave-out-copies")
     command("--data", scans)
     assert "there are no cells to --merge" in command.refuses("--data", scans, "--merge", command.out)
     assert "--merge joins all shares of a study" in command.refuses("--merge", command.out, "--shard", "0/2")

@@ -207,7 +207,7 @@ class Rearrangement(_OneDraw, GeometricAugmentationBase2D):  # type: ignore[misc
 
     def transform_boxes(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         """Raise: a box whose content is scattered is no box."""
-        raise NotImplementedError(f"{type(self).__name__} scatters patches: boxes have no image under it; use a mask")
+        raise NotImplementedError(f"{type(self).__name__} scatters patches, so boxes cannot be transformed; use a mask")
 
     def transform_keypoints(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         """Raise: keypoints are not carried along."""

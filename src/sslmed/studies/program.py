@@ -53,9 +53,9 @@ def add_study(
         parser: to add them to.
         presets: name -> preset, `small` among them.
         methods: all of them.
-        usual: those that run where none is named.
+        usual: the methods that run by default.
         out: the default run folder.
-        words: how a method's name is made, where the list is long.
+        words: how a method's name is formed, if the list is long.
         labels: argument type of --labels.
         amounts: what --labels are.
     """
@@ -130,8 +130,8 @@ def add_study(
         "--sweep",
         type=cli.swept,
         metavar="NAME=V1,V2,...",
-        help="run the study once for each value of a setting, as lr=1e-3,1e-2 or constants.lam_rcl=0.1,0.3, in folders "
-        "of its own, and compare them on the validation cases",
+        help="run the study once for each value of a setting, as lr=1e-3,1e-2 or constants.lam_rcl=0.1,0.3, each in "
+        "its own folder, and compare them on the validation cases",
     )
     group.add_argument("--show-settings", action="store_true", help="print all settings and stop")
 
@@ -157,7 +157,7 @@ def add_sets(parser: argparse.ArgumentParser, words: str) -> None:
         type=cli.filled,
         default=[],
         metavar="FOLDER",
-        help="also test every cell on all images of these labelled sets, which no training may have seen",
+        help="also test every cell on all images of these labelled sets, not used in training",
     )
 
 
@@ -166,8 +166,8 @@ def sets(args: argparse.Namespace, phantom: Callable[[int], Any], test_phantom: 
 
     Args:
         args: of the command line.
-        phantom: (size) -> the synthetic set that stands for --data.
-        test_phantom: (size) -> the one that stands for --test-data.
+        phantom: (size) -> the synthetic set of `--data phantom`.
+        test_phantom: (size) -> the synthetic set of `--test-data phantom`.
     """
     cli.unique("--data", args.data)
     cli.unique("--test-data", args.test_data)
@@ -201,7 +201,7 @@ def chosen(args: argparse.Namespace, preset: Any) -> Any:
 
 
 def _set(preset: Any, name: str, value: str) -> Any:
-    """The preset with another value of what an option of `SETTINGS`, or a setting of its own, names."""
+    """The preset with another value of one of its settings, or of those that an option of `SETTINGS` sets."""
     names = _matching(listed(preset), SETTINGS[name][0]) if name in SETTINGS else ()
     return changed(preset, [(one, value) for one in names or (name,)])
 
@@ -257,7 +257,7 @@ def run_study(
 
     Args:
         parser: with the options of `add_study` and the paper's own.
-        declare: (arguments, preset) -> the study; a ValueError of it is the user's mistake.
+        declare: (arguments, preset) -> the study; it raises ValueError for a mistake of the user.
         presets: by name.
         methods: all of them.
     """
