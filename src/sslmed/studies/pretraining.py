@@ -155,7 +155,7 @@ class Pretraining:
         """The comparison before training, kept for a run that is resumed."""
         file = self.folder.path / "start.json"
         if file.exists():
-            found: dict[str, Any] = read_json(file, mend="delete it")
+            found: dict[str, Any] = read_json(file, advice="delete it")
             return found
         before = self._compared(method)
         write_json(file, before)

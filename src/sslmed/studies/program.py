@@ -35,7 +35,7 @@ def chosen(args: argparse.Namespace, preset: Any) -> Any:
 
 
 def _set(preset: Any, name: str, value: str) -> Any:
-    """The preset with another value of what an option of `SETTINGS`, or a setting of its own, names."""
+    """The preset with another value of one of its settings, or of those that an option of `SETTINGS` sets."""
     names = matching(listed(preset), SETTINGS[name][0]) if name in SETTINGS else ()
     return changed(preset, [(one, value) for one in names or (name,)])
 
@@ -86,7 +86,7 @@ def run_study(
 
     Args:
         parser: with the options of `options.add_study` and the paper's own.
-        declare: (arguments, preset) -> the study; a ValueError of it is the user's mistake.
+        declare: (arguments, preset) -> the study; it raises ValueError for a mistake of the user.
         presets: by name.
         methods: all of them.
     """

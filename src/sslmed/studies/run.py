@@ -225,7 +225,7 @@ class Run:
         val = Numbered([(data.data, data.splits[cell.seed].val)]) if validates else None
         weights: Path | None = None
         for number, stage in enumerate(recipe.stages, 1):
-            # Each stage starts from a seed of its own, since a stage that is already trained draws nothing.
+            # Each stage has its own seed, since a stage that is already trained draws no random numbers.
             words = "pretext model" if number == 1 else f"{stage.name} pretext model"
             torch.manual_seed(derived_seed(seed, words))
             weights = pretrain(

@@ -101,7 +101,7 @@ def split(
 
 
 def _counted(data: ImageSet, volumes: tuple[int, int, int], *, seed: int, option: str) -> list[list[int]]:
-    """Three parts with so many volumes each, which are all that there are."""
+    """Three parts with these numbers of volumes, which must add up to all volumes."""
     names = sorted(set(data.groups))
     if sum(volumes) != len(names):
         counts = "/".join(map(str, volumes))
@@ -163,7 +163,7 @@ def without_copies(
     """Positions of the pretext images that copy no held-out image of `data`, and the ids of those that do.
 
     A copy is a near duplicate of a held-out image, as `splits.near_duplicates` finds them: saved again, resized,
-    mirrored, turned by right angles, or cropped a little. The other images of a copy's group, as the slices of its
+    mirrored, rotated by right angles, or cropped a little. The other images of a copy's group, as the slices of its
     volume, are left out as well.
     """
     pictures = Pictures((data, held_out), (pretext, range(len(pretext))))
