@@ -61,6 +61,10 @@ class Fit:
         for name in ("epochs", "batch_size", "checkpoint_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be at least 1, or None to never stop early, got {self.patience}")
+        if self.patience_from < 0:
+            raise ValueError(f"patience_from must be at least 0, got {self.patience_from}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
@@ -174,7 +178,8 @@ def fit(
             _check_finite(weights, title, epoch, settings.epochs)
             row = {"epoch": epoch, **means.of_all_processes()}
             if val_loader is not None:
-                validated = _validate(fabric, module, val_loader)
+                # Of the first process, so that all take the same decisions by it.
+                validated = broadcast_rank0(_validate(fabric, module, val_loader))
                 val_loss = validated["val_loss"]
                 watched = {("the validation loss", len(batches)): torch.tensor(val_loss, device=fabric.device)}
                 _check_finite(watched, title, epoch, settings.epochs)
