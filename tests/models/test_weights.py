@@ -141,14 +141,15 @@ def test_a_lower_minimum_loads_what_fits():
 def test_two_encoders_that_fit_alike_are_a_question():
     target = encoder()
     before = snapshot(target)
-    moco = {}
-    for prefix in ("encoder_q.", "encoder_k."):
-        moco.update({prefix + k: v for k, v in encoder().state_dict().items()})
-    with pytest.raises(ValueError, match=r"2 encoders .* under \['encoder_q\.', 'encoder_k\.'\]"):
-        load_encoder(target, moco)
+    both = {}
+    for prefix in ("left.", "right."):
+        both.update({prefix + k: v for k, v in encoder().state_dict().items()})
+    with pytest.raises(ValueError, match=r"2 encoders .* under \['left\.', 'right\.'\]; choose one, as part='left\.'"):
+        load_encoder(target, both)
     assert same(before, snapshot(target))
-    one = {k: v for k, v in moco.items() if k.startswith("encoder_q.")}
-    assert load_encoder(target, one).prefix == "encoder_q."
+    for part in ("right", "right."):
+        assert load_encoder(target, both, part=part).prefix == "right."
+        assert same(target.state_dict(), {k[6:]: v for k, v in both.items() if k.startswith("right.")})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -231,6 +232,13 @@ def test_more_layers_are_no_head(name):
     with pytest.raises(ValueError, match=rf"another architecture: the encoder lacks 1 .* as {name}"):
         load_encoder(model, Wrapped().state_dict() | {name: torch.ones(2)})
     assert same(before, snapshot(model))
+
+
+def test_the_norm_of_a_head_is_left_out_though_the_stem_has_one():
+    head = {"conv_head.weight": torch.ones(2, 2, 1, 1), "bn2.weight": torch.ones(2), "bn2.bias": torch.ones(2)}
+    assert load_encoder(encoder(), encoder().state_dict() | head).unexpected == tuple(head)  # as timm's EfficientNets
+    with pytest.raises(ValueError, match=r"the encoder lacks 1 .* as conv2\.weight"):
+        load_encoder(encoder(), encoder().state_dict() | head | {"conv2.weight": torch.ones(2, 2, 1, 1)})
 
 
 def test_an_encoder_that_ends_earlier_takes_what_is_left_for_it():

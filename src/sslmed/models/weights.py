@@ -8,9 +8,8 @@ when it is poor, when the first convolution would stay random, or when the check
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from torch import nn
 
 from .. import _checks
 from .._tensor import compute_dtype
+from ._checkpoints import COUNTER as _COUNTER
+from ._checkpoints import equally_likely, find_candidates, read_checkpoint
 from .encoders import FeatureEncoder
-
-_WRAPPERS = ("state_dict", "model")
-_COUNTER = "num_batches_tracked"  # absent from old checkpoints and without effect: never counted, never missed
 
 
 @dataclass(frozen=True)
@@ -32,10 +30,12 @@ class MatchReport:
     Attributes:
         matched: tensors of the model that got a value, by the model's names.
         missing: tensors of the model that the checkpoint lacks.
-        unexpected: tensors of the checkpoint that the model lacks, by the checkpoint's names.
+        unexpected: tensors of the checkpoint's state dict that the model lacks, by the checkpoint's names.
         mismatched: tensors of both whose shapes differ; they were not loaded.
         adapted: those of `matched` that were summed over three input channels to fit one.
-        prefix: what was cut off the checkpoint's names.
+        prefix: what was cut off the checkpoint's names; those of the dicts that hold a state dict come first, as in
+            "state_dict.module.encoder_q.".
+        others: the prefixes of the checkpoint's other networks that fit equally well and were not loaded.
     """
 
     matched: tuple[str, ...]
@@ -44,6 +44,7 @@ class MatchReport:
     mismatched: tuple[str, ...]
     adapted: tuple[str, ...] = ()
     prefix: str = ""
+    others: tuple[str, ...] = ()
 
     @property
     def fraction(self) -> float:
@@ -56,6 +57,8 @@ class MatchReport:
         lines = [f"matched {len(self.matched)} of {total} tensors ({self.fraction:.0%})"]
         if self.prefix:
             lines.append(f"prefix cut from the checkpoint's names: {self.prefix}")
+        if self.others:
+            lines.append(f"not loaded, though it fits equally well: {', '.join(self.others)}")
         for label in ("adapted", "missing", "unexpected", "mismatched"):
             names: tuple[str, ...] = getattr(self, label)
             if names:
@@ -68,6 +71,7 @@ def load_encoder(
     model: nn.Module,
     state_or_path: Mapping[str, Any] | str | os.PathLike[str],
     *,
+    part: str | None = None,
     minimum: float = 0.9,
 ) -> MatchReport:
     """Load pretrained weights into an encoder, all or nothing.
@@ -76,6 +80,11 @@ def load_encoder(
     "model.encoder." ...). Heads of the checkpoint, as `fc.weight`, are reported as unexpected and left out. A
     first convolution for three channels is summed over them for an encoder with one: the same as repeating
     the gray image three times (with one mean and one standard deviation for all three channels).
+
+    Checkpoints of MoCo, DINO, lightly, solo-learn, timm and Lightning are read as they are, and "module." and
+    "_orig_mod." are ignored anywhere in a name. Where the network (query, student, online) and its moving average (key,
+    teacher, target, momentum, EMA) fit equally well, the network is loaded, and the report names both prefixes; `part`
+    chooses.
 
     Two kinds of checkpoints are refused whatever the `minimum`. One continues the encoder's stages, or has more inside
     one of its parts, as `layer1.2.conv1.weight` of a ResNet-34 for a ResNet-18: what would be loaded computes something
@@ -86,8 +95,10 @@ def load_encoder(
     Args:
         model: the encoder, or a model with one at `.encoder`, as `ResUNet`: then that is loaded. For a
             `FeatureEncoder`, the network's own names are used.
-        state_or_path: a state dict, a dict that holds one under "state_dict" or "model", or a file of either
-            (read with `weights_only=True`).
+        state_or_path: a state dict, a checkpoint that holds one under any key, or a file of either (read with
+            `weights_only=True`).
+        part: which of the checkpoint's networks to load, by a name in its prefix: "teacher", "encoder_k",
+            "momentum_backbone", "state_dict_ema" ...; None loads the one that fits best.
         minimum: the share of the encoder's tensors, 0 to 1, that must match.
 
     Returns:
@@ -97,8 +108,9 @@ def load_encoder(
         FileNotFoundError: there is no such file.
         TypeError: state_or_path is none of the things above.
         ValueError: the file cannot be read, too little matches, the checkpoint is of another architecture, the first
-            convolution would stay random, two parts of the checkpoint fit equally well, or weights are not finite in
-            the model's dtype. The model is unchanged then.
+            convolution would stay random, two networks fit equally well and no name says that one is the average of the
+            other, nothing fits under `part`, or weights are not finite in the model's dtype. The model is unchanged
+            then.
 
     Example:
         >>> from sslmed.models import ResNetEncoder, load_encoder
@@ -118,20 +130,22 @@ def load_encoder(
     if isinstance(encoder, FeatureEncoder):
         encoder = encoder.network
     own = {k: v for k, v in encoder.state_dict().items() if isinstance(v, torch.Tensor)}
-    state = _state_dict(state_or_path)
+    states = read_checkpoint(state_or_path)
     named = isinstance(state_or_path, (str, os.PathLike))
     checkpoint = str(Path(state_or_path)) if named else "the checkpoint"  # type: ignore[arg-type]
 
-    ranking = _prefixes(state, own)
-    prefix = ranking[0][0] if ranking else ""
-    values, report, shapes = _match(state, own, prefix)
+    chosen, *others = find_candidates(states, encoder, part)
+    prefix = chosen.prefix
+    values, report, shapes = _match(chosen.tensors, own, prefix)
+    within = [k for k in report.unexpected if k.startswith(prefix) and not k.endswith(_COUNTER)]
+    continued = [chosen.sources.get(k, k) for k in within if _continues(encoder, k[len(prefix) :])]
+    unexpected = tuple(chosen.sources.get(k, k) for k in report.unexpected)
+    report = replace(report, unexpected=unexpected, others=tuple(c.prefix for c in others))
     if not report.matched or report.fraction < minimum:
         raise ValueError(
             f"only {report.fraction:.0%} of the encoder's tensors match {checkpoint}, the minimum is"
             f" {minimum:.0%}; nothing was loaded\n{report}{shapes}"
         )
-    within = (k for k in report.unexpected if k.startswith(prefix) and not k.endswith(_COUNTER))
-    continued = [k for k in within if _continues(encoder, k[len(prefix) :])]
     if continued:
         raise ValueError(
             f"{checkpoint} is of another architecture: the encoder lacks {len(continued)} tensors inside its parts, as"
@@ -140,16 +154,16 @@ def load_encoder(
         )
     stem = _stem(own)
     if stem is not None and stem not in values:
+        own_stem = (prefix + stem)[len(chosen.path) :]
         raise ValueError(
             f"the first convolution {stem} would stay random, it does not match {checkpoint}; nothing was loaded."
-            f" If it is to be your own, put it into the state dict: state[{prefix + stem!r}] = its weight"
-            f"\n{report}{shapes}"
+            f" If it is to be your own, put it into the state dict: state[{own_stem!r}] = its weight\n{report}{shapes}"
         )
-    rivals = [p for p, count in ranking if count == ranking[0][1]]
+    rivals = equally_likely([chosen, *others])
     if len(rivals) > 1:
         raise ValueError(
-            f"{checkpoint} holds {len(rivals)} encoders that fit equally well, under {rivals}; pass"
-            f" the tensors of one: {{k: v for k, v in state.items() if k.startswith({rivals[0]!r})}}"
+            f"{checkpoint} holds {len(rivals)} encoders that fit equally well, under {rivals}; choose"
+            f" one, as part={rivals[0]!r}"
         )
     # A value that the checkpoint holds may be infinite in the model's dtype.
     values = {k: v.to(own[k].dtype) for k, v in values.items()}
@@ -162,45 +176,6 @@ def load_encoder(
         )
     encoder.load_state_dict(values, strict=False)
     return report
-
-
-def _state_dict(source: Mapping[str, Any] | str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """Reach the named tensors inside a state dict, a checkpoint dict, or a file of either."""
-    where = "state_or_path"
-    content: Any = source
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        if not path.is_file():
-            raise FileNotFoundError(f"no weights file at {path}")
-        where = str(path)
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # the unpickler meets damage with errors of many kinds
-            raise ValueError(
-                f"{path} cannot be read as plain tensors (weights_only=True): it is damaged or holds other"
-                " objects; save weights with torch.save(model.state_dict(), path)"
-            ) from error
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping):
-        raise TypeError(f"{where} must be a state dict, or a path to one, got {type(content).__name__}")
-    state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
-    if not state:
-        raise ValueError(f"{where} holds no tensors, its keys are {[str(k) for k in content][:10]}")
-    return state
-
-
-def _prefixes(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[tuple[str, int]]:
-    """Every prefix after which a name of `own` follows in `state`, the most frequent first."""
-    counts: Counter[str] = Counter()
-    for name in state:
-        parts = name.split(".")
-        for cut in range(len(parts)):
-            suffix = ".".join(parts[cut:])
-            if suffix in own and not suffix.endswith(_COUNTER):
-                counts[name[: len(name) - len(suffix)]] += 1
-    return counts.most_common()
 
 
 def _match(
@@ -258,7 +233,12 @@ def _continues(encoder: nn.Module, name: str) -> bool:
     if step in module._buffers:  # not persistent, but written by an older version of the same network
         return False
     digits = "0123456789"
-    numbered = {k.rstrip(digits) for k, part in module.named_children() if part.state_dict() and k[-1] in digits}
+    # A norm alone continues nothing: timm's EfficientNets have `bn1` after the stem and `bn2` in the head.
+    numbered = {
+        k.rstrip(digits)
+        for k, part in module.named_children()
+        if k[-1] in digits and any(v.ndim > 1 for v in part.state_dict().values())
+    }
     if step[-1] in digits and step.rstrip(digits) in numbered:
         return True
     return not module._modules or 2 * len(module.state_dict()) <= len(encoder.state_dict())
