@@ -24,8 +24,10 @@ from __future__ import annotations
 from .._step import Step
 from ._base import COMMANDS, Method
 from .byol import BYOL
+from .lesions import SyntheticLesions
 from .local import LocalContrast
 from .masked import MaskedPixels
+from .mean_teacher import MeanTeacher
 from .moco import MoCo
 from .pirl import PIRL
 from .relation import RelationContrast
@@ -38,10 +40,12 @@ __all__ = [
     "PIRL",
     "LocalContrast",
     "MaskedPixels",
+    "MeanTeacher",
     "Method",
     "MoCo",
     "RelationContrast",
     "SimCLR",
     "SimSiam",
     "Step",
+    "SyntheticLesions",
 ]

@@ -117,6 +117,8 @@ class ResUNet(nn.Module):
         classes: channels of the logits.
         width: a multiple of 4: a quarter of the channels of the decoder's first block, and the channels of a ResNet's
             first map. A given `ResNetEncoder` keeps its own width.
+        standardise: bring each channel of each image to mean 0 and standard deviation 1 first, so that brightness and
+            contrast of a scanner do not matter, and weights of ImageNet get what they expect.
 
     Raises:
         TypeError: the encoder is neither a name nor one of these encoders.
@@ -136,9 +138,11 @@ class ResUNet(nn.Module):
         in_channels: int = 1,
         classes: int = 1,
         width: int = 64,
+        standardise: bool = False,
     ) -> None:
         super().__init__()
         self.classes = _checks.integer("classes", classes, low=1)
+        self.standardise = standardise
         if isinstance(encoder, str):
             encoder = ResNetEncoder(encoder, in_channels=in_channels, width=width)
         elif not isinstance(encoder, ResNetEncoder | FeatureEncoder):
@@ -184,7 +188,7 @@ class ResUNet(nn.Module):
             x: as in `forward`.
         """
         _check_image(x, self.encoder.in_channels)
-        return self.encoder(x)  # type: ignore[no-any-return]
+        return self.encoder(F.instance_norm(x) if self.standardise else x)  # type: ignore[no-any-return]
 
     def decoder_maps(self, x: torch.Tensor, *, blocks: int | None = None) -> list[torch.Tensor]:
         """Give the maps of the expanding path, for pretraining on them.

@@ -30,6 +30,8 @@ class DataSpec:
         everything: whether all methods, and supervised training, are fine-tuned on all training volumes too.
         volumes: numbers of training, validation and test volumes, instead of `fractions`.
         parts_seed: one seed for the parts of all seeds; the seeds then draw the labelled cases only.
+        folds: number of folds of a cross-validation; the seeds are then their numbers, from 0, and pool images copy no
+            labelled image at all. None splits by `fractions`.
         leave_out_copies: leave out pool images that copy a held-out one, and images of the training side that a test
             set shares, instead of refusing them.
         name: of the domain, where a run has several.
@@ -54,6 +56,7 @@ class DataSpec:
     everything: bool = False
     volumes: tuple[int, int, int] | None = None
     parts_seed: int | None = None
+    folds: int | None = None
     leave_out_copies: bool = False
     name: str = ""
     outlined: bool = True

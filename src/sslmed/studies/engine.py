@@ -47,6 +47,9 @@ class Fit:
         patience_from: the epoch after which `patience` counts.
         accumulate: batches whose gradients are averaged before the optimiser steps. It gives a contrastive loss no more
             negatives: each batch is contrasted within itself.
+        batches: batches of an epoch, which draws the cases as often as needed; None draws each case once. A few cases
+            then do not make many short epochs, each with a validation.
+        clip_norm: largest norm of the gradient, to which a larger one is scaled down; None for any.
     """
 
     epochs: int
@@ -56,6 +59,8 @@ class Fit:
     patience: int | None = None
     patience_from: int = 0
     accumulate: int = 1
+    batches: int | None = None
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "checkpoint_every", "accumulate"):
@@ -65,8 +70,16 @@ class Fit:
             raise ValueError(f"patience must be at least 1, or None to never stop early, got {self.patience}")
         if self.patience_from < 0:
             raise ValueError(f"patience_from must be at least 0, got {self.patience_from}")
+        if self.batches is not None and self.batches < 1:
+            raise ValueError(f"batches must be at least 1, or None to draw each case once, got {self.batches}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm must be above 0, or None, got {self.clip_norm}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+
+    def drawn(self, count: int) -> int:
+        """Cases of an epoch of a set of `count`."""
+        return count if self.batches is None else self.batches * self.batch_size
 
 
 class Trainable(Protocol):
@@ -85,7 +98,7 @@ class Trainable(Protocol):
         """Called after each step of the optimiser."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The trained parameters; a group with `fix_lr` True keeps its learning rate."""
+        """The trained parameters, in groups as `Optimiser.build` takes them."""
 
 
 def fit(
@@ -121,7 +134,14 @@ def fit(
         raise TypeError(f"module must be an nn.Module, got {type(module).__name__}")
     if settings.patience is not None and val is None:
         raise ValueError(f"patience={settings.patience} needs validation data")
-    batches = EvenBatches(len(train), settings.batch_size, seed=seed, rank=rank(), world=world_size())  # type: ignore[arg-type]
+    batches = EvenBatches(
+        len(train),  # type: ignore[arg-type]
+        settings.batch_size,
+        seed=seed,
+        rank=rank(),
+        world=world_size(),
+        batches=settings.batches,
+    )
     fabric = make_fabric(settings.precision)
     prepare_for_processes(module)
     optimizer, schedule = optimiser.build(module.parameter_groups(), epochs=settings.epochs)
@@ -166,6 +186,8 @@ def fit(
                     fabric.backward(loss / together)
                 means.add(terms, len(batch[0]))
                 if complete:
+                    if settings.clip_norm is not None:
+                        fabric.clip_gradients(network, stepper, max_norm=settings.clip_norm, error_if_nonfinite=False)
                     stepper.step()
                     stepper.zero_grad()
                     module.after_step()

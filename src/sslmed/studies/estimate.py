@@ -45,7 +45,7 @@ def _pretexts(run: Run) -> float:
                 method = stage.build(len(index), None)
                 method.start([(batch[0], index)])
                 costs[key] = _seconds(method, (batch[0], index))
-            total += costs[key] * len(images) * stage.fit.epochs
+            total += costs[key] * stage.fit.drawn(len(images)) * stage.fit.epochs
     return total
 
 
@@ -60,7 +60,12 @@ def _tuning(run: Run) -> float:
         if task.name not in costs:
             batch = _batch(task.pairs(images, labelled), run.study.finetune.batch_size)
             costs[task.name] = _seconds(task.learner(images, None), batch)
-        total += costs[task.name] * (len(labelled) + len(split.val) / 3) * run.study.finetune.epochs
+        recipe = run.study.methods[cell.method]
+        trainings = [(recipe and recipe.finetune) or run.study.finetune]
+        if recipe and recipe.refinement:  # about as long a step for each image
+            trainings.append(recipe.refinement.fit)
+        for one in trainings:
+            total += costs[task.name] * (one.drawn(len(labelled)) + len(split.val) / 3) * one.epochs
     return total
 
 

@@ -62,13 +62,16 @@ class Optimiser:
         """The optimiser and its schedule, which steps once an epoch; None for a constant rate.
 
         Args:
-            groups: as `sslmed.methods.Method.parameter_groups` returns them; a group with `fix_lr` keeps the rate of
-                the start.
+            groups: as `sslmed.methods.Method.parameter_groups` returns them; the rate of a group with `lr_factor` is
+                so many times as high, and a group with `fix_lr` keeps the rate of the start.
             epochs: length of the schedule.
         """
-        chosen = [([p for p in group["params"] if p.requires_grad], group.get("fix_lr", False)) for group in groups]
-        chosen = [(some, keeps) for some, keeps in chosen if some]
-        trained = [{"params": some} for some, _ in chosen]
+        trained, fixed = list[dict[str, Any]](), list[bool]()
+        for group in groups:
+            some = [p for p in group["params"] if p.requires_grad]
+            if some:
+                trained.append({"params": some, "lr": self.lr * group.get("lr_factor", 1.0)})
+                fixed.append(group.get("fix_lr", False))
         optimizer: torch.optim.Optimizer
         if self.name == "sgd":
             optimizer = torch.optim.SGD(trained, self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
@@ -78,7 +81,7 @@ class Optimiser:
         if self.schedule == "constant":
             return optimizer, None
         if self.schedule == "plateau":
-            least = [self.lr if keeps else 0.0 for _, keeps in chosen]
+            least = [group["lr"] if keeps else 0.0 for group, keeps in zip(trained, fixed, strict=True)]
             return optimizer, ReduceLROnPlateau(optimizer, factor=0.5, patience=self.patience, min_lr=least)
 
         def factor(epoch: int) -> float:
@@ -88,7 +91,7 @@ class Optimiser:
             end = self.end / self.lr
             return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
 
-        factors: list[Callable[[int], float]] = [_constant if keeps else factor for _, keeps in chosen]
+        factors: list[Callable[[int], float]] = [_constant if keeps else factor for keeps in fixed]
         return optimizer, LambdaLR(optimizer, factors)
 
 

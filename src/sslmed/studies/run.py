@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 
 from ..tasks import Learner, Task
 from . import manifest, outputs, schedule
@@ -33,7 +34,7 @@ from .runs import (
     write_tensors,
 )
 from .seeding import derived_seed
-from .study import Stage, Study
+from .study import Refinement, Stage, Study
 from .study_data import StudyData
 
 GROWING = ("methods", "labels", "seeds")  # lists that a later command may add to
@@ -205,13 +206,13 @@ class Run:
     def pretext(self, cell: Cell) -> str | None:
         """Folder of a cell's pretext; cells with the same share it. None for a method without one."""
         recipe = self.study.methods[cell.method]
-        return None if recipe is None else self._place(cell, recipe.stages[-1])
+        return self._place(cell, recipe.stages[-1]) if recipe and recipe.stages else None
 
     def _place(self, cell: Cell, stage: Stage) -> str:
         """Folder of a stage of a cell's pretext."""
         recipe = self.study.methods[cell.method]
         assert recipe is not None
-        name = slug(cell.method) + ("" if stage is recipe.stages[-1] else f"_{stage.name}")
+        name = slug(recipe.pretext or cell.method) + ("" if stage is recipe.stages[-1] else f"_{stage.name}")
         parts = (name, self.tasks[cell.target].domain, f"s{self._pretext_seed(cell)}")
         return "pretext/" + "-".join(filter(None, parts))
 
@@ -233,10 +234,11 @@ class Run:
             tests = self._test_folders(domain)
             entries.append(manifest.CellEntry(f"cells/{cell.name}", cell, domain, self.pretext(cell), tests))
             for stage in recipe.stages if recipe else ():
-                words = (display.get(cell.method, cell.method), display.get(stage.name, stage.name))
+                method = recipe.pretext or cell.method if recipe else cell.method
+                words = (display.get(method, method), display.get(stage.name, stage.name))
                 title = ", ".join(filter(None, (*words, display.get(domain, domain))))
                 place = self._place(cell, stage)
-                pretexts.append(manifest.PretextEntry(place, cell.method, self._pretext_seed(cell), title))
+                pretexts.append(manifest.PretextEntry(place, method, self._pretext_seed(cell), title))
         manifest.record(self.folder.path, entries if self.trains else (), pretexts)
 
     def pretrain(self, cell: Cell, folder: Path) -> Path:
@@ -275,18 +277,23 @@ class Run:
         torch.manual_seed(derived_seed(seed, f"{task.network_seed} model"))  # one decoder for all methods
         learner = task.learner(images, weights)
         labelled = split.labelled[cell.labels]
+        pairs, val = task.pairs(images, labelled), task.pairs(images, split.val)
+        recipe = study.methods[cell.method]
         best = fit(
             learner,
-            task.pairs(images, labelled),
-            study.finetune,
+            pairs,
+            (recipe and recipe.finetune) or study.finetune,
             optimiser=study.tuning,
             folder=folder,
             seed=seed,
             title="fine-tuning",
-            val=task.pairs(images, split.val),
+            val=val,
             workers=self.args.workers,
         )
         learner.load_state_dict(weights_of(best))
+        if recipe and recipe.refinement:
+            self._refine(learner, recipe.refinement, cell, pairs, val, folder, seed)
+        task.calibrate(learner, images, split.val)
         summary = self._test(task, learner, images, split.test, folder)
         folders = self._test_folders(task.domain)
         others = {
@@ -307,6 +314,41 @@ class Run:
             **summary,
             **({"test_sets": others} if others else {}),
         }
+
+    def _refine(
+        self,
+        learner: Learner,
+        refinement: Refinement,
+        cell: Cell,
+        pairs: Dataset[Any],
+        val: Dataset[Any],
+        folder: Path,
+        seed: int,
+    ) -> None:
+        """Train on with images without labels; keep the result if the validation part shows it to be better."""
+        pool = self.data[self.tasks[cell.target].domain].pretext(cell.seed, refinement.mix)
+        images, targets = (torch.stack(part) for part in zip(*(pairs[i] for i in range(len(pairs))), strict=True))  # type: ignore[arg-type]
+        fine_tuned = {name: value.clone() for name, value in learner.model.state_dict().items()}
+        method = refinement.build(learner.model, images, targets)
+        place = folder / "refinement"
+        best = fit(
+            method,
+            pool,
+            refinement.fit,
+            optimiser=refinement.optimiser,
+            folder=place,
+            seed=derived_seed(seed, "refinement"),
+            title="with unlabelled images",
+            val=val,
+            workers=self.args.workers,
+        )
+        before, after = (
+            min(float(row["val_loss"]) for row in read_csv(where / "curves.csv")) for where in (folder, place)
+        )
+        if after < before:
+            method.load_state_dict(weights_of(best))
+            fine_tuned = method.trained.state_dict()
+        learner.model.load_state_dict(fine_tuned)
 
     def _test(
         self, task: Task, learner: Learner, images: ImageSet, index: Sequence[int], folder: Path

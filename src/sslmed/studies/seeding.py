@@ -36,19 +36,23 @@ class EvenBatches(Sampler[list[int]]):
         seed: of the order, which changes with the attribute `epoch`.
         rank: this process; each takes its slice of the same batches, and slices differ by at most one case.
         world: number of processes.
+        batches: number of batches, which draws the cases as often as needed, or leaves some out; None draws each once.
 
     Raises:
         ValueError: the smallest batch has fewer cases than there are processes.
     """
 
-    def __init__(self, count: int, batch_size: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, count: int, batch_size: int, *, seed: int, rank: int = 0, world: int = 1, batches: int | None = None
+    ) -> None:
         self.count, self.seed, self.epoch = count, seed, 0
-        self.batches = -(-count // batch_size)
+        self.drawn = count if batches is None or not count else batches * batch_size
+        self.batches = -(-self.drawn // batch_size)
         self.rank, self.world = rank, world
-        least = count // max(1, self.batches)
+        least = self.drawn // max(1, self.batches)
         if self.batches and least < world:
             raise ValueError(
-                f"{count} cases in batches of at most {batch_size} leave {least} for a batch, too few for {world} "
+                f"{self.drawn} cases in batches of at most {batch_size} leave {least} for a batch, too few for {world} "
                 "processes; use fewer processes or a larger batch"
             )
 
@@ -56,8 +60,10 @@ class EvenBatches(Sampler[list[int]]):
         return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = order_of(self.count, self.seed, self.epoch)
-        edges = [self.count * k // self.batches for k in range(self.batches + 1)]
+        rounds = -(-self.drawn // max(1, self.count))
+        orders = (order_of(self.count, self.seed, self.epoch * rounds + k) for k in range(rounds))
+        order = list(itertools.chain.from_iterable(orders))[: self.drawn]
+        edges = [self.drawn * k // self.batches for k in range(self.batches + 1)]
         for first, last in itertools.pairwise(edges):
             size = last - first
             start, stop = (first + size * r // self.world for r in (self.rank, self.rank + 1))

@@ -45,6 +45,7 @@ def split(
     seed: int,
     everything: bool = False,
     volumes: tuple[int, int, int] | None = None,
+    folds: int | None = None,
     parts_seed: int | None = None,
     outlined: bool = True,
     option: str = "--data",
@@ -59,6 +60,7 @@ def split(
         seed: of the draw of labelled cases.
         everything: also label all training volumes.
         volumes: numbers of training, validation and test volumes, instead of `fractions`.
+        folds: number of folds, instead of `fractions`: fold `seed` is tested, the next one validates, the others train.
         parts_seed: of the parts; None for `seed`.
         outlined: whether the labelled cases must show a lesion; else they must be of two classes.
         option: the option that named the set, for messages.
@@ -69,16 +71,13 @@ def split(
     parts_seed = seed if parts_seed is None else parts_seed
     if volumes is not None:
         train, val, test = _counted(data, volumes, seed=parts_seed, option=option)
+    elif folds is not None:
+        parts = _parts(data, (1 / folds,) * folds, seed=parts_seed, option=option, into=f"into {folds} folds")
+        test, val, *others = parts[seed:] + parts[:seed]
+        train = sorted(i for part in others for i in part)
     else:
-        try:
-            parts = splits.group_split(data.groups, fractions, labels=data.labels, seed=parts_seed)
-        except ValueError as error:
-            shares = "/".join(f"{f * 100:g}" for f in fractions)
-            raise ValueError(
-                f"{option} holds too few images to split {shares} %: {len(data)} in {len(set(data.groups))} groups "
-                f"({error})"
-            ) from error
-        train, val, test = ([int(i) for i in part] for part in parts)
+        shares = "/".join(f"{f * 100:g}" for f in fractions)
+        train, val, test = _parts(data, fractions, seed=parts_seed, option=option, into=f"{shares} %")
     labelled = {}
     for number in labels:
         chosen = (
@@ -100,6 +99,17 @@ def split(
     if everything:
         labelled[len({data.groups[i] for i in train})] = train
     return Split(train, val, test, labelled)
+
+
+def _parts(data: ImageSet, fractions: Sequence[float], *, seed: int, option: str, into: str) -> list[list[int]]:
+    """Parts of these sizes, by group, stratified by class."""
+    try:
+        parts = splits.group_split(data.groups, fractions, labels=data.labels, seed=seed)
+    except ValueError as error:
+        raise ValueError(
+            f"{option} holds too few images to split {into}: {len(data)} in {len(set(data.groups))} groups ({error})"
+        ) from error
+    return [[int(i) for i in part] for part in parts]
 
 
 def _counted(data: ImageSet, volumes: tuple[int, int, int], *, seed: int, option: str) -> list[list[int]]:

@@ -19,7 +19,7 @@ from .image_set import ImageSet
 from .optimisers import Optimiser
 from .tables import Published
 
-__all__ = ["SUPERVISED", "Recipe", "Stage", "Study"]
+__all__ = ["SUPERVISED", "Recipe", "Refinement", "Stage", "Study"]
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,45 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How an encoder is pretrained.
+class Refinement:
+    """A training after fine-tuning, on images with and without labels.
+
+    Its best network by the validation part replaces the fine-tuned one if its validation loss is lower.
 
     Attributes:
-        stages: trainings that follow each other; the last one leaves the weights for fine-tuning.
+        build: (fine-tuned network, labelled images (N, 1, S, S), their targets (N, 1, S, S)) -> the method, whose
+            `validate` takes labelled pairs.
+        optimiser: of its parameters.
+        fit: length, batches and precision.
+        mix: the mix of images (`DataSpec.mixes`) without labels.
+    """
+
+    build: Callable[[nn.Module, Tensor, Tensor], Method]
+    optimiser: Optimiser
+    fit: Fit
+    mix: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained with images that have no labels.
+
+    Attributes:
+        stages: trainings before fine-tuning that follow each other; the last one leaves the weights for fine-tuning.
         mix: the mix of images (`DataSpec.mixes`) that all stages learn from.
         validated: whether the loss of the validation part, without its labels, controls a "plateau" schedule; else the
             training loss does. The last epoch's weights are kept in either case.
+        pretext: name of what the stages train, which recipes share by the same name; None for the method's own.
+        finetune: length, batches and precision of fine-tuning; None for the study's.
+        refinement: a training after fine-tuning.
     """
 
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage, ...] = ()
     mix: str = ""
     validated: bool = False
+    pretext: str | None = None
+    finetune: Fit | None = None
+    refinement: Refinement | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

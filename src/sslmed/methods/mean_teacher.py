@@ -1,0 +1,158 @@
+"""Mean teacher: a segmentation network learns from a few outlines and from scans without outlines.
+
+Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017, for segmentation; the two strengths of
+augmentation and the threshold of confidence are those of Sohn et al., "FixMatch", NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks
+from .._step import Step
+from ..augment.joint import JointView
+from ..distributed import ddp_weight
+from ..losses._overlap import dice_bce
+from ..memory import update_ema
+from ._base import Batches, Method, as_channels_last, channels_last
+
+
+class MeanTeacher(Method):
+    """Train a network on labelled images and on the outlines that a moving average of it draws on unlabelled ones.
+
+    Start from a network that was trained on the labelled images. The teacher sees a weakly changed scan; what it
+    outlines is the student's target on the same scan after strong changes of its gray values. A scan without a
+    confident outline is left out, so the network never learns from it that there is nothing.
+
+    Args:
+        network: (B, 1, H, W) -> logits (B, 1, H, W); it becomes the student, and its copy the teacher.
+        images: labelled images (N, 1, H, W) in [0, 1].
+        masks: their outlines (N, 1, H, W), bool.
+        augment: strong changes of images and masks, as `views.segmentation(size)`.
+        weak: weak changes that may move pixels, as `views.segmentation(size, degrees=15, zoom=(0.8, 1.25))`.
+        strong: changes that move no pixel, as `views.segmentation(size, degrees=0, zoom=(1, 1), hflip=0)`.
+        steps: steps of the training: the weight of the unlabelled scans grows from 0 to 1 over the first fifth of them.
+        labelled: labelled images of a step, drawn with replacement.
+        decay: of the moving average.
+        confidence: a scan counts if the mean of |2 p - 1| over the teacher's outline is at least this, in [0, 1].
+        smallest: a scan counts if the outline covers at least this share of it, in [0, 1].
+        loss: (logits (B, 1, H, W), masks (B, H, W) int64) -> a mean over the batch.
+
+    Raises:
+        ValueError: other shapes of images and masks, or a setting out of range.
+
+    Example:
+        >>> import torch
+        >>> from sslmed.augment import views
+        >>> from sslmed.models import UNet
+        >>> changed = views.segmentation(32, degrees=0, zoom=(1, 1), hflip=0)
+        >>> images, masks = torch.rand(4, 1, 32, 32), torch.rand(4, 1, 32, 32) > 0.5
+        >>> views_of = {"augment": views.segmentation(32), "weak": views.segmentation(32), "strong": changed}
+        >>> method = MeanTeacher(UNet(width=4), images, masks, **views_of, steps=100, labelled=2)
+        >>> step = method(torch.rand(2, 1, 32, 32))
+        >>> sorted(step.terms)
+        ['counted', 'labelled', 'loss', 'unlabelled', 'weight']
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        masks: Tensor,
+        *,
+        augment: JointView,
+        weak: JointView,
+        strong: JointView,
+        steps: int,
+        labelled: int = 8,
+        decay: float = 0.98,
+        confidence: float = 0.6,
+        smallest: float = 0.003,
+        loss: Callable[[Tensor, Tensor], Tensor] = dice_bce,
+    ) -> None:
+        super().__init__()
+        _checks.shaped("images", images, "(N, 1, H, W)", ndim=4)
+        if not len(images) or images.shape[1] != 1 or masks.shape != images.shape:
+            raise ValueError(
+                "images and masks must both have shape (N, 1, H, W) with N above 0, got "
+                f"{tuple(images.shape)} and {tuple(masks.shape)}"
+            )
+        self.student = as_channels_last(network)
+        self.teacher = copy.deepcopy(network).requires_grad_(False).eval()
+        self.augment, self.weak, self.strong, self.loss = augment, weak, strong, loss
+        self.ramp = _checks.integer("steps", steps, low=1) / 5
+        self.labelled = _checks.integer("labelled", labelled, low=1)
+        self.decay = _checks.number("decay", decay, low=0, high=1)
+        self.confidence = _checks.number("confidence", confidence, low=0, high=1)
+        self.smallest = _checks.number("smallest", smallest, low=0, high=1)
+        self.images: Tensor
+        self.masks: Tensor
+        self.done: Tensor
+        self.register_buffer("images", images, persistent=False)
+        self.register_buffer("masks", masks.bool(), persistent=False)
+        self.register_buffer("done", torch.zeros((), dtype=torch.int64))
+
+    def train(self, mode: bool = True) -> MeanTeacher:
+        """Keep the teacher in evaluation mode."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
+        """One step on unlabelled scans (B, 1, H, W), and labelled images that are drawn here; `index` is not used."""
+        chosen = torch.randint(len(self.images), (self.labelled,)).to(self.images.device)
+        with torch.autocast(images.device.type, enabled=False):  # half precision would part images and masks
+            own, outlines = self.augment(self.images[chosen], self.masks[chosen])
+            inside = torch.ones_like(images, dtype=torch.bool)
+            seen, inside = self.weak(images, inside)
+        targets, counted = self._outlines(seen, inside)
+        with torch.autocast(images.device.type, enabled=False):
+            changed, _ = self.strong(seen, inside)
+        logits = self.student(channels_last(torch.cat([own, changed.to(own.dtype)]))).float()
+        labelled = self.loss(logits[: len(own)], outlines[:, 0].long())
+        unlabelled = logits.sum() * 0
+        if counted.any():
+            share = counted.float().mean()
+            unlabelled = self.loss(logits[len(own) :][counted], targets[counted, 0].long()) * share
+        weight = (self.done / self.ramp).clamp(max=1)
+        loss = labelled + weight * unlabelled
+        terms = {
+            "loss": loss.detach(),
+            "labelled": labelled.detach(),
+            "unlabelled": unlabelled.detach(),
+            "counted": counted.float().mean(),
+            "weight": weight.float(),
+        }
+        return Step(loss * ddp_weight(len(images), device=loss.device), terms)
+
+    @torch.no_grad()
+    def _outlines(self, seen: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's masks (B, 1, H, W), and whether each of the scans counts (B,)."""
+        chance = self.teacher(channels_last(seen)).float().sigmoid()
+        masks = (chance > 0.5) & inside
+        area = masks.sum((1, 2, 3))
+        sure = torch.where(masks, (2 * chance - 1).abs(), 0.0).sum((1, 2, 3)) / area.clamp(min=1)
+        return masks, (sure >= self.confidence) & (area >= self.smallest * masks[0].numel()) & (area > 0)
+
+    def after_step(self) -> None:
+        """Move the teacher towards the student."""
+        self.done += 1
+        update_ema(self.teacher, self.student, decay=self.decay)
+
+    def validate(self, batches: Batches) -> dict[str, float]:
+        """The mean loss of the teacher on labelled pairs (image, mask), `val_loss`."""
+        losses, counts = [], []
+        for images, masks in batches:
+            losses.append(self.loss(self.teacher(channels_last(images)).float(), masks[:, 0].long()).double().cpu())
+            counts.append(len(images))
+        weights = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+        return {"val_loss": (torch.stack(losses) * weights).sum().item()}
+
+    @property
+    def trained(self) -> nn.Module:
+        """The teacher: the average of many students is better than the last one."""
+        return self.teacher
