@@ -1,7 +1,7 @@
 """The study of few labels on BUSI and BUS-BRA: does the recipe beat the baseline at its plateau?
 
-Fine-tuning uses 10 and 20 % of BUSI's training outlines. Tested are BUSI's test part, and 300 images of BUS-BRA, another
-scanner. The scans without outlines are BUSI's training part and 1000 other scans of BUS-BRA, of other patients.
+Fine-tuning uses 10 and 20 % of BUSI's training outlines. Tested are BUSI's test part, and 300 images of BUS-BRA, which
+other scanners took. The scans without outlines are BUSI's training part and all scans of BUS-BRA's other patients.
 
     python benchmarks/few_labels.py --busi Dataset_BUSI_with_GT --bus-bra BUSBRA \
         --weights efficientnet-lite0-57934424.pth --seeds 0 1 2 3 4 5 6 7 --out runs/few_labels_study
@@ -30,7 +30,7 @@ from sslmed.studies.few_labels import METHODS, PRESETS, Preset
 from sslmed.studies.runs import read_csv
 
 ENCODER = "tf_efficientnet_lite0"
-TESTED, POOL = 300, 1000  # images of BUS-BRA
+TESTED = 300  # images of BUS-BRA; or a few more, to the end of a patient
 STUDY = dataclasses.replace(
     PRESETS["small"],
     size=64,
@@ -53,9 +53,9 @@ def parts_of_bus_bra(source: Path, out: Path) -> dict[str, Path]:
     order = [patients[k] for k in np.random.default_rng(0).permutation(len(patients))]
     images = {patient: [row for row in rows if row["Case"] == patient] for patient in patients}
     folders = {}
-    for name, wanted in (("bus_bra_test", TESTED), ("bus_bra_pool", POOL)):
+    for name, wanted in (("bus_bra_test", TESTED), ("bus_bra_pool", len(rows))):
         chosen: list[dict[str, str]] = []
-        while len(chosen) < wanted:
+        while order and len(chosen) < wanted:
             chosen += images[order.pop(0)]
         folders[name] = folder = out / name
         for part in ("Images", "Masks"):
