@@ -17,7 +17,6 @@ import csv
 import dataclasses
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,9 @@ import numpy as np
 import timm
 import torch
 
-from sslmed.studies import few_labels, program
-from sslmed.studies.few_labels import METHODS, PRESETS, Preset
+from sslmed.studies import few_labels
+from sslmed.studies.engine import Fit
+from sslmed.studies.few_labels import PRESETS
 from sslmed.studies.runs import read_csv
 
 ENCODER = "tf_efficientnet_lite0"
@@ -38,10 +38,10 @@ STUDY = dataclasses.replace(
     width=32,
     labels=(0.1, 0.2),
     folds=1,
-    pretext=few_labels.Fit(epochs=26, batch_size=16),
-    baseline=few_labels.Fit(epochs=24, batch_size=16, batches=25),
-    finetune=few_labels.Fit(epochs=6, batch_size=16, batches=25),
-    teacher=few_labels.Fit(epochs=6, batch_size=8, batches=25, clip_norm=5.0),
+    pretext=Fit(epochs=26, batch_size=16),
+    baseline=Fit(epochs=24, batch_size=16, batches=25),
+    finetune=Fit(epochs=6, batch_size=16, batches=25),
+    teacher=Fit(epochs=6, batch_size=8, batches=25, clip_norm=5.0),
 )
 
 
@@ -110,14 +110,13 @@ def main() -> None:
     inputs.mkdir(parents=True, exist_ok=True)
     folders = parts_of_bus_bra(args.bus_bra, inputs)
     weights = weights_for_timm(args.weights, inputs)
-    sys.argv[1:] = [
+    arguments = [
         *("--data", str(args.busi), "--test-data", str(folders["bus_bra_test"])),
         *("--unlabelled", str(folders["bus_bra_pool"]), "--weights", str(weights), "--out", str(args.out)),
         *("--preset", "study", *rest),
     ]
-    presets: dict[str, Preset] = {**PRESETS, "study": STUDY}
     try:
-        program.run_study(few_labels.make_parser(presets), few_labels.declare, presets=presets, methods=METHODS)
+        few_labels.run(arguments, {**PRESETS, "study": STUDY})
     except SystemExit as end:
         if args.json is not None and not end.code:
             args.json.write_text(json.dumps(summary(args.out), indent=1) + "\n")

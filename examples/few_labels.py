@@ -8,8 +8,7 @@ The same as the command `sslmed few-labels`. Rerun the same command to resume a 
 
 from __future__ import annotations
 
-from sslmed.studies import program
-from sslmed.studies.few_labels import METHODS, PRESETS, declare, make_parser
+from sslmed.studies.few_labels import run
 
 if __name__ == "__main__":
-    program.run_study(make_parser(), declare, presets=PRESETS, methods=METHODS)
+    run()

@@ -9,9 +9,10 @@ from ._compat import install_hint
 _USAGE = """usage: sslmed COMMAND ...
 
 commands:
-  audit     check a folder of images: unreadable files, near duplicates, what gives a class away
-  pretrain  learn an encoder from a folder of images without labels
-  report    write the report of a run folder again
+  audit       check a folder of images: unreadable files, near duplicates, what gives a class away
+  pretrain    learn an encoder from a folder of images without labels
+  few-labels  learn a segmentation from few outlines and many scans without outlines
+  report      write the report of a run folder again
 
 `sslmed COMMAND --help` shows the options of a command."""
 
@@ -29,14 +30,14 @@ def main() -> None:
         from .data.audit import main as audit
 
         audit(rest, prog="sslmed audit")
-    elif command in ("pretrain", "report"):
+    elif command in ("pretrain", "few-labels", "report"):
         try:
             from .studies import commands
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] == "sslmed":
                 raise
             sys.exit(f"sslmed {command} needs {error.name}. {install_hint('studies')}")
-        getattr(commands, command)(rest)
+        getattr(commands, command.replace("-", "_"))(rest)
     else:
         print(f"sslmed: error: unknown command {command!r} (see sslmed --help)", file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""The commands `sslmed pretrain` and `sslmed report`."""
+"""The commands `sslmed pretrain`, `sslmed few-labels` and `sslmed report`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from ..methods import COMMANDS
 from . import cli, manifest
+from .few_labels import run as run_few_labels
 from .pretraining import Pretraining
 from .pretraining_settings import PRESETS, Settings
 from .report import write_report
@@ -92,6 +93,11 @@ def _show(settings: Settings) -> int:
     for name, value in settings.listed().items():
         print(f"{name} = {value}")
     return 0
+
+
+def few_labels(arguments: Sequence[str]) -> None:
+    """Learn a segmentation from few outlines and many scans without outlines."""
+    run_few_labels(arguments)
 
 
 def report(arguments: Sequence[str]) -> None:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from ..methods import BYOL, MeanTeacher, Method, SimCLR
 from ..methods import SyntheticLesions as LesionPretext
 from ..models import ResNetEncoder, ResUNet, UNetFeatures, load_encoder
 from ..tasks import Segmentation, Task, dice_bce
-from . import cli, options
+from . import cli, options, program
 from .data_spec import TRAIN, DataSpec
 from .encoders import IMAGENET, make_encoder
 from .engine import Fit
@@ -342,3 +342,8 @@ def make_parser(presets: Mapping[str, Preset] = PRESETS) -> cli.Parser:
         out="runs/few_labels",
     )
     return parser
+
+
+def run(arguments: Sequence[str] | None = None, presets: Mapping[str, Preset] = PRESETS) -> NoReturn:
+    """The command; None takes the arguments of the process."""
+    program.run_study(make_parser(presets), declare, presets=presets, methods=METHODS, arguments=arguments)

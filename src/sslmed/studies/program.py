@@ -84,6 +84,7 @@ def run_study(
     *,
     presets: Mapping[str, Any],
     methods: Sequence[str],
+    arguments: Sequence[str] | None = None,
 ) -> NoReturn:
     """Parse the command line, declare the study, and run it.
 
@@ -92,8 +93,9 @@ def run_study(
         declare: (arguments, preset) -> the study; it raises ValueError for a mistake of the user.
         presets: by name.
         methods: all of them.
+        arguments: of the command line; None for those of the process.
     """
-    args = parse(parser, methods)
+    args = parse(parser, methods, arguments)
 
     def prepare() -> Callable[[], int]:
         preset = chosen(args, presets[args.preset])
