@@ -26,6 +26,7 @@ class TensorCases:
         self.ids = [f"case {i}" for i in range(len(self.pixels))]
         self.groups = self.groups or [str(i) for i in range(len(self.pixels))]
         self.has_masks = self.outlines is not None
+        self.outlined = () if self.outlines is None else tuple((self.outlines > 0).flatten(1).any(1).tolist())
         self.has_label_maps = self.outlines is not None and bool(self.structures)
 
     def images(self, index: Sequence[int]) -> Tensor:

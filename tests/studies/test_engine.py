@@ -92,6 +92,32 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert list(batches) == [order_of(50, 3, 1)]
 
 
+@pytest.mark.parametrize(("count", "size", "number"), [(5, 4, 10), (3, 8, 2), (40, 8, 3), (1, 1, 1)])
+def test_an_epoch_of_a_number_of_batches_draws_the_cases_as_often_as_needed(count: int, size: int, number: int) -> None:
+    batches = EvenBatches(count, size, seed=0, batches=number)
+    drawn = list(batches)
+    assert [len(batch) for batch in drawn] == [size] * number
+    assert len(batches) == number
+    times = [sum(batch.count(case) for batch in drawn) for case in range(count)]
+    assert max(times) - min(times) <= 1
+    batches.epoch = 1
+    assert list(batches) != drawn or count == 1
+
+
+def test_a_large_gradient_is_scaled_down(tmp_path: Path) -> None:
+    def moved(clip: float | None, name: str) -> float:
+        module = Regression()
+        before = [p.detach().clone() for p in module.parameters()]
+        settings = Fit(epochs=1, batch_size=21, clip_norm=clip)
+        fit(module, cases(21), settings, optimiser=Optimiser("sgd", lr=1.0), folder=tmp_path / name, seed=0, title="")
+        changes = [(p.detach() - old).flatten() for p, old in zip(module.parameters(), before, strict=True)]
+        return float(torch.cat(changes).norm())
+
+    free = moved(None, "free")
+    assert moved(free / 2, "clipped") == pytest.approx(free / 2, rel=1e-4)
+    assert moved(2 * free, "large enough") == pytest.approx(free, rel=1e-5)
+
+
 def test_derived_seeds_differ_by_every_part() -> None:
     assert (
         len(

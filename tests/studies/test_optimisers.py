@@ -6,7 +6,9 @@ import pytest
 
 pytest.importorskip("lightning")
 
-from sslmed.studies.optimisers import poly_lr
+import torch
+
+from sslmed.studies.optimisers import Optimiser, poly_lr
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,19 @@ from sslmed.studies.optimisers import poly_lr
 )
 def test_the_polynomial_schedule_has_the_published_values(epoch: int, expected: float) -> None:
     assert poly_lr(epoch, start=1e-3, end=1e-6, epochs=500, power=0.9) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "poly", "plateau"])
+def test_groups_have_their_own_rates_under_every_schedule(schedule: str) -> None:
+    slow, fast, fixed = (torch.nn.Parameter(torch.zeros(1)) for _ in range(3))
+    groups = [{"params": [slow]}, {"params": [fast], "lr_factor": 10.0}, {"params": [fixed], "fix_lr": True}]
+    optimizer, steps = Optimiser("adamw", lr=0.1, schedule=schedule, patience=0).build(groups, epochs=4)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 1.0, 0.1])
+    optimizer.step()
+    if steps is not None:
+        for loss in (1.0, 1.0):
+            steps.step(*([loss] if schedule == "plateau" else []))
+        first, second, third = (group["lr"] for group in optimizer.param_groups)
+        assert first < 0.1
+        assert second == pytest.approx(10 * first)
+        assert third == 0.1

@@ -388,3 +388,26 @@ def test_volumes_are_split_in_the_numbers_that_are_asked_for() -> None:
     assert data.splits[1].test == split.test
     with pytest.raises(ValueError, match="--split 15/3/15 divides 33 volumes, and --data holds 32"):
         StudyData(spec(source, volumes=(15, 3, 15), **settings))
+
+
+def test_folds_test_each_image_once_and_keep_patients_together() -> None:
+    data = StudyData(spec(phantom("breast"), seeds=[0, 1, 2, 3], folds=4, parts_seed=0, labels=[1.0]))
+    parts = [data.splits[fold] for fold in range(4)]
+    assert sorted(i for split in parts for i in split.test) == list(range(40))
+    for fold, split in enumerate(parts):
+        assert sorted([*split.train, *split.val, *split.test]) == list(range(40))
+        assert split.val == parts[(fold + 1) % 4].test
+        groups = [{data.data.groups[i] for i in part} for part in (split.train, split.val, split.test)]
+        assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+
+
+def test_pool_images_that_copy_any_labelled_image_are_refused_with_folds() -> None:
+    pools = {"scans": replace(phantom("breast"), option="--unlabelled")}  # the same images again
+    settings = {"seeds": [0, 1, 2], "folds": 3, "parts_seed": 0, "labels": [1.0], "pools": pools}
+    with pytest.raises(ValueError, match="--unlabelled: 40 images copy a validation or test image"):
+        StudyData(spec(phantom("breast"), mixes={"unlabelled": ("scans",)}, **settings))
+
+
+def test_too_few_images_for_the_folds_are_refused() -> None:
+    with pytest.raises(ValueError, match="--data holds too few images to split into 5 folds: 4 in 4 groups"):
+        StudyData(spec(phantom("breast", 4), seeds=[0], folds=5, labels=[1.0]))

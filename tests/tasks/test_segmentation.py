@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cases import TensorCases
 from sslmed.tasks import Segmentation, Segmenter, Volumes, dice_bce, soft_dice
-from sslmed.tasks.segmentation import classes_of, predictions
+from sslmed.tasks.segmentation import classes_of, confidence, least_confidence, predictions
 
 
 class Threshold(torch.nn.Module):
@@ -176,3 +176,80 @@ def test_dice_with_cross_entropy_is_that_of_each_image() -> None:
     empty = torch.zeros(1, 4, 4, dtype=torch.int64)
     assert float(dice_bce(torch.full((1, 1, 4, 4), -50.0), empty)) == pytest.approx(0, abs=1e-6)
     assert torch.equal(classes_of(logits), (logits[:, 0] > 0).long())
+
+
+class Gray(torch.nn.Module):
+    """The gray value is the logit, shifted and scaled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.Linear(1, 1)
+        self.out = torch.nn.Linear(1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 10 * (images - 0.5)
+
+
+DECIDES = Segmentation(network=lambda outputs, weights: Gray(), loss=dice_bce, decides=True, rates={"out": 10.0})
+
+
+def squares(*grays: float) -> tuple[Tensor, Tensor]:
+    """Images with a square of each gray, and its mask; of a negative gray, a square without a mask."""
+    images, masks = torch.zeros(len(grays), 1, 20, 20), torch.zeros(len(grays), 1, 20, 20, dtype=torch.bool)
+    for k, gray in enumerate(grays):
+        images[k, 0, 5:15, 5:15] = abs(gray)
+        masks[k, 0, 5:15, 5:15] = gray > 0
+    return images, masks
+
+
+def test_a_decision_lowers_false_alarms_and_is_reported_beside_dice() -> None:
+    cases = TensorCases(*squares(0.9, 0.8, -0.6, -0.65, 0.95, -0.1))
+    learner = DECIDES.learner(cases, None)
+    DECIDES.calibrate(learner, cases, range(6))
+    assert isinstance(learner, Segmenter)
+    low, high = (float(confidence(10 * (torch.full((1, 1, 9, 9), gray) - 0.5))) for gray in (0.65, 0.8))
+    assert learner.least_confidence == pytest.approx((low + high) / 2)
+    tested = DECIDES.evaluate(learner, cases, range(6))
+    assert [row["id"] for row in tested.rows] == ["case 0", "case 1", "case 4"]
+    mean = tested.summary["mean"]
+    assert (mean["dice"], mean["decided_dice"]) == (1, 1)
+    assert mean["false_alarms"] == pytest.approx(2 / 3)
+    assert mean["decided_false_alarms"] == 0
+    assert tested.summary["cases"] == 3
+    assert DECIDES.metrics(cases)[:4] == ("dice", "decided_dice", "false_alarms", "decided_false_alarms")
+
+
+def test_a_denied_lesion_counts_0_after_the_decision() -> None:
+    cases = TensorCases(*squares(0.6, 0.9, -0.7))
+    learner = DECIDES.learner(cases, None)
+    learner.least_confidence = 0.9  # type: ignore[assignment]
+    mean = DECIDES.evaluate(learner, cases, range(3)).summary["mean"]
+    assert (mean["dice"], mean["decided_dice"], mean["decided_false_alarms"]) == (1, 0.5, 0)
+
+
+def test_a_deciding_network_learns_from_images_with_a_lesion_only() -> None:
+    cases = TensorCases(*squares(0.6, -0.9, 0.7))
+    assert len(DECIDES.pairs(cases, range(3))) == 2  # type: ignore[arg-type]
+    assert len(TASK.pairs(cases, range(3))) == 3  # type: ignore[arg-type]
+
+
+def test_the_least_confidence_is_the_best_of_all() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for count in (1, 2, 7, 30):
+        sure, scores = torch.rand(count, generator=generator), torch.rand(count, generator=generator).double()
+        lesion = torch.rand(count, generator=generator) < 0.6
+        scores = torch.where(lesion, scores, (scores > 0.7).double())
+
+        def value(least: float, sure: Tensor = sure, scores: Tensor = scores, lesion: Tensor = lesion) -> float:
+            return float(torch.where(sure >= least, scores, (~lesion).double()).mean())
+
+        best = max(value(least) for least in [0.0, *(sure + 1e-6).tolist()])
+        assert value(least_confidence(sure, scores, lesion)) == pytest.approx(best)
+    assert least_confidence(torch.tensor([0.2, 0.9]), torch.ones(2).double(), torch.tensor([True, True])) == 0
+
+
+def test_parts_of_the_network_learn_at_their_own_rates() -> None:
+    learner = DECIDES.learner(TensorCases(*squares(0.5)), None)
+    assert [(len(group["params"]), group["lr_factor"]) for group in learner.parameter_groups()] == [(2, 1.0), (2, 10.0)]
+    with pytest.raises(ValueError, match="rates must name parts of the network, got 'head'"):
+        Segmenter(Gray(), loss=dice_bce, rates={"head": 2.0})
