@@ -19,7 +19,7 @@ from torch import nn
 
 from .. import _checks
 from .._tensor import compute_dtype
-from .encoders import FeatureEncoder
+from .encoders import FeatureEncoder, can_sum_channels
 
 _WRAPPERS = ("state_dict", "model")
 _COUNTER = "num_batches_tracked"  # absent from old checkpoints and without effect: never counted, never missed
@@ -75,7 +75,8 @@ def load_encoder(
     Names are matched after cutting the one prefix that fits most of them ("module.", "backbone.",
     "model.encoder." ...). Heads of the checkpoint, as `fc.weight`, are reported as unexpected and left out. A
     first convolution for three channels is summed over them for an encoder with one: the same as repeating
-    the gray image three times (with one mean and one standard deviation for all three channels).
+    the gray image three times (with one mean and one standard deviation for all three channels). That holds for a plain
+    `torch.nn.Conv2d`; for any other layer, such as timm's `StdConv2d`, which normalises its weight, it is refused.
 
     Two kinds of checkpoints are refused whatever the `minimum`. One continues the encoder's stages, or has more inside
     one of its parts, as `layer1.2.conv1.weight` of a ResNet-34 for a ResNet-18: what would be loaded computes something
@@ -97,8 +98,8 @@ def load_encoder(
         FileNotFoundError: there is no such file.
         TypeError: state_or_path is none of the things above.
         ValueError: the file cannot be read, too little matches, the checkpoint is of another architecture, the first
-            convolution would stay random, two parts of the checkpoint fit equally well, or weights are not finite in
-            the model's dtype. The model is unchanged then.
+            convolution would stay random or cannot be summed over its channels, two parts of the checkpoint fit equally
+            well, or weights are not finite in the model's dtype. The model is unchanged then.
 
     Example:
         >>> from sslmed.models import ResNetEncoder, load_encoder
@@ -124,6 +125,19 @@ def load_encoder(
 
     ranking = _prefixes(state, own)
     prefix = ranking[0][0] if ranking else ""
+    stem = _stem(own)
+    if stem is not None and _needs_sum(state.get(prefix + stem), own[stem]):
+        layer = _owner(encoder, stem)
+        if layer is None or not can_sum_channels(layer):
+            kind = "of an unknown layer" if layer is None else f"of a {type(layer).__name__}"
+            key = repr(prefix + stem)
+            raise ValueError(
+                f"the first convolution {stem} has three input channels in {checkpoint} and one in the model, and"
+                f" cannot be summed over them: it is the weight {kind}, which may change it before use (only that of a"
+                " plain torch.nn.Conv2d is summed); nothing was loaded. Give FeatureEncoder a network for three"
+                " channels: it repeats gray images. If the layer uses its weight as it is, pass the sum:"
+                f" state[{key}] = state[{key}].sum(1, keepdim=True)"
+            )
     values, report, shapes = _match(state, own, prefix)
     if not report.matched or report.fraction < minimum:
         raise ValueError(
@@ -138,7 +152,6 @@ def load_encoder(
             f" {continued[0]}; nothing was loaded. If the encoder ends earlier on purpose, or they are a head, leave"
             f" them out of the state dict\n{report}"
         )
-    stem = _stem(own)
     if stem is not None and stem not in values:
         raise ValueError(
             f"the first convolution {stem} would stay random, it does not match {checkpoint}; nothing was loaded."
@@ -217,7 +230,7 @@ def _match(
             missing.append(name)
         elif theirs.shape == mine.shape:
             values[name] = theirs
-        elif name == stem and theirs.ndim == 4 and _only_input_channels_differ(theirs, mine):
+        elif name == stem and _needs_sum(theirs, mine):
             wide = compute_dtype(theirs)
             values[name] = theirs.sum(dim=1, keepdim=True, dtype=wide)
             adapted.append(name)
@@ -238,8 +251,10 @@ def _match(
 
 
 def _stem(own: Mapping[str, torch.Tensor]) -> str | None:
-    """The weight of the first convolution, in two or three dimensions."""
-    return next((k for k, v in own.items() if v.ndim >= 4), None)
+    """The weight of the first convolution, in two or three dimensions; under weight norm its direction."""
+    wide = [k for k, v in own.items() if v.ndim >= 4]
+    layer = [k for k in wide if k.rpartition(".")[0] == wide[0].rpartition(".")[0]]
+    return max(layer, key=lambda k: own[k].numel(), default=None)
 
 
 def _continues(encoder: nn.Module, name: str) -> bool:
@@ -264,6 +279,17 @@ def _continues(encoder: nn.Module, name: str) -> bool:
     return not module._modules or 2 * len(module.state_dict()) <= len(encoder.state_dict())
 
 
-def _only_input_channels_differ(theirs: torch.Tensor, mine: torch.Tensor) -> bool:
+def _owner(encoder: nn.Module, name: str) -> nn.Module | None:
+    """The layer whose weight has this name in the encoder's state dict; None where a hook renamed it."""
+    try:
+        return encoder.get_submodule(name.rpartition(".")[0])
+    except AttributeError:
+        return None
+
+
+def _needs_sum(theirs: torch.Tensor | None, mine: torch.Tensor) -> bool:
+    """Whether the checkpoint's first convolution differs from the model's by three input channels instead of one."""
+    if theirs is None or theirs.ndim != 4 or mine.ndim != 4:
+        return False
     same_rest = theirs.shape[0] == mine.shape[0] and theirs.shape[2:] == mine.shape[2:]
     return same_rest and theirs.shape[1] == 3 and mine.shape[1] == 1
