@@ -52,8 +52,8 @@ POOL = "unlabelled"
 class Constants:
     """The paper's numbers, each with its place; [ours] where the paper leaves it open."""
 
-    # II.D: the liver's 21, 2 and 8 of 31. The prostate's 15, 3 and 15 are one more than there are: --split 15/2/15.
-    # [ours] The pretexts, too, learn from the first part alone.
+    # II.D: the liver's 21, 2 and 8 of 31. The prostate's 15 + 3 + 15 is one more than the set has: --split 15/2/15.
+    # [ours] The pretexts also learn from the training part only.
     fractions: tuple[float, float, float] = (0.68, 0.06, 0.26)
     ratio: float = 0.1  # II.E: "10% of the pixels"
     sigma: float = 0.01  # II.B: N(0, sigma = 0.01)
@@ -66,7 +66,7 @@ class Constants:
     crop_scale: tuple[float, float] = (0.5, 1.0)  # [ours] of the global views; II.C: "image crop"
     jitter: float = 0.3  # [ours] Chaitanya et al.'s contrast; II.C: "contrast, and brightness adjustments"
     patience: int = 10  # [ours] II.E: halved "whenever the validation loss plateaued"
-    # II.E: "In all experiments", so of the pretexts too; [ours] false: there, the training loss must fall.
+    # II.E: "In all experiments", so for the pretexts too; [ours] false: these watch the training loss.
     validate_pretext: bool = False
     shift: float = 0.1  # [ours] II.E: "random translation", as a share of the side
     zoom: tuple[float, float] = (0.8, 1.0)  # [ours] II.E: "crops"
@@ -149,7 +149,7 @@ WORDS = {
     "contrastive": ("Global and local contrast", "First the network learns to tell altered copies of a slice from "
                     "other slices; then, in finer maps, to tell a place from other places of the slice."),
 }  # fmt: skip
-FIGURES = {  # Figures 3A and 3B: the three numbers that the text prints (results, part A), all of the liver
+FIGURES = {  # Figures 3A and 3B: the three numbers that the text prints (results, part A), all for the liver
     ("8 volumes", "contrastive"): "0.89",
     ("4 volumes", "contrastive"): "0.86",
     # The baseline of all labelled training volumes, the dotted line of Figure 3. Figure 5 has such a line for each
@@ -173,7 +173,7 @@ def make_global(preset: Preset, count: int, _: Path | None) -> Method:
 
 
 def make_local(preset: Preset, count: int, weights: Path | None) -> Method:
-    """Contrast of the places of a slice, on the network of the global stage (II.C)."""
+    """Contrast of the locations in a slice, on the network of the global stage (II.C)."""
     c = preset.constants
     with torch.random.fork_rng(devices=[]):  # it starts from the global stage, so it must not use random numbers
         network = UNet(width=preset.width)
@@ -208,20 +208,20 @@ def make_network(preset: Preset, outputs: int, weights: Path | None) -> nn.Modul
     """A U-Net with an output for each structure and the background."""
     model = UNet(classes=outputs, width=preset.width)
     if weights is not None:
-        # The last layer is of the task; all else is the pretext's.
+        # The last layer belongs to the task; all other weights come from the pretext.
         own = {name: value for name, value in model.state_dict().items() if name.startswith("out.")}
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True) | own)
     return model
 
 
 def gallery(preset: Preset, images: Tensor) -> dict[str, np.ndarray]:
-    """What is hidden, and what the two views are."""
+    """Images with hidden pixels, and pairs of views."""
     c = preset.constants
     return masked_gallery(images, RandomPixelMask(ratio=c.ratio, sigma=c.sigma), make_views(preset)[0])
 
 
 def published(name: str) -> dict[tuple[str, str, str], Published]:
-    """The numbers of Figure 3, which are the liver's."""
+    """The numbers of Figure 3, all for the liver."""
     return {
         ("segmentation", labels, method): Published("liver, Figure 3", {"dice": (value, "")})
         for (labels, method), value in FIGURES.items()
@@ -239,7 +239,7 @@ def comparability_note(preset: Preset, task: Task, images: ImageSet) -> str:
 
 
 def declare(args: argparse.Namespace, preset: Preset) -> Study:
-    """The paper's two pretexts and none, at each number of volumes; seeds are draws of the volumes."""
+    """The paper's two pretexts and the baseline, at each number of volumes; each seed draws other volumes."""
     phantoms = [partial(_phantom, preset.phantoms, seed) for seed in (0, 1)]
     pools = (
         {} if args.unlabelled is None else {POOL: Source("--unlabelled", args.unlabelled, phantoms[1], unlabelled=True)}
@@ -319,8 +319,8 @@ def make_parser() -> cli.Parser:
         "--unlabelled",
         type=cli.filled,
         metavar="FOLDER",
-        help="volumes that the pretexts learn from "
-        "too: any folder of NIfTI or DICOM files, or a Decathlon task, of which those without labels "
+        help="more volumes for the pretexts "
+        "to learn from: a folder of NIfTI or DICOM files, or a Decathlon task, whose unlabelled volumes "
         "are read",
     )
     options.add_study(

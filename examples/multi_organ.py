@@ -104,7 +104,7 @@ class Preset:
     batch: Mapping[str, int]
     tuning: Optimiser = TUNING
     constants: Constants = Constants()
-    larger: Mapping[str, int] | None = None  # batches at other sizes than the preset's
+    larger: Mapping[str, int] | None = None  # batch sizes at other image sizes than the preset's
 
     def at(self, size: int) -> Preset:
         """The preset at another size."""
@@ -114,7 +114,7 @@ class Preset:
 
 LABELS = (1.0, 0.5, 0.25, 0.1)  # 3.3
 LARGER = {"moco": 64, "simclr": 256, "simsiam": 512}  # 3.2: batches at 50 and 64 px
-# [ours] Few steps, in which a key network with a momentum of 0.999, and SGD, would hardly change the weights.
+# [ours] In so few steps a key network with a momentum of 0.999, and SGD, would hardly change the weights.
 SMALL = Constants(
     hidden=128,
     simsiam_dim=128,
@@ -207,7 +207,7 @@ def make_method(name: str, preset: Preset, count: int) -> Method:
 
 
 def make_recipe(method: str, preset: Preset) -> Recipe | None:
-    """Each method with its own batch (3.2) and optimiser, on the mix that its name says; the baseline has none."""
+    """Each method with its own batch (3.2) and optimiser, on the mix in its name; the baseline has no pretext."""
     if method == SUPERVISED:
         return None
     name, _, mix = method.partition("/")
@@ -222,7 +222,7 @@ def make_recipe(method: str, preset: Preset) -> Recipe | None:
 
 
 def make_network(preset: Preset, outputs: int, weights: Path | None) -> nn.Module:
-    """A fresh decoder on the encoder, or the whole network."""
+    """The encoder with a new decoder, or the whole network."""
     model = make_segmenter(preset)
     if weights is None:
         return model
@@ -246,7 +246,7 @@ WORDS = {
     "natural": ("natural", "Pretrained on photographs alone."),
     "BUS": ("BUS", "Pretrained on the breast ultrasound of the training part alone, without its labels."),
     "BUS+natural": ("BUS+natural", "Pretrained on breast ultrasound and photographs."),
-    "multi-organ": ("multi-organ", "Pretrained on breast ultrasound and that of other organs."),
+    "multi-organ": ("multi-organ", "Pretrained on ultrasound of the breast and of other organs."),
 }  # fmt: skip
 RESULTS = Path(__file__).parent / "papers" / "multi_organ.csv"
 
@@ -381,8 +381,8 @@ def make_parser() -> cli.Parser:
         "--network",
         dest="encoder",
         choices=NETWORKS,
-        help="a ResNet that gets a fresh U-Net decoder; or a U-Net, or a ResNet with its decoder, that is pretrained "
-        "as a whole; the same as --encoder",
+        help="a ResNet, which gets a new U-Net decoder for fine-tuning; or a U-Net or a ResNet with a decoder, which "
+        "is pretrained as a whole; the same as --encoder",
     )
     options.add_study(
         parser,

@@ -84,7 +84,7 @@ class Preset:
     constants: Constants = Constants()
 
     def at(self, size: int) -> Preset:
-        """The preset at another size, the images that views are cut from in proportion."""
+        """The preset at another size; the images that views are cropped from change in proportion."""
         return dataclasses.replace(self, size=size, crop=round(self.crop * size / self.size))
 
 
@@ -152,7 +152,7 @@ def make_method(name: str, preset: Preset, count: int, _: Path | None = None) ->
 
 
 def make_recipe(method: str, preset: Preset) -> Recipe | None:
-    """How a method pretrains; the baseline does not."""
+    """The pretext of a method; None for the baseline."""
     if method == SUPERVISED:
         return None
     adam = Optimiser("adam", lr=preset.lr, weight_decay=preset.constants.weight_decay)  # 5.2: no schedule
@@ -218,7 +218,7 @@ def comparability_note(preset: Preset, task: Task, images: ImageSet) -> str:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Check that folders are of domains that take part."""
+    """Check that folders are given only for the domains of the run."""
     for option in ("domains", "tasks"):
         cli.unique(f"--{option}", getattr(args, option))
     named = {"--data": args.data, "--pretext-data": args.pretext_data, "--test-data": args.test_data}
@@ -285,7 +285,7 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
     """The thesis' methods on each domain, for both tasks."""
     if (PHANTOM, PHANTOM) in args.data:
         if len(args.data) > 1:
-            raise ValueError("--data phantom cannot be combined with others; of one domain it is us=phantom")
+            raise ValueError("--data phantom cannot be combined with others; for one domain give us=phantom")
         args.data = []
     args.domains = args.domains or list(dict.fromkeys(name for name, _ in args.data)) or list(DOMAINS)
     check(args)

@@ -145,7 +145,7 @@ def make_views(jigsaw: str, preset: Preset) -> MultiView:
 
 
 def make_method(method: str, preset: Preset, weights: Path | None, count: int) -> PIRL:
-    """A cell of the grid, for `count` images; `weights` start its encoder."""
+    """The method of a grid cell, for `count` images; its encoder starts from `weights`."""
     c = preset.constants
     jigsaw, loss = method.split("/")
     perceptual = "percep" in loss
@@ -185,7 +185,7 @@ def make_method(method: str, preset: Preset, weights: Path | None, count: int) -
 
 
 def make_recipe(method: str, preset: Preset, weights: Path | None) -> Recipe | None:
-    """How a cell of the grid is pretrained; the baseline is not."""
+    """The pretext of a grid cell; None for the baseline."""
     if method == SUPERVISED:
         return None
     c, rate = preset.constants, preset.pretext_lr[method.split("/")[1]]
@@ -251,7 +251,7 @@ DISPLAY = {"supervised": WORDS["supervised"][0]} | {
 RESULTS = Path(__file__).parent / "papers" / "ultrasound_relation.csv"
 COLUMNS = {"dice": "dsc", "jaccard": "jc", "hausdorff": "hd", "precision": "ppv", "recall": "rec"}
 POOL = "pretext-data"
-NO_WEIGHTS = "none"  # in place of a file
+NO_WEIGHTS = "none"  # instead of a file
 
 
 # Table I: images of a step of pretext learning and of fine-tuning, for each set of Tables III to VI.
@@ -259,12 +259,12 @@ BATCH_SIZES = {"BUSI": 16, "BrEaST": 8, "UDIAT": 4, "BUSI+BrEaST->UDIAT": 32}
 
 
 def published_set(name: str) -> str:
-    """The set of the paper that is printed beside ours of the set `name`: the same one, else its largest, BUSI."""
+    """The paper's set to compare the set `name` with: the same one, else its largest, BUSI."""
     return name if name in BATCH_SIZES else "BUSI"
 
 
 def published(name: str) -> dict[tuple[str, str, str], Published]:
-    """The rows of Tables III to VI to print beside ours of the set `name`."""
+    """The rows of Tables III to VI to print beside ours for the set `name`."""
     return {
         ("segmentation", f"{row['labels_percent']} %", row["method"]): Published(
             f"Table {row['table']}, {row['dataset']}",
@@ -278,7 +278,7 @@ def published(name: str) -> dict[tuple[str, str, str], Published]:
 def comparability_note(preset: Preset, start: Path | None, task: Task, images: ImageSet) -> str:
     """What differs from the paper."""
     theirs = published_set(images.name)
-    reasons = [] if images.name == theirs else [f"the paper's numbers are of {theirs}, ours of {images.name}"]
+    reasons = [] if images.name == theirs else [f"the paper's numbers are for {theirs}, ours for {images.name}"]
     if images.name == theirs and images.published and len(images) != sum(images.published.values()):
         reasons.append(f"{len(images)} of {sum(images.published.values())} images, split by near-duplicate group")
     batches = {preset.pretext.batch_size, preset.finetune.batch_size}

@@ -1,6 +1,6 @@
 """What differs between installations and surroundings: torchvision, devices, autocast, subclasses and modes of torch.
 
-A mismatched pair of torch and torchvision fails with the lines that mend it.
+A mismatched pair of torch and torchvision fails with the commands that fix it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def torchvision(submodule: str = "models") -> ModuleType:
         The submodule.
 
     Raises:
-        ImportError: torchvision is missing or was built for another torch; the message says how to mend it. The
+        ImportError: torchvision is missing or was built for another torch; the message says how to fix it. The
             second call says the same as the first.
     """
     try:

@@ -14,7 +14,7 @@ class Step(NamedTuple):
         loss: what to call `backward` on, a scalar. Under DistributedDataParallel its gradients, averaged over the
             processes, are those of the whole batch, even where the processes hold different numbers of images.
         terms: scalars to log, without gradients: means over this process's images. `loss` is always there;
-            `feature_std` near 0 tells that the embeddings have collapsed, 1 / sqrt(D) is ideal.
+            `feature_std` near 0 means that the embeddings have collapsed, 1 / sqrt(D) is ideal.
     """
 
     loss: Tensor

@@ -1,4 +1,4 @@
-"""What several rooms do with tensors: the precision to compute in, and rows of length 1."""
+"""Tensor functions that several subpackages share: the dtype to compute in, and rows of length 1."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ._compat import plain
 
 
 def compute_dtype(*tensors: torch.Tensor) -> torch.dtype:
-    """The dtype to compute these tensors in: the widest of theirs, at least float32."""
+    """The dtype to compute these tensors in: the widest of their dtypes, at least float32."""
     dtype = torch.float32
     for x in tensors:
         dtype = torch.promote_types(dtype, x.dtype)
@@ -28,4 +28,4 @@ def unit_rows(x: torch.Tensor) -> torch.Tensor:
     zero = largest == 0
     x = x / largest.masked_fill(zero, 1)
     squared = x.square().sum(dim=-1, keepdim=True).masked_fill(zero, 1)
-    return x * squared.rsqrt()  # its backward takes half the passes of a quotient's
+    return x * squared.rsqrt()  # its backward makes half as many passes as that of a division

@@ -52,7 +52,7 @@ def test_the_papers_rows_are_those_of_the_same_set_or_of_busi(name: str, of: str
     row = ultrasound_relation.published(name)["segmentation", "20 %", "supervised"]
     assert (row.of, row.values["dice"][0]) == (of, dice)
     note = ultrasound_relation.comparability_note(SMOKE, None, None, SimpleNamespace(name=name, published=None))
-    assert ("the paper's numbers are of BUSI, ours of BUS-BRA" in note) == (name == "BUS-BRA")
+    assert ("the paper's numbers are for BUSI, ours for BUS-BRA" in note) == (name == "BUS-BRA")
     size = {"BrEaST": 8, "UDIAT": 4, "BUSI+BrEaST->UDIAT": 32}.get(name, 16)
     assert (f"(paper {size} for" in note) == (size != SMOKE.pretext.batch_size)
 

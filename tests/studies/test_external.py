@@ -94,7 +94,7 @@ def test_patients_and_pictures_of_the_training_side_are_refused_by_name() -> Non
     assert len(data.data) == 20
     assert not set(data.data.ids) & set(Phantom(20).ids)
     assert any("20 images of Phantom were left out, since Phantom" in note for note in data.notes)
-    with pytest.raises(ValueError, match=r"--data leaves 0 images of Phantom after what Phantom .* shares is out"):
+    with pytest.raises(ValueError, match=r"--data leaves 0 images of Phantom without those that Phantom .* shares"):
         StudyData(spec(test_sets=(phantom(0, 40),), leave_out_copies=True))
 
 
@@ -145,7 +145,7 @@ def test_joined_sets_need_the_same_annotations(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--test-data would not be used, since --data .*scans has no masks"):
         StudyData(spec(Source("--data", str(scans)), test_sets=(phantom(2),)))
     volumes = read(Source("--data", "phantom", lambda size: MRPhantom(3, size=size)), size=48, cache=Path("cache"))
-    with pytest.raises(ValueError, match=r"MRPhantom 1 and MRPhantom 2 have other structures: .* against core"):
+    with pytest.raises(ValueError, match=r"MRPhantom 1 and MRPhantom 2 have different structures: .* and core"):
         joined([volumes, replace(volumes, structures=("core",))], share=1.0, seed=0)
     assert joined([volumes, volumes], share=1.0, seed=0).structures == volumes.structures
 

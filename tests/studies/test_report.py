@@ -252,7 +252,7 @@ def test_several_domains_have_their_own_sections_sets_and_splits(tmp_path, plain
         "Ultrasound: 20 images (100 % of the training set); Mammography: 20 images",
         "Ultrasound: 15 images; Mammography: 16 images, some of which were also used for training",
         "Mammography, seed 0: 1 in train and test",
-        "Networks learned to tell classes of images apart and to outline structures in images.",
+        "Networks learned to classify images and to outline structures in images.",
         "The highest of 3 pretext methods, BYOL, reached a balanced accuracy of 0.807.",
     ):
         assert sentence in page.text, sentence
@@ -265,7 +265,7 @@ def test_volumes_are_counted_in_volumes(tmp_path, plain):
     _, page = render(run_folders.volumes_run(tmp_path))
     assert "Outlines of 1, 2, 4 or 8 volumes were used for fine-tuning." in page.text
     assert "Result with 1 labelled volume" in page.text
-    assert "The paper prints no numbers to set beside these." in page.text
+    assert "The paper prints no numbers to compare with these." in page.text
     assert plots.label_curves.call_args.kwargs["log2"]
     amounts, means, bars = plots.label_curves.call_args.args[0]["Supervised only"]
     np.testing.assert_allclose((amounts, bars), ([8, 4, 2, 1], [0.0123456] * 4))
@@ -529,7 +529,7 @@ def test_many_methods_are_shown_by_baseline_proposal_and_best(tmp_path, plain):
     assert "The highest of 16 pretext methods, jig/rcl, reached a mean Dice of 0.900" in page.text
     assert f"The paper's own proposal, {NAME}, reached a mean Dice of 0.200" in page.text
     assert (
-        "a single seed cannot tell an effect from chance. The best of several also looks better than it is."
+        "a single seed cannot tell an effect from chance. The best of several results is also an optimistic estimate."
         in page.text
     )
     assert "Of 17 methods, the baseline, the paper's proposal and the best." in page.text

@@ -140,7 +140,7 @@ def test_the_folder_of_a_run_is_no_folder_for_a_sweep(
 ) -> None:
     write_json(tmp_path / "config.json", {})
     assert outcome(monkeypatch, multi_organ, "--sweep", "lr=1,2", "--out", tmp_path) == 2
-    assert f"--out {tmp_path} holds a run; give --sweep a folder of its own" in capfd.readouterr().err
+    assert f"--out {tmp_path} holds a run; give --sweep a new folder" in capfd.readouterr().err
 
 
 def test_commas_inside_brackets_belong_to_a_value() -> None:

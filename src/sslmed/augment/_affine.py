@@ -1,4 +1,4 @@
-"""Turning, zooming and shifting images: the map from places of the result to places of the image, and its use."""
+"""Rotate, zoom and shift images: the map from coordinates of the result to those of the image, and its use."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ AFFINE_DRAWS = 4
 
 
 def affine_from(u: Tensor, size: tuple[int, int], *, degrees: float, zoom: tuple[float, float]) -> Tensor:
-    """Draw maps from places of the result to places of the image.
+    """Draw maps from coordinates of the result to coordinates of the image.
 
     Args:
         u: uniforms (B, 4).
-        size: (H, W) of the image. The image turns in its own pixels, whatever the result's size.
-        degrees: the greatest angle, to both sides.
-        zoom: least and greatest magnification, drawn log-uniformly. At 2 half of each side is seen, at 0.5 the image
+        size: (H, W) of the image. The rotation is in pixels of the image, whatever the result's size.
+        degrees: maximum angle in either direction.
+        zoom: minimum and maximum magnification, drawn log-uniformly. At 2 half of each side is seen, at 0.5 the image
             fills half of each side of the result.
 
     Returns:
-        (B, 2, 3): x and y in the image of (x, y, 1) in the result, all from -1 to 1 between the borders. The part seen
-        is drawn uniformly within the image, or the image within the result.
+        (B, 2, 3): x and y in the image of (x, y, 1) in the result, all from -1 to 1 between the borders. The visible
+        part is placed uniformly within the image, or the image within the result.
     """
     height, width = size
     angle = (2 * u[:, 0] - 1) * math.radians(degrees)
@@ -42,7 +42,7 @@ def affine_from(u: Tensor, size: tuple[int, int], *, degrees: float, zoom: tuple
 
 
 def resample(x: Tensor, affine: Tensor, size: tuple[int, int], *, mode: str = "bilinear") -> Tensor:
-    """Look up images (B, C, H, W) at the places (B, 2, 3) of a result of `size`; beyond the image is 0."""
+    """Resample images (B, C, H, W) by maps (B, 2, 3) to a result of `size`; 0 outside the image."""
     if x.shape[0] == 0:
         return x.new_empty((0, x.shape[1], *size))
     down, right = centres(size, x)
@@ -53,7 +53,7 @@ def resample(x: Tensor, affine: Tensor, size: tuple[int, int], *, mode: str = "b
 
 
 def resample_over_black(x: Tensor, affine: Tensor, size: tuple[int, int]) -> Tensor:
-    """Look up images as `resample` does, bilinearly; beyond each image lies its least value."""
+    """Look up images as `resample` does, bilinearly; pixels outside an image get its minimum."""
     black = x.detach().amin(dim=(2, 3), keepdim=True)
     return resample(x - black, affine, size) + black
 
@@ -65,17 +65,17 @@ def centres(size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Affine(Geometry):
-    """Turn images, magnify and shift them at random, resampled once, to one size.
+    """Rotate, magnify and shift images at random, resampled once, to one size.
 
-    Beyond the image lies its least value. There is no low-pass filter.
+    Pixels outside the image get its minimum value. There is no low-pass filter.
 
     Args:
         size: side of the result in pixels.
-        degrees: the greatest angle, to both sides.
-        zoom: least and greatest magnification, above 0; drawn log-uniformly.
+        degrees: maximum angle in either direction.
+        zoom: minimum and maximum magnification, above 0; drawn log-uniformly.
 
     Parameters (of `forward_parameters`):
-        affine: (B, 2, 3), as `affine_from` gives it.
+        affine: (B, 2, 3), as `affine_from` returns it.
     """
 
     names = ("affine",)
@@ -91,22 +91,22 @@ class Affine(Geometry):
         return f"size={self.size}, degrees={self.degrees:g}, zoom={self.zoom}, {super().extra_repr()}"
 
     def draws(self) -> int:
-        """An angle, a magnification and a place."""
+        """An angle, a magnification and a position."""
         return AFFINE_DRAWS
 
     def parameters_from(self, u: Tensor, size: tuple[int, int]) -> Params:
-        """Map uniforms (B, 4) to maps of places."""
+        """Map uniforms (B, 4) to maps of coordinates."""
         return {"affine": affine_from(u, size, degrees=self.degrees, zoom=self.zoom)}
 
     def transform(self, x: Tensor, params: Params, *, mode: str = "bilinear") -> Tensor:
-        """Resample every row; beyond masks lies 0."""
+        """Resample every row; pixels outside a mask get 0."""
         size = (self.size, self.size)
         if mode == "nearest":
             return resample(x, params["affine"], size, mode=mode)
         return resample_over_black(x, params["affine"], size)
 
     def matrix(self, params: Params, like: Tensor) -> Tensor:
-        """Invert the map of places, and count in pixels from the centre of the upper left one."""
+        """Invert the map of coordinates, in pixels from the centre of the upper left one."""
         height, width = like.shape[2:]
         affine = moved(params["affine"], like.device).to(like.dtype)
         (a, b, c), (d, e, f) = (row.unbind(1) for row in affine.unbind(1))
@@ -115,7 +115,7 @@ class Affine(Geometry):
         rows = (e, -b, b * f - c * e), (-d, a, c * d - a * f)
         result = []
         for x, y, one in (tuple(value / determinant * half for value in row) for row in rows):
-            # (2 i + 1) / n - 1 is the place of pixel i of n
+            # (2 i + 1) / n - 1 is the coordinate of pixel i of n
             one = one + x * (1 / width - 1) + y * (1 / height - 1) + (half - 0.5)
             result.append(torch.stack([x * (2 / width), y * (2 / height), one], dim=1))
         return torch.stack([*result, torch.stack([zero, zero, zero + 1], dim=1)], dim=1)

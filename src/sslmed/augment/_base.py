@@ -1,7 +1,7 @@
 """Intensity, Rearrangement and Geometry: kornia's 2-D augmentation bases with one randomness contract.
 
 Parameters are drawn and replayed as `_draws` says; `transform` applies them. Noise of every pixel is a function of
-a seed drawn so (`_fields`), worked out where the images are.
+a seed that is drawn the same way (`_fields`), computed on the images' device.
 
 This is the only file that touches kornia's bases. It follows the contract of kornia 0.9 and departs from it
 where that contract loses something: `generator=` is honoured, an unknown keyword is a TypeError, a caller's
@@ -28,7 +28,7 @@ from ._source import cpu_generator
 
 
 class _OneDraw(Draws):
-    """What all bases share: the draw, its gate and `transform`, which subclasses give."""
+    """What all bases share: the draw, its gate, and `transform`, which subclasses implement."""
 
     keepdim: bool
 
@@ -207,7 +207,7 @@ class Rearrangement(_OneDraw, GeometricAugmentationBase2D):  # type: ignore[misc
 
     def transform_boxes(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         """Raise: a box whose content is scattered is no box."""
-        raise NotImplementedError(f"{type(self).__name__} scatters patches: boxes have no image under it; use a mask")
+        raise NotImplementedError(f"{type(self).__name__} scatters patches, so boxes cannot be transformed; use a mask")
 
     def transform_keypoints(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         """Raise: keypoints are not carried along."""

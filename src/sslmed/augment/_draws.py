@@ -1,8 +1,8 @@
 """The randomness contract: one matrix of CPU uniforms for a call, mapped to named parameters that replay it.
 
 A call draws (B, 1 + K) uniforms on the CPU. Column 0 is the gate, which selects a row with probability p;
-`parameters_from` maps the other K to parameters named in `names`, each (B, ...). So a seed gives the same on every
-device, row i draws the same whatever the batch, and parameters replay a call bit for bit.
+`parameters_from` maps the other K to parameters named in `names`, each (B, ...). So a seed gives the same
+parameters on every device, those of row i do not depend on the other rows, and they replay a call bit for bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def not_empty(name: str, shape: Sequence[int]) -> None:
 
 
 class Draws(Seeded):
-    """What is drawn for a batch of images, and its replay. Subclasses give `names` and two small methods.
+    """What is drawn for a batch of images, and its replay. Subclasses define `names` and two small methods.
 
     Attributes:
         names: the parameters besides the gate; each has shape (B, ...).
@@ -45,7 +45,7 @@ class Draws(Seeded):
         raise NotImplementedError
 
     def fields_from(self, params: Params, size: tuple[int, int], device: torch.device) -> Params:
-        """Build pixel-sized parameters on `device` from the small ones and the gate. None here."""
+        """Build pixel-sized parameters on `device` from the small ones and the gate; none by default."""
         return {}
 
     def forward_parameters(self, batch_shape: Sequence[int]) -> Params:

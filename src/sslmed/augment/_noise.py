@@ -1,4 +1,4 @@
-"""Noise of every pixel, as strong as the image's contrast allows."""
+"""Noise of every pixel, in proportion to the image's contrast."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Noise(Intensity):
     """Add normal noise, independent from pixel to pixel and the same in all channels.
 
     Args:
-        strength: least and greatest standard deviation, as a share of the image's own; drawn uniformly.
+        strength: minimum and maximum standard deviation, as a share of the image's own; drawn uniformly.
         p: probability that an image is changed.
         same_on_batch: one draw for the whole batch.
-        keepdim: give (C, H, W) back for (C, H, W).
+        keepdim: return (C, H, W) for (C, H, W).
         generator: CPU generator of the draws; None for torch's global one.
 
     Parameters (of `forward_parameters`):

@@ -111,7 +111,7 @@ class _Redirected(TorchDispatchMode):  # type: ignore[no-untyped-call]
             place = torch.empty_like(args[0], **kwargs)
             bounds = (0, *args[1:]) if len(args) == 2 else args[1:]
             return getattr(place, fill[packet.__name__])(*bounds, generator=self.generator)
-        raise ValueError(f"generator cannot be used for {func}, which a transform draws by and which takes none")
+        raise ValueError(f"generator cannot be used for {func}, which a transform calls and which takes no generator")
 
 
 def _on_cpu(args: Any, kwargs: dict[str, Any]) -> bool:
@@ -143,7 +143,7 @@ class _Packed:
         return _unpacked, (self.generator.get_state().numpy().tobytes(),)
 
 
-@lru_cache(maxsize=256)  # as long as one pickling takes; torch 2.9 knows no weak references to generators
+@lru_cache(maxsize=256)  # for one pickling; torch 2.9 has no weak references to generators
 def _packed(generator: torch.Generator) -> _Packed:
     """One object for each generator, so that copies of modules that share one share one again."""
     return _Packed(generator)

@@ -24,8 +24,9 @@ from .intensity import GrayJitter
 class JointView(Draws, nn.Module):
     """Augmentations one after another, on images and, where they move pixels, on their masks.
 
-    Masks are looked up at the nearest pixel, so labels stay labels. All members are drawn at once: sample i draws the
-    same whatever the batch. A member with `same_on_batch=True` uses the first sample's draw for the whole batch.
+    Masks are resampled by nearest neighbour, so labels stay labels. All members are drawn at once: the parameters of
+    sample i do not depend on the rest of the batch. A member with `same_on_batch=True` uses the first sample's draw for
+    the whole batch.
 
     Args:
         members: of this library, each changing values or moving pixels by a matrix.
@@ -83,7 +84,7 @@ class JointView(Draws, nn.Module):
         return params
 
     def fields_from(self, params: Params, size: tuple[int, int], device: torch.device) -> Params:
-        """Build what the members keep for every pixel."""
+        """Build the members' pixel-sized parameters."""
         fields = {}
         for k, (member, own_size) in enumerate(self._each_with_size(size)):
             own = {name.removeprefix(f"{k}."): x for name, x in params.items() if name.startswith(f"{k}.")}
@@ -93,7 +94,7 @@ class JointView(Draws, nn.Module):
     def forward(
         self, images: Tensor, masks: Tensor, params: Mapping[str, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Augment images and masks alike.
+        """Augment images and masks together.
 
         Args:
             images: (B, C, H, W), floating point.
@@ -144,23 +145,23 @@ def segmentation(
 ) -> JointView:
     """Strong augmentation of images and masks together, for training with few outlines.
 
-    Turned, magnified and shifted (resampled once, to size x size), flipped; then gamma, contrast and brightness
-    (p = 0.8), blur, noise (p = 0.5). What comes from beyond the image has the image's least value, and 0 in the mask.
-    `degrees=0, zoom=(1, 1), hflip=0` leaves every pixel in its place.
+    The view rotates, magnifies and shifts (resampled once, to size x size) and flips; then it changes gamma, contrast
+    and brightness (p = 0.8), blurs, and adds noise (p = 0.5). Pixels outside the image get the image's minimum value,
+    and 0 in the mask. `degrees=0, zoom=(1, 1), hflip=0` moves no pixel.
 
     Args:
         size: side of the result in pixels. Images of other shapes are stretched to a square.
-        modality: "ultrasound", "mr" or "mammography": what None stands for below.
-        degrees: the greatest angle, to both sides.
-        zoom: least and greatest magnification, drawn log-uniformly.
-        hflip: probability of a flip left to right. Nothing is turned upside down.
+        modality: "ultrasound", "mr" or "mammography"; determines the values of settings that are None.
+        degrees: maximum angle in either direction.
+        zoom: minimum and maximum magnification, drawn log-uniformly.
+        hflip: probability of a flip left to right. There are no vertical flips.
         brightness: as in GrayJitter.
         contrast: as in GrayJitter.
         gamma: as in GrayJitter.
         blur: probability of a Gaussian blur.
-        sigma: least and greatest standard deviation of the blur, in pixels of the result. None for 0.1 to 2 at size
+        sigma: minimum and maximum standard deviation of the blur, in pixels of the result. None for 0.1 to 2 at size
             224 and in proportion at others.
-        noise: least and greatest standard deviation of the noise as a share of the image's; (0, 0) leaves it out.
+        noise: minimum and maximum standard deviation of the noise as a share of the image's; (0, 0) for no noise.
         generator: CPU generator of the draws; None for torch's global one.
 
     Returns:

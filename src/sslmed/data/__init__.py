@@ -47,7 +47,7 @@ from .readers.tbud import TBUD
 from .readers.udiat import UDIAT
 from .readers.unlabelled import UnlabelledImages
 
-# The readers of sets that a folder's layout gives away, each before those whose layout it has too.
+# The readers of sets that can be recognised by their layout. If a set has the layout of two, its own comes first.
 READERS = (
     BUSI,
     BUSBRA,

@@ -50,8 +50,8 @@ def near_duplicates(images: torch.Tensor | Sequence[torch.Tensor], *, threshold:
 
     In a set of hardly anything but copies of one picture, noisy ones may be missed: the picture is what all share.
 
-    As it is, every image is compared with every other; turned or cropped, the eight most similar others are. Images
-    are asked for one after the other and not kept, whatever their size: memory is 50 kB for each, and time
+    Unchanged, every image is compared with every other; rotated or cropped, with the eight most similar ones. Images
+    are read one after the other and not kept, whatever their size: memory is 50 kB for each, and time
     grows with the square of N (1 GB and two CPU minutes for 20,000).
 
     Args:
@@ -150,7 +150,7 @@ def _link_moved(pictures: torch.Tensor, fine: _Fine, threshold: float, groups: _
         column = turn = near.long()
         linked = torch.from_numpy(groups.of[start : start + _BLOCK, None] == groups.of[None])
         for k in range(ORIENTATIONS):
-            # The block is turned back, instead of the whole set seven times.
+            # Rotate the block back, instead of the whole set seven times.
             block = turned_back(coarse[start : start + _BLOCK], k)
             correlation = (block @ coarse.T).masked_fill_(linked, -1.0)
             best, place = correlation.topk(min(_BEST, len(pictures)), dim=1)

@@ -19,7 +19,7 @@ Stamp = list[int]
 class FileHashes:
     """SHA-256 of files, by their paths.
 
-    A hash is remembered with the file's size, inode and times of change, and computed anew where any of them differs.
+    A hash is stored with the file's size, inode and times of change, and computed again if any of them differs.
     The time of a status change (ctime) cannot be set back, so a file that was replaced under its old name, size and
     time is noticed. What changed less than two seconds ago is not remembered.
 
@@ -31,7 +31,7 @@ class FileHashes:
         self.file = file
         self._known: dict[str, tuple[Stamp, str]] = {}
         self._grown = False
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # a damaged one is made anew
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a damaged file is replaced
             found = json.loads(file.read_text(encoding="utf-8"))
             self._known = {name: (list(stamp), str(digest)) for name, (stamp, digest) in found.items()}
 
@@ -40,7 +40,7 @@ class FileHashes:
         return [self._of(file) for file in files]
 
     def save(self) -> None:
-        """Write what is known, atomically; a folder that cannot be written costs time and no more."""
+        """Write the known hashes, atomically; if the folder cannot be written, the next process only takes longer."""
         if not self._grown:
             return
         part = self.file.with_name(f".{self.file.name}.{uuid.uuid4().hex[:8]}.part")

@@ -22,7 +22,7 @@ def part_folder(path: Path) -> Iterator[Path]:
 
     After an error, or if another process was faster, the folder is removed. That of a killed process is removed
     by the next one that writes the same `path`. Each process locks its own folder, so that those in use stay; where
-    folders cannot be locked, as on Windows and some network file systems, all stay.
+    folders cannot be locked, as on Windows and some network file systems, none is removed.
 
     Raises:
         OSError: the folder cannot be made or renamed.
@@ -36,7 +36,7 @@ def part_folder(path: Path) -> Iterator[Path]:
     unlocked.mkdir()
     with ExitStack() as stack:
         with suppress(OSError):
-            stack.enter_context(_locked(unlocked))  # before it has the name that others look for
+            stack.enter_context(_locked(unlocked))  # before it gets the name that other processes look for
         unlocked.rename(part)
         stack.callback(shutil.rmtree, part, ignore_errors=True)
         yield part
@@ -49,7 +49,7 @@ def part_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Lock a folder, at the latest until this process ends; OSError if another process has it, or if locks fail."""
+    """Lock a folder, no longer than this process lives; OSError if another process has it, or if locks fail."""
     if fcntl is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     descriptor = os.open(folder, os.O_RDONLY)

@@ -30,7 +30,7 @@ def thumbnails(images: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
         _checks.floating("images", image)
         _checks.shaped("each of images", image, "(C, H, W)", ndim=3)
         if not image.isfinite().all():
-            raise ValueError(f"images[{k}] holds NaN or infinity, which correlates with nothing")
+            raise ValueError(f"images[{k}] holds NaN or infinity, so it has no correlation with any image")
         if not image.numel():
             raise ValueError(f"images[{k}] is empty, its shape is {tuple(image.shape)}")
         values = image.detach().to(compute_dtype(image))
@@ -79,7 +79,7 @@ def turned(pictures: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def turned_back(pictures: torch.Tensor, k: int) -> torch.Tensor:
-    """Return what `turned` brings to orientation k: all are their own inverse but the turn by 90 degrees."""
+    """Undo `turned`: all orientations are their own inverse except the rotation by 90 degrees."""
     if k < ORIENTATIONS - 1:
         return turned(pictures, k)
     side = math.isqrt(pictures.shape[1])

@@ -1,4 +1,4 @@
-"""Decoded and resized items on disk: the second epoch reads their pixels, and no image file."""
+"""Decoded and resized items on disk: from the second epoch on, image files are not read."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class DiskCache(Dataset[dict[str, Any]]):
     `files`, these are hashed, those in `tables` if there is such an attribute, and all public attributes that are
     numbers, strings, arrays, or lists and dicts of them.
 
-    A cache is written beside its place and then renamed, so that other processes see all of it or nothing; of several
+    A cache is written to a hidden folder and then renamed, so that other processes see all of it or nothing; of several
     that write at once the first to finish wins, and all read the same. Its space is reserved before the second item is
-    decoded, so that a full disk is known at once. A writer that was killed leaves a hidden folder `.*.part`, which the
-    next one removes where folders can be locked. Items hold what the set's items hold: pixels, id, label and group, and
-    nothing of a file's header.
+    decoded, so that a full disk is noticed at once. A writer that was killed leaves a hidden folder `.*.part`, which
+    the next one removes where folders can be locked. Items hold what the set's items hold: pixels, id, label and group,
+    and nothing of a file's header.
 
-    Memory does not grow with the number of pixels: an item is read when it is asked for, and not kept.
+    Memory does not grow with the number of pixels: an item is read when it is requested, and not kept.
 
     Args:
         dataset: a set whose items have equally large images: a reader with `size` set, or any map-style set of items
@@ -74,7 +74,7 @@ class DiskCache(Dataset[dict[str, Any]]):
         rows: what each item holds beside its pixels.
         layout: shape and dtype of the pixels of an item, by name: image, mask, label_map.
         skipped: the reason for each item left out, by its id.
-        tiny: ids of the items with a structure smaller than a pixel, where `dataset` tells.
+        tiny: ids of the items with a structure smaller than a pixel, if `dataset` reports them.
         hashes: SHA-256 of each file of `dataset`, by its path below the root.
 
     Raises:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._step import Step
 from ..augment import MultiView, views
+from ..distributed import gather
 from ..metrics import feature_std
 from ..models import ProjectionHead, ResNetEncoder, feature_width
 
@@ -103,6 +104,11 @@ class Method(nn.Module):
         network = getattr(encoder, "network", encoder)
         assert isinstance(network, nn.Module)
         return network
+
+
+def of_all_processes(z: Tensor) -> Tensor:
+    """The rows of all processes in training; in validation every process has all images, which must count once."""
+    return gather(z) if z.requires_grad else z
 
 
 def channels_last(images: Tensor) -> Tensor:

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from .. import _checks
 from .._step import Step
 from ..augment import MultiView
-from ..distributed import gather
 from ..losses import nt_xent
 from ..models import pooled_features
-from ._base import Method, as_channels_last, default_head, spread
+from ._base import Method, as_channels_last, default_head, of_all_processes, spread
 
 
 class SimCLR(Method):
@@ -48,7 +47,7 @@ class SimCLR(Method):
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """As `Method.forward`; `index` is not used."""
         x0, x1 = self.views(images)
-        z0 = gather(self.head(pooled_features(self.encoder, x0)))
-        z1 = gather(self.head(pooled_features(self.encoder, x1)))
+        z0 = of_all_processes(self.head(pooled_features(self.encoder, x0)))
+        z1 = of_all_processes(self.head(pooled_features(self.encoder, x1)))
         loss = nt_xent(z0, z1, temperature=self.temperature)
         return Step(loss, {"loss": loss.detach(), "feature_std": spread(z0)})

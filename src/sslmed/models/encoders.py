@@ -2,7 +2,7 @@
 
 Networks that return a list of maps, as timm's with `features_only=True` and the encoders of MONAI and of
 segmentation-models-pytorch, are called as they are. Of a classifier, as torchvision's, the forward pass is traced down
-to its blocks, each of which stays as it is, and what follows the last map is left out.
+to its blocks, which stay unchanged, and the layers after the last map are left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .. import _checks
 from .resnet import StridedConv
 
 _SIDE = 128  # of the image on which a network shows its maps
-_COARSEST = 32  # a pooled map is no feature map
+_COARSEST = 32  # a coarser map was pooled, so it is not a feature map
 _HINT = "give one that returns a list of maps, as timm.create_model(..., features_only=True)"
 
 
@@ -25,10 +25,10 @@ class FeatureEncoder(nn.Module):
     """The feature maps of a network: of each size the last one, finest first.
 
     The network is copied. A first convolution for RGB is summed over its three channels where the encoder gets gray
-    images, which is the same as repeating the gray image three times; one for gray is spread over three channels, which
-    is the same as averaging them. This holds for a plain `torch.nn.Conv2d` only. Any other first convolution, such as
-    timm's `StdConv2d`, which normalises its weight, is left as it is: `forward` repeats gray images to its three
-    channels, or averages three channels for one. Parameters on which no map depends are frozen.
+    images, which is the same as repeating the gray image three times; one for gray is expanded to three channels if it
+    gets RGB images, which is the same as averaging them. This holds for a plain `torch.nn.Conv2d` only. Any other first
+    convolution, such as timm's `StdConv2d`, which normalises its weight, is left as it is: `forward` repeats gray
+    images to its three channels, or averages three channels for one. Parameters on which no map depends are frozen.
 
     Args:
         network: takes (B, C, H, W), with C = 3 or 1, and returns a list of feature maps, as
@@ -43,7 +43,7 @@ class FeatureEncoder(nn.Module):
         strides: pixels of the image per pixel of each map, from 2 to 32. Maps of the image's own size are left out.
 
     Raises:
-        TypeError: `network` is no module.
+        TypeError: `network` is not a module.
         ValueError: its first convolution has another number of channels, its forward pass cannot be traced, or no maps
             of a half to a 32nd of the image's size are found.
 
@@ -118,7 +118,7 @@ class FeatureEncoder(nn.Module):
         return f"in_channels={self.in_channels}, channels={self.channels}, strides={self.strides}"
 
     def _freeze_unused(self, maps: list[Tensor]) -> None:
-        """Otherwise DistributedDataParallel would wait for gradients that never come."""
+        """Freeze unused parameters: DistributedDataParallel would wait for their gradients."""
         learning = [p for p in self.network.parameters() if p.requires_grad]
         total = torch.stack([m.sum() for m in maps]).sum()
         if learning and total.requires_grad:
@@ -138,7 +138,7 @@ def can_sum_channels(layer: nn.Module) -> bool:
 
 
 def _set_in_channels(network: nn.Module, channels: int) -> int:
-    """Fold the first convolution to gray images, or spread it over three channels, if that is exact.
+    """Convert the first convolution to gray images, or expand it to three channels, if that is exact.
 
     Returns:
         The channels that the network takes now.
@@ -164,7 +164,7 @@ def _set_in_channels(network: nn.Module, channels: int) -> int:
 def _finest_first(outputs: list[Any]) -> list[tuple[int, bool]]:
     """Which of a network's outputs are maps to return, and which of these have their channels last.
 
-    Of each stride the last before a coarser one counts.
+    Of each stride the last map before a coarser one is returned.
     """
     found: dict[int, tuple[int, bool]] = {}
     for k, value in enumerate(outputs):
@@ -179,7 +179,7 @@ def _finest_first(outputs: list[Any]) -> list[tuple[int, bool]]:
 
 
 class _Blocks(fx.Tracer):
-    """Follows the network and the sequences in it, and takes all other parts as they are."""
+    """Traces into the network and its sequences; all other modules are leaves."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return "." in module_qualified_name or not isinstance(m, nn.Sequential)

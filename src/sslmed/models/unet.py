@@ -116,7 +116,7 @@ class ResUNet(nn.Module):
         in_channels: channels of the input, 1 for gray images. With a given encoder its own number holds.
         classes: channels of the logits.
         width: a multiple of 4: a quarter of the channels of the decoder's first block, and the channels of a ResNet's
-            first map. With a given `ResNetEncoder` its own width holds.
+            first map. A given `ResNetEncoder` keeps its own width.
 
     Raises:
         TypeError: the encoder is neither a name nor one of these encoders.

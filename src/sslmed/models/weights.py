@@ -80,13 +80,13 @@ def load_encoder(
 
     Two kinds of checkpoints are refused whatever the `minimum`. One continues the encoder's stages, or has more inside
     one of its parts, as `layer1.2.conv1.weight` of a ResNet-34 for a ResNet-18: what would be loaded computes something
-    else. Of the other the first convolution is missing or does not fit, and all later weights rely on it. Where that is
-    meant, say so in the state dict: leave the surplus out, or put in a first convolution of your own,
+    else. In the other the first convolution is missing or does not fit, and all later weights rely on it. If that is
+    intended, change the state dict: leave the surplus out, or put in a first convolution of your own,
     `state["conv1.weight"] = model.conv1.weight`.
 
     Args:
-        model: the encoder, or a model with one at `.encoder`, as `ResUNet`: then that is loaded. Of a `FeatureEncoder`
-            the network's own names count.
+        model: the encoder, or a model with one at `.encoder`, as `ResUNet`: then that is loaded. For a
+            `FeatureEncoder`, the network's own names are used.
         state_or_path: a state dict, a dict that holds one under "state_dict" or "model", or a file of either
             (read with `weights_only=True`).
         minimum: the share of the encoder's tensors, 0 to 1, that must match.

@@ -33,7 +33,7 @@ def label_curves(
         xlabel: the amount and its unit.
         ylabel: name of the metric and its unit.
         log2: place 1, 2, 4, 8, ... at equal distances.
-        names: words below the axis in place of all amounts in their order, as where these are numbers of test sets.
+        names: tick labels that replace the amounts, in their order, for example the names of test sets.
 
     Returns:
         The figure, half a report page wide. Methods are moved sideways by a hair, so that their bars do not cover each

@@ -16,7 +16,7 @@ from .overlays import _TARGET, REGIONS, _extent, _items, _legend, _outline, over
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Light shades of Okabe and Ito's palette, to be seen on dark images.
+# Light shades of Okabe and Ito's palette, visible on dark images.
 STRUCTURES = ("#56b4e9", "#e69f00", "#cc79a7", "#f0e442", "#009e73", "#d55e00")
 
 
@@ -38,7 +38,7 @@ def prediction_grid(
     Args:
         images: N images as in `overlay`; they may differ in size.
         targets: N references: bool, or numbers of the structures from 1 on, with 0 for the background.
-        preds: name of a method -> N predictions alike; None leaves a panel empty.
+        preds: name of a method -> N predictions like the references; None leaves a panel empty.
         titles: N texts beside the rows; line breaks are kept.
         scores: name of a method -> N texts to write under its panels.
         structures: the names of the structures.

@@ -147,7 +147,7 @@ def _parts(count: int) -> Iterator[range]:
 
 
 def _keep(file: Path, content: Any) -> None:
-    with contextlib.suppress(OSError):  # a cache of others may be read-only: then it is computed each time
+    with contextlib.suppress(OSError):  # a shared cache may be read-only; then they are computed each time
         write_json(file, content)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 SUPERVISED = "supervised"
@@ -59,6 +60,15 @@ class Target:
 def slug(name: str) -> str:
     """A name as part of a file name."""
     return name.replace("/", "_").replace(" ", "_")
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Each name as part of a file name; names that would become the same get a number."""
+    found: dict[str, str] = {}
+    for name in names:
+        number = sum(slug(other) == slug(name) for other in found) + 1
+        found[name] = slug(name) + (f"-{number}" if number > 1 else "")
+    return found
 
 
 def percent(fraction: float) -> str:

@@ -85,7 +85,7 @@ def assigned(text: str) -> tuple[str, str]:
 
 
 def swept(text: str) -> tuple[str, list[str]]:
-    """Argument type: NAME=V1,V2,...; commas inside brackets divide nothing."""
+    """Argument type: NAME=V1,V2,...; commas inside brackets do not separate values."""
     name, _, listed = text.partition("=")
     values = [value.strip() for value in re.split(r",(?![^\[]*\])", listed)]
     if not name or len(values) < 2 or not all(values):

@@ -41,7 +41,7 @@ class Curves:
     """One row of values an epoch: curves.csv, and TensorBoard's files until they cannot be written.
 
     Args:
-        folder: of both.
+        folder: where both are written.
     """
 
     def __init__(self, folder: Path) -> None:

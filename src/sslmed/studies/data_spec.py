@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .sources import Source
 
-TRAIN = "train"  # the mix's word for the training part of the labelled set
+TRAIN = "train"  # in a mix: the training part of the labelled set
 ALONE: Mapping[str, tuple[str, ...]] = {"": (TRAIN,)}
 
 
@@ -35,8 +35,8 @@ class DataSpec:
         name: of the domain, where a run has several.
         outlined: whether fine-tuning needs masks; else it needs classes.
         joined: more labelled sets to join with `labelled`.
-        test_sets: whole sets to test every cell on, none of which any training may have seen.
-        share: of each of them, of `labelled` and of the pools.
+        test_sets: whole sets to test every cell on, which must not be used in training.
+        share: the share to read of each of them, of `labelled` and of the pools.
         skip_broken: leave out images that cannot be decoded, and unlabelled files with damaged headers, instead of
             refusing the set.
     """

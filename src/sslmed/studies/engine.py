@@ -42,11 +42,11 @@ class Fit:
         batch_size: cases of one forward pass, of all processes together: a run is the same on one machine and on
             many. The last batches of an epoch are evened out rather than dropped.
         precision: "32-true", "bf16-mixed" or "16-mixed"; the last is bfloat16 on a CPU.
-        checkpoint_every: epochs between checkpoints, so what a killed run loses at most; the last epoch has one.
+        checkpoint_every: epochs between checkpoints, so the most that a killed run loses; the last epoch has one.
         patience: epochs without a better `val_loss` before stopping; None never stops early.
         patience_from: the epoch after which `patience` counts.
-        accumulate: batches whose gradients are averaged before the optimiser steps. A contrastive loss sees no more
-            negatives by it: each batch is contrasted within itself.
+        accumulate: batches whose gradients are averaged before the optimiser steps. It gives a contrastive loss no more
+            negatives: each batch is contrasted within itself.
     """
 
     epochs: int
@@ -61,12 +61,16 @@ class Fit:
         for name in ("epochs", "batch_size", "checkpoint_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be at least 1, or None to never stop early, got {self.patience}")
+        if self.patience_from < 0:
+            raise ValueError(f"patience_from must be at least 0, got {self.patience_from}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
 
 class Trainable(Protocol):
-    """What `fit` asks of an nn.Module, beside `validate` where validation data are given.
+    """What `fit` requires of an nn.Module, besides `validate` if validation data are given.
 
     `validate(batches) -> dict[str, float]` gives `val_loss` and other values of the whole validation set.
     """
@@ -174,7 +178,8 @@ def fit(
             _check_finite(weights, title, epoch, settings.epochs)
             row = {"epoch": epoch, **means.of_all_processes()}
             if val_loader is not None:
-                validated = _validate(fabric, module, val_loader)
+                # Of the first process, so that all take the same decisions by it.
+                validated = broadcast_rank0(_validate(fabric, module, val_loader))
                 val_loss = validated["val_loss"]
                 watched = {("the validation loss", len(batches)): torch.tensor(val_loss, device=fabric.device)}
                 _check_finite(watched, title, epoch, settings.epochs)
@@ -245,7 +250,7 @@ def _check_finite(values: Mapping[tuple[str, int], Tensor], title: str, epoch: i
         raise FloatingPointError(
             f"{title}: {name} is NaN or infinite in epoch {epoch + 1} of {epochs}, step {step}; {LAST}, if there is "
             "one, is from an earlier epoch and is kept. The same command would fail at the same step: try a lower "
-            "learning rate, or float32 where this was not"
+            "learning rate, or float32 if another precision was used"
         )
 
 

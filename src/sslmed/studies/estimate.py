@@ -53,7 +53,7 @@ def _tuning(run: Run) -> float:
     """Seconds of all fine-tunings; validation, without a backward pass, counts a third."""
     costs: dict[str, float] = {}
     total = 0.0
-    for cell in run.cells():
+    for cell in run.cells() if run.trains else ():
         task = run.tasks[cell.target]
         split, images = run.data[task.domain].splits[cell.seed], run.images[task.domain]
         labelled = split.labelled[cell.labels]

@@ -14,7 +14,7 @@ from .sources import PHANTOM, Source
 def read_test_sets(
     sources: Sequence[Source], trained: Sequence[ImageSet], read: Callable[[Source], ImageSet]
 ) -> dict[str, ImageSet]:
-    """Read the test sets, each under a name that tells it from the others and from the labelled sets.
+    """Read the test sets, each under a name that neither another one nor a labelled set has.
 
     Args:
         sources: of the test sets.
@@ -52,7 +52,7 @@ def without_shared(
     """The images of the training side without those that a test set shares: patients, and copies of its pictures.
 
     A copy is an identical picture or a near duplicate, as `splits.near_duplicates` finds them. Patients are compared
-    where both sets are of one kind and bring their groups; file names, which two hospitals may have in common, are not.
+    where both sets are of one kind and come with groups; file names, which two hospitals may share, are not.
 
     Args:
         images: what pretexts or networks learn from.
@@ -81,7 +81,7 @@ def without_shared(
                 "--leave-out-copies trains without them"
             )
         if len(kept) < 2:
-            raise ValueError(f"{option} leaves {len(kept)} images of {images.name} after what {name} shares is out")
+            raise ValueError(f"{option} leaves {len(kept)} images of {images.name} without those that {name} shares")
         if shared:
             left = len(images) - len(kept)
             notes.append(f"{left} images of {images.name} were left out, since {name} shares {' and '.join(shared)}")
@@ -95,7 +95,7 @@ def without_shared(
 
 
 def _comparable(images: ImageSet, test: ImageSet) -> bool:
-    """Whether equal groups are the same patients: both sets are of one kind, and bring their groups."""
+    """Whether equal groups are the same patients: both sets are of one kind, and come with groups."""
     return images.name == test.name and images.grouped and test.grouped
 
 
@@ -104,7 +104,7 @@ def _shared_groups(images: ImageSet, test: ImageSet) -> set[str]:
 
 
 def _check_disjoint(images: ImageSet, test: ImageSet, *, option: str) -> None:
-    """Raise if pixels are shared; ids and groups are told apart, since groups were compared before."""
+    """Raise if pixels are shared. Ids and groups get prefixes, since groups were compared before."""
     sides = [
         replace(one, ids=[f"{side}/{i}" for i in one.ids], groups=[f"{side}/{g}" for g in one.groups])
         for side, one in (("training", images), ("test", test))

@@ -79,5 +79,5 @@ def _precision(name: str) -> Precision:
 
 
 def _device() -> str:
-    """Not "auto", which takes MPS, where there is no float64."""
+    """Not "auto", which may choose MPS, where there is no float64."""
     return "cuda" if torch.cuda.is_available() else "cpu"

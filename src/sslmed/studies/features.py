@@ -18,7 +18,7 @@ from .runs import write_npz
 if TYPE_CHECKING:
     from .run import Run
 
-UNTRAINED = "untrained"  # in place of a method, in the manifest
+UNTRAINED = "untrained"  # instead of a method, in the manifest
 
 
 def write_features(run: Run, cells: Sequence[Cell]) -> None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import manifest
 from .cells import Cell
+from .results import results
 from .runs import CONTENTS, RunFolder, first_changed, read_json
+
+PARTS = {
+    "pretext": "pretext",
+    "train": "training part",
+    "val": "validation part",
+    "test": "test part",
+    "test_sets": "test sets",
+    "labelled": "labelled part",
+}
 
 
 def check_sources(
@@ -17,16 +27,18 @@ def check_sources(
     config: Mapping[str, Any],
     splits: Mapping[str, Any],
     contents: Mapping[str, str],
+    cells: Collection[Cell],
     *,
     growing: Sequence[str],
 ) -> None:
-    """Raise unless all folders belong to one study.
+    """Raise unless all folders belong to one study, and all that they finished is asked for.
 
     Args:
         sources: run folders.
         config: the configuration of the study.
         splits: the parts of its seeds, as in splits.json.
         contents: the hashes of its images, as in contents.json.
+        cells: those of the command.
         growing: lists of the configuration that may differ.
 
     Raises:
@@ -50,10 +62,19 @@ def check_sources(
             raise ValueError(f"--merge {source} was run on other images: {changed} differs there")
         theirs = read_json(source / "splits.json")
         for seed in splits.keys() & theirs.keys():
-            parts = {"train": "train part", "val": "val part", "test": "test part", "test_sets": "test sets"}
-            differing = [name for name in parts if splits[seed].get(name) != theirs[seed].get(name)]
+            ours, others = splits[seed], theirs[seed]
+            differing = [name for name in PARTS if ours.get(name) != others.get(name)]
+            labelled, there = ours.get("labelled", {}), others.get("labelled", {})
+            if any(labelled[amount] != there[amount] for amount in labelled.keys() & there.keys()):
+                differing.append("labelled")
             if differing:
-                raise ValueError(f"--merge {source} has other images in the {parts[differing[0]]} of seed {seed}")
+                raise ValueError(f"--merge {source} has other images in the {PARTS[differing[0]]} of seed {seed}")
+        lost = [cell.cell.name for cell in results(source) if cell.cell not in cells]
+        if lost:
+            raise ValueError(
+                f"--merge {source} has {len(lost)} finished cells that this command does not ask for, as {lost[0]}; "
+                "give it all methods, labels, seeds and repeats of the merged folders"
+            )
 
 
 def merge(sources: Sequence[Path], into: Path, cells: Sequence[Cell]) -> list[str]:

@@ -43,8 +43,18 @@ class Optimiser:
         for key, known in (("name", NAMES), ("schedule", SCHEDULES)):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key} must be one of {', '.join(known)}, got {getattr(self, key)!r}")
-        if not self.lr > 0:
+        if not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be above 0, got {self.lr}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum}")
+        if not 0 <= self.end <= self.lr:
+            raise ValueError(f"end must be from 0 to the lr {self.lr}, got {self.end}")
+        if not 0 < self.power < math.inf:
+            raise ValueError(f"power must be above 0, got {self.power}")
+        if self.patience < 0:
+            raise ValueError(f"patience must be at least 0, got {self.patience}")
 
     def build(
         self, groups: Sequence[Mapping[str, Any]], *, epochs: int

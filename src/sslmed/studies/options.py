@@ -53,9 +53,9 @@ def add_study(
         parser: to add them to.
         presets: name -> preset, `small` among them.
         methods: all of them.
-        usual: those that run where none is named.
+        usual: the methods that run by default.
         out: the default run folder.
-        words: how a method's name is made, where the list is long.
+        words: how a method's name is formed, if the list is long.
         labels: argument type of --labels.
         amounts: what --labels are.
     """
@@ -130,8 +130,8 @@ def add_study(
         "--sweep",
         type=cli.swept,
         metavar="NAME=V1,V2,...",
-        help="run the study once for each value of a setting, as lr=1e-3,1e-2 or constants.lam_rcl=0.1,0.3, in folders "
-        "of its own, and compare them on the validation cases",
+        help="run the study once for each value of a setting, as lr=1e-3,1e-2 or constants.lam_rcl=0.1,0.3, each in "
+        "its own folder, and compare them on the validation cases",
     )
     group.add_argument("--show-settings", action="store_true", help="print all settings and stop")
 

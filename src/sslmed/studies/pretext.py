@@ -37,7 +37,7 @@ def pretrain(
         folder: for checkpoints, curves and weights.
         seed: of the training.
         title: for the progress.
-        val: pairs whose loss steers a "plateau" schedule; None for the training loss.
+        val: pairs whose loss controls a "plateau" schedule; None for the training loss.
         workers: processes that load images.
 
     Returns:

@@ -26,7 +26,7 @@ from .pretext import pretrain
 from .pretraining_settings import PRESETS, Settings, build
 from .processes import barrier, rank
 from .report import write_report
-from .runs import RunFolder, environment, read_csv, read_json, write_json, write_npz
+from .runs import CONTENTS, RunFolder, environment, read_csv, read_json, write_json, write_npz
 from .sources import Source, open_set
 
 SHOWN = 6  # images of a picture
@@ -93,8 +93,25 @@ class Pretraining:
             raise ValueError(f"{error}; --skip-broken leaves out what cannot be read") from error
         self._divide(name, source, self.items, skipped | self.items.skipped)
         self.folder.join(self.config, growing=())
+        contents = self._contents()
         with folder_lock(self.folder.path, wait=True):
             write_json(self.folder.path / "config.json", self.config)
+            write_json(self.folder.path / CONTENTS, contents)
+
+    def _contents(self) -> dict[str, str]:
+        """The hash of each file, and the part of each image; raise where the run was begun with others."""
+        part = {i: name for name, index in zip(("training", "held out"), self.parts, strict=True) for i in index}
+        found = {f"file {name}": digest for name, digest in self.items.hashes.items()}
+        found |= {f"image {row['id']}": part[i] for i, row in enumerate(self.items.rows)}
+        file = self.folder.path / CONTENTS
+        recorded = read_json(file) if file.exists() else found
+        changed = sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name))
+        if changed:
+            raise ValueError(
+                f"--out {self.folder.path} holds a run of other images: {changed[0]} has changed since; choose another "
+                "folder"
+            )
+        return found
 
     def _divide(self, name: str, source: str, images: Any, skipped: dict[str, str]) -> None:
         """Choose the held-out images, and prepare the content of config.json."""
@@ -155,7 +172,7 @@ class Pretraining:
         """The comparison before training, kept for a run that is resumed."""
         file = self.folder.path / "start.json"
         if file.exists():
-            found: dict[str, Any] = read_json(file, mend="delete it")
+            found: dict[str, Any] = read_json(file, advice="delete it")
             return found
         before = self._compared(method)
         write_json(file, before)

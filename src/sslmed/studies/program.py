@@ -24,18 +24,21 @@ def chosen(args: argparse.Namespace, preset: Any) -> Any:
         ValueError: an unknown setting, or a value that is refused.
     """
     if args.size is not None:
-        preset = preset.at(args.size)
+        preset = _set(preset, "size", str(args.size))
     for option in SETTINGS:
         value = getattr(args, option.replace("-", "_"), None)
         if value is not None:
             preset = _set(preset, option, str(value))
-    preset = changed(preset, args.set)
+    for name, text in args.set:
+        preset = _set(preset, name, text) if name == "size" else changed(preset, [(name, text)])
     args.labels = args.labels or list(preset.labels)
     return preset
 
 
 def _set(preset: Any, name: str, value: str) -> Any:
-    """The preset with another value of what an option of `SETTINGS`, or a setting of its own, names."""
+    """The preset with another value of one of its settings, or of those that an option of `SETTINGS` sets."""
+    if name == "size":  # crops and batches follow
+        return preset.at(changed(preset, [(name, value)]).size)
     names = matching(listed(preset), SETTINGS[name][0]) if name in SETTINGS else ()
     return changed(preset, [(one, value) for one in names or (name,)])
 
@@ -86,7 +89,7 @@ def run_study(
 
     Args:
         parser: with the options of `options.add_study` and the paper's own.
-        declare: (arguments, preset) -> the study; a ValueError of it is the user's mistake.
+        declare: (arguments, preset) -> the study; it raises ValueError for a mistake of the user.
         presets: by name.
         methods: all of them.
     """

@@ -112,7 +112,7 @@ def contents_of(data: Any, items: DiskCache) -> dict[str, str]:
 
 
 def _origins(data: Any, ids: Sequence[str]) -> tuple[str, ...]:
-    """The scanner of each case, where the reader tells it."""
+    """The scanner of each case, if the reader provides it."""
     devices = getattr(data, "devices", None)
     if devices is None:
         return ()
@@ -133,14 +133,14 @@ def part_of(data: ImageSet, *, share: float, seed: int) -> ImageSet:
 
 
 def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
-    """One set of a share of each of several, by whole groups and classes in proportion.
+    """Join a share of each of several sets into one, by whole groups and classes in proportion.
 
     Classes are identified by their names; ids and groups begin with their set's name. Two sets of one kind, as two
     of your own, may have the same patients: their ids differ, and groups of one name stay together.
 
     Raises:
         ValueError: a class of one set and a class of another differ in upper and lower case only, or the sets have
-            other structures.
+            different structures.
     """
     taken = [part_of(part, share=share, seed=seed) for part in parts]
     labels = [label for part in taken for label in part.labels or ()]
@@ -156,7 +156,7 @@ def joined(parts: Sequence[ImageSet], *, share: float, seed: int) -> ImageSet:
     for name, part in zip(names, taken, strict=True):
         if part.structures != structures:
             here, there = (", ".join(found) or "none" for found in (structures, part.structures))
-            raise ValueError(f"{names[0]} and {name} have other structures: {here} against {there}")
+            raise ValueError(f"{names[0]} and {name} have different structures: {here} and {there}")
     before = np.cumsum([0, *(len(part.caches) for part in taken)])
     named = list(zip(names, taken, strict=True))
     return ImageSet(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from ..tasks import Learner, Task
 from . import manifest, outputs, schedule
-from .cells import SUPERVISED, Cell, amount, slug
+from .cells import SUPERVISED, Cell, amount, slug, slugs
 from .cli import unique
 from .engine import fit, weights_of
 from .features import write_features
@@ -71,6 +72,7 @@ class Run:
         study, args = self.study, self.args
         self.folder.check()
         manifest.check(self.folder.path, option="--out")
+        self._try_methods()
         self.data = {spec.name: StudyData(spec) for spec in study.data}
         self.notes: list[str] = []
         self.trains = any(data.labelled for data in self.data.values())
@@ -81,6 +83,7 @@ class Run:
         # Images without labels stay at their size: nothing is fine-tuned on them.
         self.images = {n: data.at(study.size) if data.labelled else data.data for n, data in self.data.items()}
         self.test_sets = {name: data.test_sets_at(study.size) for name, data in self.data.items()}
+        self._try_tasks()
         config = {
             "paper": study.citation,
             "title": study.title,
@@ -101,7 +104,7 @@ class Run:
         }
         grown = self.folder.join(config, growing=GROWING)
         contents = outputs.contents(self)  # before the splits, which follow from them
-        check_sources(args.merge, grown, outputs.splits(self), contents, growing=GROWING)
+        check_sources(args.merge, grown, outputs.splits(self), contents, self.cells(), growing=GROWING)
         with folder_lock(self.folder.path, wait=True):
             # Again, since another command may have added to the run meanwhile.
             self.config = self.folder.join(config, growing=GROWING)
@@ -113,6 +116,23 @@ class Run:
         task.check(data.data, option=data.spec.labelled.option)
         for source, images in zip(data.spec.test_sets, data.test_sets.values(), strict=True):
             task.check_test_set(images, data.data, option=f"{source.option} {source.place}")
+
+    def _try_methods(self) -> None:
+        """Build each method once, so that settings it refuses are found before images are read."""
+        with torch.random.fork_rng(devices=[]):
+            for method in self.args.methods:
+                recipe = self.study.methods[method]
+                for stage in recipe.stages if recipe else ():
+                    with _refused(method):
+                        stage.optimiser.build(stage.build(2, None).parameter_groups(), epochs=stage.fit.epochs)
+
+    def _try_tasks(self) -> None:
+        """Build the network of each task once, so that settings it refuses are found before any training."""
+        with torch.random.fork_rng(devices=[]):
+            for task in self.tasks.values() if self.trains else ():
+                with _refused(task.name):
+                    learner = task.learner(self.images[task.domain], None)
+                    self.study.tuning.build(learner.parameter_groups(), epochs=self.study.finetune.epochs)
 
     def _usable(self) -> list[str]:
         """The requested methods that can be run on these images."""
@@ -200,13 +220,17 @@ class Run:
         shared = self.data[self.tasks[cell.target].domain].spec.parts_seed
         return cell.seed if shared is None else shared
 
+    def _test_folders(self, domain: str) -> dict[str, str]:
+        """The folder of each test set inside that of a cell."""
+        return {name: f"test_sets/{folder}" for name, folder in slugs(self.test_sets[domain]).items()}
+
     def _record(self) -> None:
         """Add this command's cells and pretexts to manifest.json."""
         cells, display = schedule.sharded(self.cells(), self.args.shard, self.pretext), self.study.display
         entries, pretexts = [], []
         for cell in cells:
             domain, recipe = self.tasks[cell.target].domain, self.study.methods[cell.method]
-            tests = {name: f"test_sets/{slug(name)}" for name in self.test_sets[domain]}
+            tests = self._test_folders(domain)
             entries.append(manifest.CellEntry(f"cells/{cell.name}", cell, domain, self.pretext(cell), tests))
             for stage in recipe.stages if recipe else ():
                 words = (display.get(cell.method, cell.method), display.get(stage.name, stage.name))
@@ -225,7 +249,7 @@ class Run:
         val = Numbered([(data.data, data.splits[cell.seed].val)]) if validates else None
         weights: Path | None = None
         for number, stage in enumerate(recipe.stages, 1):
-            # Each stage starts from a seed of its own, since a stage that is already trained draws nothing.
+            # Each stage has its own seed, since a stage that is already trained draws no random numbers.
             words = "pretext model" if number == 1 else f"{stage.name} pretext model"
             torch.manual_seed(derived_seed(seed, words))
             weights = pretrain(
@@ -264,8 +288,9 @@ class Run:
         )
         learner.load_state_dict(weights_of(best))
         summary = self._test(task, learner, images, split.test, folder)
+        folders = self._test_folders(task.domain)
         others = {
-            name: self._test(task, learner, test_set, range(len(test_set)), folder / "test_sets" / slug(name))
+            name: self._test(task, learner, test_set, range(len(test_set)), folder / folders[name])
             for name, test_set in self.test_sets[task.domain].items()
         }
         write_tensors(folder / "model.pt", learner.cpu().model.state_dict())
@@ -313,3 +338,12 @@ class Run:
         with folder_lock(self.folder.path, wait=True):
             outputs.finish(self)
         return int(busy)
+
+
+@contextlib.contextmanager
+def _refused(name: str) -> Iterator[None]:
+    """Turn what a network raises while it is built into a user's mistake."""
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+        raise ValueError(f"the settings of {name} do not fit: {error}") from error

@@ -100,7 +100,7 @@ class RunFolder:
             if (self.path / name).exists():
                 read_json(self.path / name)
         for file in sorted(self.path.glob("cells/*/result.json")):
-            if not isinstance(read_json(file, mend="delete it to run that cell again"), dict):
+            if not isinstance(read_json(file, advice="delete it to run that cell again"), dict):
                 raise ValueError(f"{file} is not the result of a cell; delete it to run that cell again")
             if not file.with_name("metrics.csv").is_file():
                 raise ValueError(f"{file} has no metrics.csv beside it; delete it to run that cell again")
@@ -127,12 +127,12 @@ def _first_difference(before: Any, now: Any, *, skip: set[str], place: str = "")
     return None if before == now else f"{place}: {before!r} there, {now!r} now"
 
 
-def read_json(path: Path, *, mend: str = "choose another folder, or restore it") -> Any:
+def read_json(path: Path, *, advice: str = "choose another folder, or restore it") -> Any:
     """Read a JSON file; one that is damaged raises a ValueError that names it and says what to do."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); {mend}") from error
+        raise ValueError(f"{path} is damaged ({error}); {advice}") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

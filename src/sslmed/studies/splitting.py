@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ..data import splits
 from .cells import amount
@@ -101,7 +103,7 @@ def split(
 
 
 def _counted(data: ImageSet, volumes: tuple[int, int, int], *, seed: int, option: str) -> list[list[int]]:
-    """Three parts with so many volumes each, which are all that there are."""
+    """Three parts with these numbers of volumes, which must add up to all volumes."""
     names = sorted(set(data.groups))
     if sum(volumes) != len(names):
         counts = "/".join(map(str, volumes))
@@ -123,6 +125,8 @@ def _share(data: ImageSet, train: list[int], fraction: float, *, seed: int) -> l
 
 def _volumes(data: ImageSet, train: list[int], number: float, *, seed: int) -> list[int]:
     volumes = sorted({data.groups[i] for i in train})
+    if number < 1 or number != int(number):
+        raise ValueError(f"--labels {number:g}: a number of volumes must be an integer of at least 1")
     if number > len(volumes):
         raise ValueError(f"--labels {amount(number, 'volumes')}: only {len(volumes)} are for training")
     order = np.random.default_rng([seed, 4]).permutation(len(volumes))
@@ -157,13 +161,27 @@ def check_parts(data: ImageSet, parts: Split, *, option: str) -> str:
     )
 
 
+def with_copies_together(data: ImageSet, *, threshold: float) -> tuple[ImageSet, int]:
+    """The set with the groups of near copies joined, so that a split keeps an image and its copies in one part.
+
+    Returns:
+        The set, and the number of groups that were joined to another one.
+    """
+    alike = splits.near_duplicates(Pictures((data, range(len(data)))), threshold=threshold)
+    names, groups = np.unique(data.groups, return_inverse=True)
+    copies = coo_array((np.ones(len(data)), (groups, groups[alike])), shape=(len(names), len(names)))
+    count, component = connected_components(copies, directed=False)
+    first = {int(one): str(name) for name, one in zip(reversed(names), reversed(component), strict=True)}
+    return replace(data, groups=[first[int(component[k])] for k in groups]), len(names) - count
+
+
 def without_copies(
     pretext: ImageSet, data: ImageSet, held_out: Sequence[int], *, threshold: float
 ) -> tuple[list[int], list[str]]:
     """Positions of the pretext images that copy no held-out image of `data`, and the ids of those that do.
 
     A copy is a near duplicate of a held-out image, as `splits.near_duplicates` finds them: saved again, resized,
-    mirrored, turned by right angles, or cropped a little. The other images of a copy's group, as the slices of its
+    mirrored, rotated by right angles, or cropped a little. The other images of a copy's group, as the slices of its
     volume, are left out as well.
     """
     pictures = Pictures((data, held_out), (pretext, range(len(pretext))))

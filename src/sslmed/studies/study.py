@@ -46,7 +46,7 @@ class Recipe:
     Attributes:
         stages: trainings that follow each other; the last one leaves the weights for fine-tuning.
         mix: the mix of images (`DataSpec.mixes`) that all stages learn from.
-        validated: whether the loss of the validation part, without its labels, steers a "plateau" schedule; else the
+        validated: whether the loss of the validation part, without its labels, controls a "plateau" schedule; else the
             training loss does. The last epoch's weights are kept in either case.
     """
 

@@ -43,7 +43,16 @@ class StudyData:
         self.test_sets = external.read_test_sets(spec.test_sets, parts, self._read)
         parts = [self._apart(part, source.option) for part, source in zip(parts, sources, strict=True)]
         self.pools = {name: self._apart(pool, spec.pools[name].option) for name, pool in pools.items()}
-        self.data = parts[0] if len(parts) == 1 else joined(parts, share=spec.share, seed=0)
+        if len(parts) == 1:
+            self.data = parts[0]
+            self._patients = [f"{self.data.name}/{group}" for group in self.data.groups]
+        else:
+            whole = joined(parts, share=spec.share, seed=0)
+            self._patients = whole.groups  # which begin with their set's name
+            self.data, copied = splitting.with_copies_together(whole, threshold=self._copies_above)
+            if copied:
+                self.notes.append(f"{copied} groups have near copies in others; each stays in one part with its copies")
+        self._grouped = {part.name for part in parts if part.grouped}
         self.labelled = self.data.has_masks if spec.outlined else self.data.labels is not None
         self.notes += self.data.notes
         self.test_sets = {name: external.in_classes_of(one, self.data) for name, one in self.test_sets.items()}
@@ -193,19 +202,21 @@ class StudyData:
     def _without_copies(self, name: str, held_out: list[int], seed: int) -> list[int]:
         source, option = self.pools[name], self.spec.pools[name].option
         chosen, copies = splitting.without_copies(source, self.data, held_out, threshold=self._copies_above)
-        if copies and not self.spec.leave_out_copies:
-            raise ValueError(
-                f"{option}: {len(copies)} images copy a validation or test image, as {copies[0]}; "
-                "--leave-out-copies trains without them"
-            )
+        shared = set[str]()
+        if source.grouped and source.name in self._grouped:  # equal groups of one kind of set are the same patients
+            held = {self._patients[i] for i in held_out}
+            shared = {group for group in source.groups if f"{source.name}/{group}" in held}
+            chosen = [i for i in chosen if source.groups[i] not in shared]
+        found = [f"{len(copies)} images copy a validation or test image, as {copies[0]}"] if copies else []
+        if shared:
+            found.append(f"{len(shared)} patients or groups are in the validation or test part, as {min(shared)}")
+        if found and not self.spec.leave_out_copies:
+            raise ValueError(f"{option}: {' and '.join(found)}; --leave-out-copies trains without them")
         if len(chosen) < 2:
-            raise ValueError(f"{option} leaves {len(chosen)} images without the copies of validation and test images")
-        if copies:
-            more = len(source) - len(chosen) - len(copies)
-            self.notes.append(
-                f"seed {seed}: {len(copies)} copies of held-out images were left out of {name}"
-                + (f", and {more} more images of their groups" if more else "")
-            )
+            raise ValueError(f"{option} leaves {len(chosen)} images without those of the validation and test parts")
+        if found:
+            left_out = len(source) - len(chosen)
+            self.notes.append(f"seed {seed}: {left_out} images of {name} were left out: {' and '.join(found)}")
         return chosen
 
     def contents(self) -> dict[str, str]:

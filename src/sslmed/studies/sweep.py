@@ -25,7 +25,7 @@ def folders(out: Path, setting: str, values: Sequence[str]) -> dict[str, Path]:
         ValueError: `out` holds a run itself.
     """
     if (out / "config.json").exists():
-        raise ValueError(f"--out {out} holds a run; give --sweep a folder of its own")
+        raise ValueError(f"--out {out} holds a run; give --sweep a new folder")
     return {value: out / slug(f"{setting}={value}") for value in values}
 
 
@@ -138,4 +138,4 @@ def show(setting: str, rows: Sequence[Row]) -> str:
     ]
     widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
     text = ["  ".join(f"{part:<{width}}" for part, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join(["", *text, "chosen: the lowest validation loss; test cases had no part in it."])
+    return "\n".join(["", *text, "chosen: the lowest validation loss; test cases were not used."])

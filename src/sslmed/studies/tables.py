@@ -88,7 +88,7 @@ def write_table(
     *,
     comparability_notes: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """Ours beside the paper's, a row for each target, test set, labels, method and metric; also as table.csv.
+    """Our results beside the paper's, a row for each target, test set, labels, method and metric; also as table.csv.
 
     The mean is over seeds of the mean over repeats of the mean over cases. `sd_cases` is the SD over test cases (mean
     over all fine-tunings), empty for metrics of the whole set; `sd_seeds` the SD of the seeds' means, empty for one
@@ -98,7 +98,7 @@ def write_table(
     Args:
         folder: the run folder.
         frame: the order.
-        published: (target, labels as `amount` words them, method) -> what the paper publishes of it; it stands beside
+        published: (target, labels as `amount` words them, method) -> what the paper publishes of it, printed beside
             the results of the usual test part.
         comparability_notes: target -> the reason why ours and the paper's numbers are not comparable.
     """

@@ -42,7 +42,7 @@ def pictures(finished: Finished, case: str) -> list[Block]:
             + (
                 ". One slice of each volume, Dice of the whole volume."
                 if case == "volume"
-                else ". By IoU each method ranks them as by Dice, since IoU = Dice / (2 \N{MINUS SIGN} Dice)."
+                else ". IoU ranks them as Dice does for each method, since IoU = Dice / (2 \N{MINUS SIGN} Dice)."
             )
             + " White: the reference, the outline that came with the data. "
             + (

@@ -13,7 +13,7 @@ from ._report import Block, Entry, Figure, Finished, FinishedCell, Heading, Row,
 
 
 def blocks(finished: Finished) -> list[Block]:
-    """The part of a task that tells classes of images apart."""
+    """The part of a task that classifies images."""
     return [*_wrong(finished), *_rates(finished), *_matrices(finished), *_rankings(finished)]
 
 
@@ -64,7 +64,7 @@ def _wrong(finished: Finished) -> list[Block]:
     trainings = f", added over the {finished.trainings}" if finished.trainings else ""
     return [
         Heading("Classified wrongly", "mistakes"),
-        Text(f"Test images that were given another class than their own{trainings}; on the right, by true class."),
+        Text(f"Test images that were assigned a wrong class{trainings}; on the right, by true class."),
         Table(["Method", "Wrong", *names, "Fine-tunings"], groups),
     ]
 
@@ -182,7 +182,7 @@ def _curves(finished: Finished, cell: FinishedCell, names: list[str]) -> list[Fi
 
 
 CLASSES = TaskReport(
-    "tell classes of images apart",
+    "classify images",
     "Classes",
     "image",
     "images",

@@ -43,7 +43,7 @@ class Table:
     Attributes:
         head: the heads of all columns.
         groups: title of a group of rows, or "" for none -> its rows.
-        below: whether remarks stand below the text rather than beside it.
+        below: whether remarks are printed below the text rather than beside it.
     """
 
     block: ClassVar[str] = "table"

@@ -103,7 +103,7 @@ class Classification(Task):
             Metrics of the whole set, areas under curves as means over classes against the rest. A class without test
             cases, or with all of them, has no area; it is left out and named in `without_area`.
         """
-        assert cases.labels is not None  # `check` has seen to that
+        assert cases.labels is not None  # `check` made sure of it
         names = list(cases.classes)
         probability = torch.cat([logits.double().softmax(1) for logits in in_batches(learner, cases, index)])
         target = torch.tensor([names.index(cases.labels[i]) for i in index])

@@ -32,7 +32,7 @@ class Metric:
         compute: of masks: (pred (N, H, W) bool, target) -> (N,), or of volumes (1, 1, D, H, W); of classes:
             (probability (N, K), target (N,) int64). A metric of the whole set returns a scalar, NaN where undefined.
         of: "cases", with a value for each, or the whole "set".
-        smaller: whether small is good.
+        smaller: whether lower is better.
         limits: range of its axis, or None.
         digits: decimals in tables.
         in_table: whether it is a row of table.csv.
@@ -126,7 +126,7 @@ METRICS = {
                "Overlap of the two outlines: 1 is perfect agreement, 0 is none.", _OUTLINES, metrics.dice),
         Metric("hausdorff", "Hausdorff distance (pixels)", "HD, px", "max of both directed distances",
                "The largest distance from a border point of one outline to the nearest border point of the other, "
-               "in pixels of the image as the network sees it; small is good, and one stray spot makes it large.",
+               "in pixels of the image as the network sees it; lower is better, and one distant pixel makes it large.",
                _OUTLINES, metrics.hausdorff, smaller=True, limits=None, digits=2),
         Metric("jaccard", "Jaccard", "Jaccard", "TP / (TP + FP + FN)",
                "A stricter overlap: intersection over union, from 0 to 1.", _IMAGES, metrics.jaccard),
@@ -140,7 +140,7 @@ METRICS = {
         Metric("pooled_jaccard", "pooled Jaccard", "Pooled Jaccard", "as Jaccard, over all pixels of all test images",
                "As pooled Dice, stricter.", _IMAGES, _pooled(metrics.jaccard), "set"),
         Metric("pixel_accuracy", "pixel accuracy", "Pixel acc.", "(TP + TN) / all pixels",
-               "Share of pixels called right; high even for an empty prediction where structures are small.", _IMAGES,
+               "Share of correct pixels; high even for an empty prediction where structures are small.", _IMAGES,
                lambda pred, target: metrics.pixel_accuracy(pred, target).double().mean(), "set"),
         Metric("mcc", "Matthews correlation coefficient", "MCC", "correlation of true and predicted classes",
                "1 is perfect, 0 is no better than chance, also where classes are of unequal size.",
@@ -155,8 +155,8 @@ METRICS = {
                "Share of cases classified correctly; frequent classes dominate it.",
                _CLASSES, lambda probability, target: (probability.argmax(1) == target).double().mean(), "set"),
         Metric("sensitivity", "sensitivity", "Sensitivity", "TP / (TP + FN) of each class against the rest, mean",
-               "Share of the cases of a class that were found, as a mean over classes; the balanced accuracy by "
-               "another name where every class has cases.",
+               "Share of the cases of a class that were found, as a mean over classes; equal to the balanced "
+               "accuracy if every class has cases.",
                _CLASSES, _rate_of_each(metrics.sensitivity), "set"),
         Metric("specificity", "specificity", "Specificity", "TN / (TN + FP) of each class against the rest, mean",
                "Share of the other classes' cases that were not taken for a class, as a mean over classes; high "

@@ -35,7 +35,7 @@ class Segmenter(Learner):
     Args:
         model: (B, 1, H, W) -> logits (B, K, H, W): K = 1 for one structure, else K classes with the background.
         loss: (logits, structures (B, H, W) int64) -> a mean over the cases, or a loss of all processes' cases.
-        augment: (images, masks (B, 1, H, W) float32) -> both, altered alike, in training.
+        augment: (images, masks (B, 1, H, W) float32) -> both, transformed alike, in training.
     """
 
     def __init__(self, model: nn.Module, *, loss: Loss, augment: Augment | None = None) -> None:
@@ -101,7 +101,7 @@ class Segmentation(Task):
 
     Attributes:
         loss: (logits (B, K, H, W), masks (B, H, W) int64) -> a scalar.
-        augment: (images, masks (B, 1, H, W) float32) -> both, altered alike, in training.
+        augment: (images, masks (B, 1, H, W) float32) -> both, transformed alike, in training.
     """
 
     loss: Loss

@@ -63,7 +63,7 @@ def choose(tests: Sequence[Sequence[Mapping[str, str]]], metric: str = "dice", e
 
     Args:
         tests: for each test, its rows of metrics.csv. A case that a test lacks is not chosen.
-        metric: what ranks the cases, by its mean over the tests; large is good.
+        metric: what ranks the cases, by its mean over the tests; higher is better.
         each: cases of a tier.
 
     Returns:

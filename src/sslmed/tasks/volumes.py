@@ -32,7 +32,7 @@ class Volumes(Segmentation):
             raise ValueError(f"{option}, read as {cases.name}, has no numbered structures; give a Decathlon task")
 
     def check_test_set(self, cases: Cases, trained: Cases, *, option: str) -> None:
-        """Raise ValueError where the numbered structures are others."""
+        """Raise ValueError where the numbered structures differ."""
         super().check_test_set(cases, trained, option=option)
         if list(cases.structures) != list(trained.structures):
             raise ValueError(

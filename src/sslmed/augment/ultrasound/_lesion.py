@@ -1,4 +1,4 @@
-"""Where a synthetic lesion lies in a scan, and its form."""
+"""The position and the shape of a synthetic lesion in a scan."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ._levels import SURROUND, black_and_extent, field_of_view
 _CENTRE_X, _CENTRE_Y = (-0.6, 0.6), (-0.6, 0.5)  # in half sides of the image
 _BAND, _BAND_START = 0.8, 0.3  # half width in half axes rx, start below the centre in half axes ry
 _BAND_SOFTNESS = 0.15  # in half axes rx and ry
-_CELLS = 32  # across an image, in which its sector is read
-_BRIGHT = 0.25  # least share of bright pixels in a cell and around it
+_CELLS = 32  # per side of the grid on which the sector of an image is estimated
+_BRIGHT = 0.25  # minimum share of bright pixels in a cell and around it
 
 
 def sector_cells(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Tell which cells of a grid over the image are bright, and which lie in the sector of the scan.
+    """Find which cells of a grid over the image are bright, and which lie in the sector of the scan.
 
-    Black is the image's least value and all within 1 % of its range. A cell is bright if a quarter of the pixels in it
-    and in its eight neighbours are brighter than that, so that single bright pixels do not count. The sector holds what
-    lies between the first and last bright cell of a row, and of a column.
+    Black is the image's minimum and values up to 1 % of its range above. A cell is bright if a quarter of the pixels in
+    it and in its eight neighbours are brighter than that, so that single bright pixels do not count. The sector holds
+    the cells between the first and last bright cell of a row, and of a column.
 
     Args:
         image: (B, 1, H, W).
@@ -38,11 +38,11 @@ def sector_cells(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def level_set(x: Tensor, y: Tensor, params: Params) -> Tensor:
-    """Give the level set (B, 1, H, W) of lesions: above 0 inside.
+    """Compute the level set (B, 1, H, W) of lesions: above 0 inside.
 
     Args:
-        x: (B, 1, 1, W) places across, from the centre of the lesion.
-        y: (B, 1, H, 1) places down.
+        x: (B, 1, 1, W) horizontal coordinates, from the centre of the lesion.
+        y: (B, 1, H, 1) vertical coordinates.
         params: radii, tilt, coarse, fine and roughness, as in SyntheticLesions, of their dtype and device.
     """
     cos, sin = column(params["tilt"].cos()), column(params["tilt"].sin())
@@ -65,12 +65,12 @@ def _bicubic(n: int, side: int, like: Tensor) -> Tensor:
 
 
 def from_centre(cells: Tensor, place: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Count places (B, 1, 1, W) across and (B, 1, H, 1) down from a centre, in halves of the image's shorter side.
+    """Coordinates (B, 1, 1, W) across and (B, 1, H, 1) down from a centre, in units of half the shorter side.
 
     Args:
         cells: (B, 1, R, S) bool, where the centre may lie.
-        place: (B, 2) in [0, 1), where it lies among them: the share of their area to the left, and of those in its
-            column the share above.
+        place: (B, 2) in [0, 1), the position of the centre among these cells: the share of their area to its left, and
+            in its column the share above it.
         size: (H, W) of the image.
     """
     down, right = centres((cells.shape[2], cells.shape[3]), place)
@@ -87,7 +87,7 @@ def from_centre(cells: Tensor, place: Tensor, size: tuple[int, int]) -> tuple[Te
 
 
 def _chosen(counts: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """The index (B, 1) at which the share `u` (B,) of all `counts` (B, n) is reached; the place there, from -1 to 1."""
+    """The index (B, 1) at which the share `u` (B,) of all `counts` (B, n) is reached; its coordinate, from -1 to 1."""
     n = counts.shape[1]
     reached = counts.cumsum(dim=1)
     wanted = u[:, None] * reached[:, -1:]
@@ -98,12 +98,12 @@ def _chosen(counts: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def band(x: Tensor, y: Tensor, radii: Tensor, strength: Tensor) -> Tensor:
-    """A band (B, 1, H, W) of this strength with soft sides, from below the centre down."""
+    """A band (B, 1, H, W) of this strength with soft sides, which starts below the centre."""
     across, down = radii.view(-1, 2, 1, 1, 1).unbind(1)
     sides = ((_BAND - x.abs() / across) / _BAND_SOFTNESS).sigmoid()
     return sides * (column(strength) * ((y / down - _BAND_START) / _BAND_SOFTNESS).sigmoid())
 
 
 def column(value: Tensor) -> Tensor:
-    """A value (B,) for each image, beside its pixels."""
+    """One value (B,) per image as (B, 1, 1, 1), to broadcast over its pixels."""
     return value.view(-1, 1, 1, 1)

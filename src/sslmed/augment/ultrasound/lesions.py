@@ -1,4 +1,4 @@
-"""SyntheticLesions: lesions with known outlines, drawn into scans, to learn from images that nobody has outlined.
+"""SyntheticLesions: lesions with known outlines, drawn into scans, to learn from images without outlines.
 
 The recipe is a dark oval with a rough outline: most breast lesions in B-mode are darker than the tissue around them,
 have a texture of their own, a border between sharp and blurred, and a shadow or an enhancement below.
@@ -34,20 +34,20 @@ _TEXTURE_AREA = (0.1, 0.5)  # of the other scan
 class SyntheticLesions(Draws, nn.Module):
     """Draw a lesion into every scan, and give its mask.
 
-    The scan is first cropped, turned and flipped at random; beyond it lies its least value. The lesion is centred where
-    the scan shows echoes, and lies within its sector. The sector is read off the image, on a grid of 32 x 32 cells: all
-    between the first and last bright cell of a row and of a column. No pixel outside the sector is changed or belongs
-    to the mask, and a scan that is black all over gets no lesion. Lengths are in half sides, the shorter one of an
-    image that is not square.
+    The scan is first cropped, rotated and flipped at random; pixels from outside it get its minimum. The lesion is
+    centred where the scan shows echoes, and lies within its sector. The sector is estimated on a grid of 32 x 32 cells:
+    all between the first and last bright cell of a row and of a column. No pixel outside the sector is changed or
+    belongs to the mask, and a scan that is black all over gets no lesion. Lengths are in units of half the shorter side
+    of the image.
 
-    Blur, gain and noise are left to what follows, such as `views.segmentation(size, degrees=0, zoom=(1, 1), hflip=0)`,
-    which takes the pair and leaves every pixel in its place. A blur hides the place where a lesion was pasted.
+    Blur, gain and noise are left to a later view, such as `views.segmentation(size, degrees=0, zoom=(1, 1), hflip=0)`,
+    which takes the pair and moves no pixel. A blur hides where a lesion was pasted.
 
     Args:
-        area: least and greatest part of the scan's area that is seen, at most 1; drawn log-uniformly.
-        degrees: the greatest angle by which the scan is turned, to both sides.
+        area: minimum and maximum share of the scan's area that is seen, at most 1; drawn log-uniformly.
+        degrees: maximum rotation of the scan in either direction.
         hflip: probability that the scan is flipped left to right.
-        radius: least and greatest half axis across, drawn log-uniformly; the one down is 0.5 to 1.1 times as long, and
+        radius: minimum and maximum half axis across, drawn log-uniformly; the one down is 0.5 to 1.1 times as long, and
             both are tilted by up to 0.6 radians.
         roughness: strength of the noise on the outline: two smooth fields, of 5 x 5 and, half as strong, 12 x 12 normal
             numbers.
@@ -57,12 +57,12 @@ class SyntheticLesions(Draws, nn.Module):
         p: probability that a scan gets a lesion; the mask of the others is empty.
         generator: CPU generator of the draws; None for torch's global one.
 
-    `forward_parameters` gives, beside the gate `batch_prob`:
+    `forward_parameters` returns, besides the gate `batch_prob`:
 
-    - background (B, 2, 3): map of places of the result to places of the scan, from -1 to 1.
+    - background (B, 2, 3): map of coordinates of the result to those of the scan, from -1 to 1.
     - other (B,) int64: the scan whose texture is used. It is one of those before it in the batch, so that nothing
       depends on those after it; the first uses its own.
-    - other_part (B, 2, 3): map of places to those of the other scan.
+    - other_part (B, 2, 3): map of coordinates of the result to those of the other scan.
     - place (B, 2) in [0, 1): shares of the bright area to the left of the centre, and of its column above it.
     - radii (B, 2): half axes across and down.
     - tilt (B,): radians.
@@ -73,8 +73,8 @@ class SyntheticLesions(Draws, nn.Module):
         TypeError, ValueError: a setting out of range.
 
     Reference:
-        The recipe's numbers are those of a trial on BUSI and BUS-BRA, see the documentation. Kin to the anomalies of
-        Zhang et al., "DRAEM", ICCV 2021 (texture of another source inside a mask of smooth noise).
+        The recipe's numbers are those of a trial on BUSI and BUS-BRA, see the documentation. It is similar to the
+        anomalies of Zhang et al., "DRAEM", ICCV 2021 (texture of another source inside a mask of smooth noise).
 
     Example:
         >>> import torch
@@ -136,7 +136,7 @@ class SyntheticLesions(Draws, nn.Module):
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
     def draws(self) -> int:
-        """Two maps and a flip, the other scan, the lesion's place, form, noise and look."""
+        """Two maps and a flip, the other scan, the lesion's position, shape, noise and gray values."""
         return 2 * AFFINE_DRAWS + 12 + _COARSE**2 + _FINE**2
 
     def parameters_from(self, u: Tensor, size: tuple[int, int]) -> Params:

@@ -1,1 +1,1 @@
-"""Readers of the public sets and of one's own folders: what lies where, and what belongs to one case."""
+"""Readers of public sets and of your own folders: where the files are, and which belong to one case."""

@@ -70,7 +70,7 @@ class LabelledImages(Cases):
     @classmethod
     def recognises(cls, folder: Path) -> bool:
         """Tell whether a folder holds `images/` and either `masks/` or `cases.csv`."""
-        # In the letters given: BUS-BRA has Images and Masks, which some systems take for the same.
+        # Case-sensitive: BUS-BRA has Images and Masks, which some file systems treat as the same names.
         names = set(os.listdir(folder))
         return "images" in names and bool(names & {"masks", "cases.csv"})
 

@@ -61,7 +61,7 @@ class TBUD(Cases):
         if not set(cls.classes) <= set(os.listdir(folder)):
             return False
         scans = [path.relative_to(folder) for path in scans_below(folder) if scan_kind(path) is not None]
-        # Of any other set, masks would be images, or a class left out.
+        # In any other set, masks would be read as images, or a class would be left out.
         return all(path.parent.as_posix() in cls.classes and not named_as_mask(path) for path in scans)
 
     def __init__(self, root: str | os.PathLike[str], *, size: int | None = None, fit: str = "stretch") -> None:

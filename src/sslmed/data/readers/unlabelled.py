@@ -104,7 +104,7 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
                     f"{pickled[0]} looks like images in Python's pickle format, as of CIFAR-10, which is not opened "
                     "since it may run any code: save the images as PNG files first"
                     if pickled
-                    else 'move what is no scan elsewhere, or leave it out with broken="skip"'
+                    else 'move other files elsewhere, or leave them out with broken="skip"'
                 )
             )
         self.masks = [self._name(path) for path in kinds if path in masks]

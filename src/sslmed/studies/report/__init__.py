@@ -16,7 +16,7 @@ __all__ = ["write_report"]
 def write_report(folder: Path) -> Path:
     """Render report.html in a run folder.
 
-    The page stands alone: style and pictures are inside it; it loads nothing and runs no script. Parts that
+    The page is self-contained: style and pictures are inside it; it loads nothing and runs no script. Parts that
     the folder lacks are left out, or named as missing.
 
     Args:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 
 def environment() -> jinja2.Environment:
-    """Templates that escape what they show and refuse what is not there."""
+    """Templates that escape their output and raise an error for undefined values."""
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

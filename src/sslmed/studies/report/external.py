@@ -29,8 +29,8 @@ def blocks(run: Run, target: Target) -> list[Block]:
         Heading("In and out of distribution", "external"),
         Text(
             f"Every network was also tested on whole sets that share no picture with its training: {counts}. "
-            f"The {own} comes from the same source as the training images. A method that generalises loses little from "
-            "the one to the other; but sets differ in difficulty too, so compare methods with each other within a set."
+            f"The {own} comes from the same source as the training images. A method that generalises loses little "
+            "between them. Sets also differ in difficulty, so compare methods with each other within a set."
         ),
         _means(run, target, named, main),
         *_figures(run, target, named, main),
@@ -127,7 +127,7 @@ def _tests(run: Run, target: Target, tests: Sequence[str]) -> list[Block]:
             head = ["Method", "Against", "Difference", "95 % interval", "p", "p after Holm", "Groups", "Seeds"]
             found += [Heading(f"Paired tests on {test_set}", level=4), Table(head, groups)]
     note = (
-        "As the paired tests above, case by case on the external set; Holm's correction is over all comparisons of "
+        "Like the paired tests above, case by case on the external set; Holm's correction is over all comparisons of "
         "this target, on all test sets. A group is a patient, or a single image where patients are unknown."
     )
     return [*found, Text(note, note=True)] if found else []

@@ -86,7 +86,7 @@ def _verdict(baseline: Row, best: Row, metric: Metric, over: str, tried: int) ->
     else:
         text = f"That is {side} by more than the means vary between {word}."
     if tried > 1 and metric.better(mine, theirs):
-        text += " The best of several also looks better than it is."
+        text += " The best of several results is also an optimistic estimate."
     return text
 
 
