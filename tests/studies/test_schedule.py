@@ -202,8 +202,8 @@ def test_a_merge_fills_what_a_killed_run_began_and_brings_nothing_else(tmp_path:
 def test_folders_that_do_not_belong_together_are_refused(tmp_path: Path, other: dict[str, Any], message: str) -> None:
     splits, growing = {"0": {"train": ["case 0"], "test": ["case 1"]}}, ("methods", "labels", "seeds")
     contents = {"file masks/1.png": "0a"}
-    check_sources([run_folder(tmp_path / "same", CELLS[:1])], CONFIG, splits, contents, growing=growing)
+    check_sources([run_folder(tmp_path / "same", CELLS[:1])], CONFIG, splits, contents, CELLS[:1], growing=growing)
     with pytest.raises(ValueError, match=message):
-        check_sources([run_folder(tmp_path / "a", CELLS[:1], **other)], CONFIG, splits, contents, growing=growing)
+        check_sources([run_folder(tmp_path / "a", CELLS[:1], **other)], CONFIG, splits, contents, CELLS[:1], growing=growing)
     with pytest.raises(ValueError, match="is not a run folder"):
-        check_sources([tmp_path], CONFIG, splits, contents, growing=growing)
+        check_sources([tmp_path], CONFIG, splits, contents, CELLS[:1], growing=growing)
