@@ -208,7 +208,9 @@ def test_copies_of_held_out_images_are_refused_or_left_out(tmp_path: Path) -> No
         StudyData(spec(phantom("breast"), **settings))
     data = StudyData(spec(phantom("breast"), **settings, leave_out_copies=True))
     assert len(data.pretext(0)) == 28
-    assert any("12 images of mine were left out: 12 images copy a validation or test image" in note for note in data.notes)
+    assert any(
+        "12 images of mine were left out: 12 images copy a validation or test image" in note for note in data.notes
+    )
 
 
 def test_volumes_that_copy_held_out_ones_are_left_out_whole() -> None:
