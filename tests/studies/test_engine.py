@@ -71,6 +71,21 @@ def trained(toy: Toy, settings: Fit, folder: Path, *, seed: int = 0) -> Path:
     return fit(toy, data(), settings, optimiser=ADAM, folder=folder, seed=seed, title="toy", val=data(4))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        *(({name: 0}, f"{name} must be at least 1, got 0") for name in ("epochs", "batch_size", "checkpoint_every")),
+        ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
+        ({"patience": 0}, "patience must be at least 1, or None to never stop early, got 0"),
+        ({"patience_from": -1}, "patience_from must be at least 0, got -1"),
+        ({"precision": "64"}, "precision must be one of 32-true, bf16-mixed, 16-mixed, got '64'"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Fit(**{"epochs": 1, "batch_size": 8} | settings)
+
+
 @pytest.mark.parametrize(("count", "batch_size"), [(21, 4), (17, 16), (16, 16), (3, 16), (33, 16)])
 def test_even_batches_use_every_case_once_and_differ_by_one_at_most(count: int, batch_size: int) -> None:
     batches = list(EvenBatches(count, batch_size, seed=0))
