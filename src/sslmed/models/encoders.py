@@ -133,8 +133,9 @@ def can_sum_channels(layer: nn.Module) -> bool:
     A subclass may normalise its weight first. Parametrizations and hooks, such as weight norm, keep the weight under
     another name.
     """
-    plain = isinstance(layer, nn.Conv2d) and type(layer) in (nn.Conv2d, StridedConv)
-    return plain and layer.groups == 1 and "weight" in layer._parameters
+    if not isinstance(layer, nn.Conv2d) or type(layer) not in (nn.Conv2d, StridedConv):
+        return False
+    return layer.groups == 1 and "weight" in layer._parameters
 
 
 def _set_in_channels(network: nn.Module, channels: int) -> int:
