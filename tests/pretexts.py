@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from sslmed.augment import MultiView, RandomPixelMask, views
 from sslmed.distributed import rank, world_size
@@ -155,6 +155,13 @@ def without_batch_norm(module: Method) -> Method:
 def fixed_views(name: str) -> MultiView:
     """Views that draw nothing."""
     return MultiView(nn.Identity(), Puzzle() if name in ("pirl", "relation") else Flip())
+
+
+def validation_loss(name: str, count: int) -> float:
+    """The validation loss of a method without batch normalisation; under DDP every rank has all images."""
+    module = method(name, plain=True, count=count).eval()
+    with torch.no_grad():
+        return module.validate(DataLoader(images(count), batch_size=8))["val_loss"]
 
 
 def steps(name: str, folder: Path, count: int) -> None:

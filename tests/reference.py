@@ -229,10 +229,9 @@ def synthetic_lesion(scan: Tensor, other: Tensor, p: dict[str, Tensor]) -> tuple
 
     def sampled(image: Tensor, affine: Tensor) -> Tensor:
         (a, b, c), (d, e, f) = affine.tolist()
-        return torch.tensor(
-            [[looked_up(image, a * x + b * y + c, d * x + e * y + f) for x, y in row] for row in places],
-            dtype=scan.dtype,
-        )
+        black = image.min()
+        heights = [[looked_up(image - black, a * x + b * y + c, d * x + e * y + f) for x, y in row] for row in places]
+        return torch.tensor(heights, dtype=scan.dtype) + black
 
     tissue, texture = sampled(scan, p["background"]), sampled(other, p["other_part"])
     columns = [height_of_box(height) if -0.6 <= x <= 0.6 else 0 for x, _ in places[0]]

@@ -113,6 +113,46 @@ def test_a_sample_does_not_depend_on_its_batch(batch: int) -> None:
     assert torch.equal(few[1], many[1][:batch])
 
 
+def same_and_own() -> JointView:
+    return JointView(
+        Affine(32, degrees=20, zoom=(1, 1.2)),
+        GrayJitter(same_on_batch=True, p=0.5),
+        RandomPixelMask(ratio=0.3, same_on_batch=True),
+        GrayJitter(p=1.0),
+        generator=seeded(),
+    )
+
+
+def test_a_member_may_draw_once_for_the_batch() -> None:
+    view, gates = same_and_own(), []
+    for _ in range(40):
+        params = view.forward_parameters((4, 1, 40, 52))
+        gates.append(params["1.batch_prob"])
+        for name, value in params.items():
+            if name.startswith(("1.", "2.")):
+                assert torch.equal(value, value[:1].expand_as(value)), name
+            elif name.startswith(("0.affine", "3.brightness")):
+                assert len(value.unique(dim=0)) == 4, name
+    assert 5 < torch.stack(gates)[:, 0].sum() < 35
+    x = torch.rand(1, 1, 24, 24).expand(4, -1, -1, -1)
+    images, _ = JointView(GrayJitter(same_on_batch=True, p=1.0))(x, x > 0.5)
+    assert torch.equal(images, images[:1].expand_as(images))
+    assert not torch.allclose(images, x)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 4])
+def test_one_draw_for_the_batch_does_not_depend_on_its_size_and_replays(batch: int) -> None:
+    x, masks = torch.rand(9, 1, 40, 52), discs(9, (40, 52))
+    many, few = same_and_own()(x, masks), same_and_own()(x[:batch], masks[:batch])
+    torch.testing.assert_close(few[0], many[0][:batch], rtol=0, atol=1e-6)
+    assert torch.equal(few[1], many[1][:batch])
+    view = same_and_own()
+    params = view.forward_parameters(x.shape)
+    again = view(x, masks, params=params)
+    assert torch.equal(again[0], many[0])
+    assert torch.equal(again[1], many[1])
+
+
 def test_compiles_to_one_graph() -> None:
     view = views.segmentation(32)
     compiled = torch.compile(view, fullgraph=True, backend="eager")

@@ -28,9 +28,9 @@ SETTINGS = {"googlenet": {"init_weights": False}}
 class Pyramid(nn.Module):
     """Maps of strides 1, 2, 2, 4 and 8, the last with its channels last; a part that none depends on."""
 
-    def __init__(self, in_channels: int = 1) -> None:
+    def __init__(self, in_channels: int = 1, conv: Callable[..., nn.Module] = nn.Conv2d) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(in_channels, 4, 3, padding=1)
+        self.stem = conv(in_channels, 4, 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(4, 4, 3, stride=2, padding=1) for _ in range(3))
         self.head = nn.Linear(4, 2)
 
@@ -39,6 +39,23 @@ class Pyramid(nn.Module):
         maps += [self.down[0](maps[-1]), self.down[0](maps[-1]).relu()]
         maps.append(self.down[1](maps[-1]))
         return [*maps, self.down[2](maps[-1]).permute(0, 2, 3, 1)]
+
+
+class Standardised(nn.Conv2d):
+    """A convolution whose weight is standardised over each filter, as timm's StdConv2d."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        mean, std = (f(self.weight, (1, 2, 3), keepdim=True) for f in (torch.mean, torch.std))
+        return self._conv_forward(input, (self.weight - mean) / std, self.bias)
+
+
+def weight_normed(*sizes: int, **settings: int) -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(nn.Conv2d(*sizes, **settings))
+
+
+def spectrally_normed(*sizes: int, **settings: int) -> nn.Module:
+    """By hooks, as torch did before its parametrizations."""
+    return nn.utils.spectral_norm(nn.Conv2d(*sizes, **settings))  # type: ignore[no-untyped-call,no-any-return]
 
 
 def images(*shape: int) -> Tensor:
@@ -80,6 +97,57 @@ def test_a_gray_stem_is_spread_over_rgb() -> None:
     network, x = Pyramid().eval(), images(2, 1, 32, 32)
     maps = FeatureEncoder(network, in_channels=3)(x.expand(-1, 3, -1, -1))
     torch.testing.assert_close(maps, FeatureEncoder(network)(x))
+
+
+@pytest.mark.parametrize("conv", [Standardised, weight_normed, spectrally_normed])
+@torch.no_grad()
+def test_a_stem_that_changes_its_weight_is_kept(conv: Callable[..., nn.Module]) -> None:
+    rgb, gray, x = Pyramid(3, conv).eval(), Pyramid(1, conv).eval(), images(2, 3, 32, 32)
+    encoder = FeatureEncoder(rgb)
+    maps = rgb(x[:, :1].expand(-1, 3, -1, -1))
+    torch.testing.assert_close(encoder(x[:, :1]), [maps[2], maps[3], maps[4].permute(0, 3, 1, 2)])
+    maps = gray(x.mean(dim=1, keepdim=True))
+    torch.testing.assert_close(FeatureEncoder(gray, in_channels=3)(x), [maps[2], maps[3], maps[4].permute(0, 3, 1, 2)])
+    for network, channels in ((rgb, 3), (gray, 1)):
+        own = FeatureEncoder(network, in_channels=channels)
+        torch.testing.assert_close(own.network.state_dict(), network.state_dict())
+    assert ResUNet(encoder, width=8)(x[:, :1]).shape == (2, 1, 32, 32)
+    assert load_encoder(encoder, Pyramid(3, conv).state_dict()).adapted == ()
+
+
+def test_a_classifier_whose_stem_changes_its_weight() -> None:
+    network = nn.Sequential(
+        Standardised(3, 4, 3, stride=2, padding=1),
+        nn.Conv2d(4, 6, 3, stride=2, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 2),
+    ).eval()
+    x = images(2, 1, 32, 32)
+    torch.testing.assert_close(FeatureEncoder(network)(x)[-1], network[:2](x.expand(-1, 3, -1, -1)))
+
+
+@pytest.mark.parametrize("conv", [Standardised, weight_normed, spectrally_normed])
+def test_weights_for_rgb_are_not_summed_where_that_would_be_wrong(conv: Callable[..., nn.Module]) -> None:
+    network, state = Pyramid(1, conv), Pyramid(3, conv).state_dict()
+    before = copy.deepcopy(network.state_dict())
+    name = next(key for key, value in state.items() if value.ndim == 4 and value.shape[1] == 3)
+    for target in (network, FeatureEncoder(network)):
+        with pytest.raises(
+            ValueError, match=rf"{name} has three input channels .* cannot be summed over them"
+        ) as error:
+            load_encoder(target, {f"net.{key}": value for key, value in state.items()}, minimum=0.0)
+        assert f"state['net.{name}'] = state['net.{name}'].sum(1, keepdim=True)" in str(error.value)
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+    state[name] = state[name].sum(1, keepdim=True)  # meant so
+    if conv is Standardised:
+        assert load_encoder(network, state).fraction == 1.0
+
+
+def test_weights_for_rgb_are_not_summed_into_a_convolution_of_groups() -> None:
+    target, state = nn.Sequential(nn.Conv2d(3, 6, 3, groups=3)), nn.Sequential(nn.Conv2d(3, 6, 3)).state_dict()
+    with pytest.raises(ValueError, match="cannot be summed"):
+        load_encoder(target, state)
 
 
 def test_of_a_list_the_last_map_of_each_size_counts() -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+import fits
 from sslmed.methods import Step
 from sslmed.studies import progress
 from sslmed.studies.cli import run_as_program
@@ -71,6 +72,21 @@ def trained(toy: Toy, settings: Fit, folder: Path, *, seed: int = 0) -> Path:
     return fit(toy, data(), settings, optimiser=ADAM, folder=folder, seed=seed, title="toy", val=data(4))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        *(({name: 0}, f"{name} must be at least 1, got 0") for name in ("epochs", "batch_size", "checkpoint_every")),
+        ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
+        ({"patience": 0}, "patience must be at least 1, or None to never stop early, got 0"),
+        ({"patience_from": -1}, "patience_from must be at least 0, got -1"),
+        ({"precision": "64"}, "precision must be one of 32-true, bf16-mixed, 16-mixed, got '64'"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Fit(**{"epochs": 1, "batch_size": 8} | settings)
+
+
 @pytest.mark.parametrize(("count", "batch_size"), [(21, 4), (17, 16), (16, 16), (3, 16), (33, 16)])
 def test_even_batches_use_every_case_once_and_differ_by_one_at_most(count: int, batch_size: int) -> None:
     batches = list(EvenBatches(count, batch_size, seed=0))
@@ -106,10 +122,18 @@ def test_an_epoch_of_a_number_of_batches_draws_the_cases_as_often_as_needed(coun
 
 def test_a_large_gradient_is_scaled_down(tmp_path: Path) -> None:
     def moved(clip: float | None, name: str) -> float:
-        module = Regression()
+        module = fits.Regression()
         before = [p.detach().clone() for p in module.parameters()]
         settings = Fit(epochs=1, batch_size=21, clip_norm=clip)
-        fit(module, cases(21), settings, optimiser=Optimiser("sgd", lr=1.0), folder=tmp_path / name, seed=0, title="")
+        fit(
+            module,
+            fits.cases(21),
+            settings,
+            optimiser=Optimiser("sgd", lr=1.0),
+            folder=tmp_path / name,
+            seed=0,
+            title="",
+        )
         changes = [(p.detach() - old).flatten() for p, old in zip(module.parameters(), before, strict=True)]
         return float(torch.cat(changes).norm())
 

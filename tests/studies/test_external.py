@@ -207,6 +207,17 @@ def test_every_program_takes_test_sets(tmp_path: Path, program: ModuleType) -> N
         prepared(program, tmp_path / "run", *PROGRAMS[program][: -3 if program is multimodal_breast else -2])
 
 
+def test_test_sets_whose_names_are_alike_have_folders_of_their_own(tmp_path: Path) -> None:
+    folders = [own_set(tmp_path / name, Phantom(6, size=48, seed=k)) for k, name in enumerate(("a b", "a_b"), 2)]
+    run = prepared(ultrasound_relation, tmp_path / "run", "--methods", "supervised", "--test-data", *folders)
+    (entry,) = json.loads((tmp_path / "run" / "manifest.json").read_text())["cells"]
+    assert entry["test_sets"] == {
+        "labelled images (a b)": "test_sets/labelled_images_(a_b)",
+        "labelled images (a_b)": "test_sets/labelled_images_(a_b)-2",
+    }
+    assert list(run.test_sets[""]) == list(entry["test_sets"])
+
+
 def test_mistakes_of_the_command_line_are_named(tmp_path: Path) -> None:
     out, own = tmp_path / "run", own_set(tmp_path / "own", Phantom(6, size=48, seed=4), label="cyst")
     bare = tmp_path / "bare"

@@ -70,7 +70,7 @@ def test_a_study_without_a_manifest_is_of_an_older_version(tmp_path: Path) -> No
     with pytest.raises(ValueError, match=f"^--out {tmp_path} {OLDER}"):
         manifest.check(tmp_path, option="--out")
     with pytest.raises(ValueError, match=f"^--merge {tmp_path} {OLDER}"):
-        check_sources([tmp_path], {}, {}, {}, growing=())
+        check_sources([tmp_path], {}, {}, {}, [], growing=())
 
 
 def test_an_empty_folder_and_a_pretraining_need_no_manifest(tmp_path: Path) -> None:
@@ -87,4 +87,4 @@ def test_folders_that_were_tested_on_other_sets_are_not_merged(tmp_path: Path) -
     write_json(tmp_path / "contents.json", {})
     write_json(tmp_path / "splits.json", {"0": parts | {"test_sets": {"UDIAT": ["x"]}}})
     with pytest.raises(ValueError, match="has other images in the test sets of seed 0"):
-        check_sources([tmp_path], config, {"0": parts}, {}, growing=("methods", "labels", "seeds"))
+        check_sources([tmp_path], config, {"0": parts}, {}, [], growing=("methods", "labels", "seeds"))

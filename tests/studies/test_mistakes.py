@@ -20,7 +20,7 @@ import ultrasound_relation
 from sslmed import metrics
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder
-from sslmed.studies import outputs
+from sslmed.studies import outputs, run
 from sslmed.studies.reading import read
 from sslmed.studies.run import Run
 from sslmed.studies.sources import Source
@@ -192,6 +192,27 @@ def test_options_without_effect_are_refused(command: Command, tmp_path: Path) ->
 )
 def test_the_option_at_fault_is_named(command: Command, arguments: list[str], message: str) -> None:
     assert message in command.refuses(*arguments)
+
+
+def test_settings_that_a_method_refuses_are_told_before_images_are_read(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "StudyData", lambda _: pytest.fail("images were read"))
+    for setting, message in (
+        ("constants.temperature=-1", "the settings of jig/pirl do not fit: temperature must be"),
+        ("pretext_lr.pirl=-1", "lr must be above 0, got -1.0"),
+        ("constants.sgd_momentum=1.5", "momentum must be at least 0 and below 1, got 1.5"),
+        ("tuning.lr=1e-9", "end must be from 0 to the lr 1e-09, got 1e-06"),
+    ):
+        assert message in command.refuses("--methods", "supervised", "jig/pirl", "--set", setting)
+    assert not command.out.exists()
+
+
+def test_a_network_that_cannot_be_built_is_told_before_any_training(command: Command) -> None:
+    error = command.refuses("--methods", "supervised", "--encoder", "vgg16")
+    assert "the settings of segmentation do not fit: " in error
+    assert "vgg16" in error
+    assert not command.out.exists()
 
 
 def test_a_table_that_is_no_text_is_named(command: Command, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
 pytest.importorskip("lightning")
@@ -41,3 +44,28 @@ def test_groups_have_their_own_rates_under_every_schedule(schedule: str) -> None
         assert first < 0.1
         assert second == pytest.approx(10 * first)
         assert third == 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "lion"}, "name must be one of adam, adamw, sgd, got 'lion'"),
+        ({"schedule": "linear"}, "schedule must be one of constant, cosine, poly, plateau, got 'linear'"),
+        ({"lr": 0.0}, r"lr must be above 0, got 0\.0"),
+        ({"lr": math.inf}, "lr must be above 0, got inf"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
+        ({"momentum": 1.0}, "momentum must be at least 0 and below 1, got 1.0"),
+        ({"end": 0.2}, "end must be from 0 to the lr 0.1, got 0.2"),
+        ({"end": -0.1}, "end must be from 0 to the lr 0.1, got -0.1"),
+        ({"power": 0.0}, "power must be above 0, got 0.0"),
+        ({"patience": -1}, "patience must be at least 0, got -1"),
+        *(({name: math.nan}, f"{name} must be") for name in ("lr", "weight_decay", "momentum", "end", "power")),
+    ],
+)
+def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Optimiser(**{"name": "sgd", "lr": 0.1} | settings)
+
+
+def test_the_ends_of_the_ranges_are_allowed() -> None:
+    Optimiser("sgd", lr=0.1, weight_decay=0.0, momentum=0.0, schedule="poly", end=0.1, patience=0)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from pretexts import METHODS, images, method, steps
+from pretexts import METHODS, images, method, steps, validation_loss
 from ranks import Ranks
 from sslmed.models import ResNetEncoder, UNet, load_encoder
 from sslmed.studies.engine import Fit, fit, weights_of
@@ -149,15 +149,6 @@ def test_a_schedule_without_a_fixed_group_or_with_nothing_else() -> None:
         assert optimizer.param_groups[0]["lr"] == pytest.approx(last)
 
 
-def test_optimisers_refuse_what_they_do_not_know() -> None:
-    with pytest.raises(ValueError, match="name must be one of adam, adamw, sgd, got 'lars'"):
-        Optimiser("lars", lr=1.0)
-    with pytest.raises(ValueError, match="schedule must be one of constant, cosine, poly, plateau, got 'step'"):
-        Optimiser("sgd", lr=1.0, schedule="step")
-    with pytest.raises(ValueError, match=r"lr must be above 0, got 0\.0"):
-        Optimiser("sgd", lr=0.0)
-
-
 @pytest.mark.ddp
 # Batches of 7, uneven for two, and of 8.
 @pytest.mark.parametrize("count", [21, pytest.param(24, marks=pytest.mark.slow)])
@@ -177,3 +168,10 @@ def test_two_processes_learn_what_one_does(name: str, count: int, tmp_path: Path
     assert any(not torch.allclose(one[key], begin[key], atol=1e-3) for key in begin)
     for key, value in one.items():
         torch.testing.assert_close(value, two[key], rtol=0, atol=1e-5, msg=key)
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("name", ["simclr", "simsiam", "byol", "masked", "local"])
+def test_two_processes_validate_as_one_does(name: str, ranks: Ranks) -> None:
+    expected = validation_loss(name, 12)
+    assert ranks.run(2, validation_loss, name, 12) == [pytest.approx(expected, rel=1e-6)] * 2

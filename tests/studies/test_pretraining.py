@@ -19,7 +19,7 @@ from sslmed.methods import COMMANDS
 from sslmed.models import ResNetEncoder, UNet, load_encoder
 from sslmed.studies import commands, pretraining
 from sslmed.studies.learned import matched, verdict
-from sslmed.studies.pretraining import held_out
+from sslmed.studies.pretraining import Pretraining, held_out
 from sslmed.studies.pretraining_settings import Settings, build
 
 TINY = ("--preset", "smoke", "--width", "4", "--epochs", "1", "--batch-size", "4")
@@ -75,6 +75,27 @@ def test_other_settings_need_another_folder(tmp_path: Path, capfd: pytest.Captur
     assert json.loads((run / "config.json").read_text())["settings"]["temperature"] == 0.2
     assert outcome("pretrain", "--data", data, "--out", run, *TINY) == 2
     assert "settings.temperature: 0.2 there, 0.5 now" in capfd.readouterr().err
+
+
+def test_other_images_need_another_folder(tmp_path: Path) -> None:
+    data, run = folder_of_images(tmp_path / "scans"), tmp_path / "run"
+
+    def prepare() -> None:
+        Pretraining(Settings(width=4), data=str(data), out=run, cache=tmp_path / "cache", skip_broken=False, workers=0)
+
+    prepare()
+    prepare()  # the same images
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert sum("held out" in line for line in before["contents.json"].decode().splitlines()) == 2
+    kept = {name: (data / name).read_bytes() for name in ("scan 3.png", "scan 5.png")}
+    (data / "scan 3.png").write_bytes(kept["scan 5.png"])
+    with pytest.raises(ValueError, match=r"run holds a run of other images: file scan 3.png has changed since"):
+        prepare()
+    (data / "scan 3.png").rename(data / "scan 30.png")  # as many images
+    (data / "scan 30.png").write_bytes(kept["scan 3.png"])
+    with pytest.raises(ValueError, match=r"run holds a run of other images: file scan 30?.png has changed since"):
+        prepare()
+    assert before == {path.name: path.read_bytes() for path in run.iterdir()}
 
 
 def test_broken_files_are_named_or_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

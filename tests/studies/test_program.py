@@ -6,17 +6,20 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 pytest.importorskip("lightning")
 
 import torch
+from PIL import Image
 
 import mr_masked_vs_contrastive
 import multi_organ
 import multimodal_breast
 import ultrasound_relation
 from programs import prepared
+from sslmed.data import Phantom
 from sslmed.studies.estimate import estimate
 from sslmed.studies.program import chosen, parse
 from sslmed.studies.settings import listed
@@ -56,6 +59,13 @@ def test_the_size_takes_the_crops_along() -> None:
     assert settings(multi_organ, "--preset", "paper", "--size", "64")["batch.moco"] == 64
 
 
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
+def test_the_size_is_the_same_setting_by_either_option(program: ModuleType) -> None:
+    own = settings(program, "--preset", "paper", "--size", "64")
+    assert own["size"] == 64
+    assert settings(program, "--preset", "paper", "--set", "size=64") == own
+
+
 def test_settings_are_shown_without_reading_anything(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -76,3 +86,13 @@ def test_the_time_is_estimated_without_touching_the_random_state(tmp_path: Path)
     assert torch.equal(state, torch.get_rng_state())
     assert sentence.startswith("On this CPU the run takes about ")
     assert not list((tmp_path / "run").glob("pretext"))
+
+
+def test_the_time_of_pretexts_alone_is_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scans").mkdir()
+    for i, item in enumerate(Phantom(6, size=48)):
+        Image.fromarray((item["image"][0].numpy() * 255).astype(np.uint8)).save(tmp_path / "scans" / f"{i}.png")
+    run = prepared(ultrasound_relation, tmp_path / "run", "--data", tmp_path / "scans", "--methods", "jig/rcl")
+    assert not run.trains
+    assert estimate(run).startswith("On this CPU the run takes about ")

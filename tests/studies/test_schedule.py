@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("lightning")
 
 from sslmed.studies import manifest
-from sslmed.studies.cells import Cell, amount
+from sslmed.studies.cells import Cell, amount, slugs
 from sslmed.studies.locks import folder_lock
 from sslmed.studies.merge import check_sources, merge
 from sslmed.studies.runs import write_csv, write_json
@@ -41,6 +41,12 @@ def pretext(cell: Cell) -> str | None:
 )
 def test_names_tell_cells_apart(cell: Cell, name: str) -> None:
     assert cell.name == name
+
+
+def test_names_that_would_share_a_folder_get_a_number() -> None:
+    names = ["clinic (a b)", "clinic (a_b)", "clinic (a/b)", "clinic (a_b)-2", "other"]
+    folders = ["clinic_(a_b)", "clinic_(a_b)-2", "clinic_(a_b)-3", "clinic_(a_b)-2-2", "other"]
+    assert list(slugs(names).items()) == list(zip(names, folders, strict=True))
 
 
 def test_amounts_of_labels_in_words() -> None:
@@ -150,11 +156,20 @@ def test_a_cell_that_another_run_has_done_by_the_end_is_no_failure(tmp_path: Pat
 CONFIG = {"paper": "x", "preset": {"size": 32}, "methods": ["supervised"], "labels": [1.0], "seeds": [0]}
 
 
-def run_folder(path: Path, cells: list[Cell], *, test: str = "case 1", size: int = 32, mask: str | None = "0a") -> Path:
+PARTS: dict[str, Any] = {
+    "pretext": ["case 0", "more/case 7"],
+    "train": ["case 0", "case 3"],
+    "val": ["case 2"],
+    "test": ["case 1"],
+    "labelled": {"0.5": ["case 0"], "1": ["case 0", "case 3"]},
+}
+
+
+def run_folder(path: Path, cells: list[Cell], *, size: int = 32, mask: str | None = "0a", **parts: Any) -> Path:
     if mask is not None:
         write_json(path / "contents.json", {"file images/1.png": "7f", "file masks/1.png": mask})
     write_json(path / "config.json", CONFIG | {"preset": {"size": size}})
-    write_json(path / "splits.json", {"0": {"train": ["case 0"], "test": [test]}})
+    write_json(path / "splits.json", {"0": PARTS | parts})
     record(path, cells)
     for cell in cells:
         place = path / "cells" / cell.name
@@ -194,16 +209,35 @@ def test_a_merge_fills_what_a_killed_run_began_and_brings_nothing_else(tmp_path:
     ("other", "message"),
     [
         ({"size": 64}, "another configuration"),
-        ({"test": "case 2"}, "other images in the test part of seed 0"),
+        ({"pretext": ["case 0"]}, "other images in the pretext of seed 0"),
+        ({"train": ["case 0"]}, "other images in the training part of seed 0"),
+        ({"val": ["case 9"]}, "other images in the validation part of seed 0"),
+        ({"test": ["case 2"]}, "other images in the test part of seed 0"),
+        ({"test_sets": {"clinic": ["case 1"]}}, "other images in the test sets of seed 0"),
+        ({"labelled": {"0.5": ["case 3"]}}, "other images in the labelled part of seed 0"),
         ({"mask": "0b"}, "other images: file masks/1.png differs there"),
         ({"mask": None}, "has no contents.json, by which its images are compared"),
     ],
 )
 def test_folders_that_do_not_belong_together_are_refused(tmp_path: Path, other: dict[str, Any], message: str) -> None:
-    splits, growing = {"0": {"train": ["case 0"], "test": ["case 1"]}}, ("methods", "labels", "seeds")
-    contents = {"file masks/1.png": "0a"}
-    check_sources([run_folder(tmp_path / "same", CELLS[:1])], CONFIG, splits, contents, growing=growing)
+    splits, growing = {"0": PARTS}, ("methods", "labels", "seeds")
+    contents, cells = {"file masks/1.png": "0a"}, CELLS[:1]
+    more = PARTS["labelled"] | {"0.1": ["case 3"]}  # amounts that only one of the two has
+    check_sources(
+        [run_folder(tmp_path / "same", cells, labelled=more)], CONFIG, splits, contents, cells, growing=growing
+    )
     with pytest.raises(ValueError, match=message):
-        check_sources([run_folder(tmp_path / "a", CELLS[:1], **other)], CONFIG, splits, contents, growing=growing)
+        check_sources([run_folder(tmp_path / "a", cells, **other)], CONFIG, splits, contents, cells, growing=growing)
     with pytest.raises(ValueError, match="is not a run folder"):
-        check_sources([tmp_path], CONFIG, splits, contents, growing=growing)
+        check_sources([tmp_path], CONFIG, splits, contents, cells, growing=growing)
+
+
+def test_finished_cells_that_a_merge_would_leave_behind_are_refused(tmp_path: Path) -> None:
+    source = run_folder(tmp_path / "a", CELLS[:3])
+    record(source, CELLS[:5])  # two of them have not finished
+    shared = ([source], CONFIG, {"0": PARTS}, {})
+    check_sources(*shared, CELLS[:3], growing=())
+    with pytest.raises(
+        ValueError, match=rf"has 2 finished cells that this command does not ask for, as {CELLS[2].name};"
+    ):
+        check_sources(*shared, CELLS[:1], growing=())

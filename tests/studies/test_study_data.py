@@ -151,6 +151,28 @@ def test_two_sets_of_one_kind_are_told_apart_and_share_their_patients() -> None:
         joined([sets[0], spelt], share=0.5, seed=0)
 
 
+class Mirrored(Phantom):
+    """Mirrored images of another set, under ids and groups of its own."""
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        known = Phantom(40, size=self.size, seed=0)[index]
+        return super().__getitem__(index) | {name: known[name].flip(-1) for name in ("image", "mask")}
+
+
+def test_copies_in_joined_sets_stay_in_one_part_with_what_they_copy() -> None:
+    copies = Source("--data", "phantom", lambda size: Mirrored(12, size=size, seed=1))
+    data = StudyData(spec(phantom("breast"), joined=(copies,), seeds=[0, 1]))
+    groups = dict(zip(data.data.ids, data.data.groups, strict=True))
+    pairs = [(f"Phantom/phantom-0-{i:06d}", f"Mirrored/phantom-1-{i:06d}") for i in range(12)]
+    assert all(groups[one] == groups[other] for one, other in pairs)
+    assert len(set(groups.values())) == 40
+    for split in data.splits.values():
+        part = {data.data.ids[i]: name for name in ("train", "val", "test") for i in getattr(split, name)}
+        assert all(part[one] == part[other] for one, other in pairs)
+        assert len({part[one] for one, _ in pairs}) > 1
+    assert "12 groups have near copies in others; each stays in one part with its copies" in data.notes
+
+
 class Pairs(Phantom):
     """Images without groups, two of which are near duplicates when they are large and not when they are small."""
 
@@ -208,7 +230,39 @@ def test_copies_of_held_out_images_are_refused_or_left_out(tmp_path: Path) -> No
         StudyData(spec(phantom("breast"), **settings))
     data = StudyData(spec(phantom("breast"), **settings, leave_out_copies=True))
     assert len(data.pretext(0)) == 28
-    assert any("12 copies of held-out images were left out of mine" in note for note in data.notes)
+    assert any(
+        "12 images of mine were left out: 12 images copy a validation or test image" in note for note in data.notes
+    )
+
+
+class Revisits(Phantom):
+    """Other images of the patients of another set, two of each."""
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        return super().__getitem__(index) | {"group": Phantom(40, size=self.size, seed=0)[index // 2]["group"]}
+
+
+Revisits.__name__ = Phantom.__name__  # a set of the same kind
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_patients_of_held_out_images_are_refused_or_left_out_of_a_pool(joined: bool) -> None:
+    revisits = Source("--pretext-data", "phantom", lambda size: Revisits(80, size=size, seed=7))
+    settings: dict[str, object] = {"pools": {"more": revisits}, "mixes": {"": ("more",)}}
+    settings |= {"joined": (phantom("breast", seed=1),)} if joined else {}
+    refused = (
+        r"--pretext-data: \d+ patients or groups are in the validation or test part, as phantom-0-\d+; --leave-out-"
+    )
+    with pytest.raises(ValueError, match=refused):
+        StudyData(spec(phantom("breast"), **settings))
+    data = StudyData(spec(phantom("breast"), **settings, leave_out_copies=True))
+    split, pool = data.splits[0], data.pools["more"]
+    held_out = {data.data.groups[i].removeprefix("Phantom/") for i in split.val + split.test} & set(pool.groups)
+    assert held_out
+    kept = [f"more/{name}" for name, group in zip(pool.ids, pool.groups, strict=True) if group not in held_out]
+    assert data.pretext_ids(0) == kept
+    told = f"{80 - len(kept)} images of more were left out: {len(held_out)} patients or groups are in"
+    assert any(told in note for note in data.notes)
 
 
 def test_volumes_that_copy_held_out_ones_are_left_out_whole() -> None:

@@ -113,6 +113,14 @@ def test_each_value_is_a_run_with_its_own_setting_and_one_cache(
     assert "no fine-tuning has finished" in capfd.readouterr().out
 
 
+def test_a_sweep_of_sizes_takes_the_crops_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Run, "run", lambda run: 0)
+    words = ("--methods", "supervised", "--sweep", "size=32,64", "--out", tmp_path / "out")
+    assert outcome(monkeypatch, ultrasound_relation, *words) == 0
+    presets = [read_json(tmp_path / "out" / f"size={size}" / "config.json")["preset"] for size in (32, 64)]
+    assert [(preset["size"], preset["crop"]) for preset in presets] == [(32, 48), (64, 96)]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -52,6 +52,12 @@ def resample(x: Tensor, affine: Tensor, size: tuple[int, int], *, mode: str = "b
     return F.grid_sample(x, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
+def resample_over_black(x: Tensor, affine: Tensor, size: tuple[int, int]) -> Tensor:
+    """Look up images as `resample` does, bilinearly; pixels outside an image get its minimum."""
+    black = x.detach().amin(dim=(2, 3), keepdim=True)
+    return resample(x - black, affine, size) + black
+
+
 def centres(size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
     """Centres of an image's rows (H,) and columns (W,), from -1 to 1 between its borders."""
     down, right = ((2 * torch.arange(n, dtype=like.dtype, device=like.device) + 1) / n - 1 for n in size)
@@ -94,8 +100,10 @@ class Affine(Geometry):
 
     def transform(self, x: Tensor, params: Params, *, mode: str = "bilinear") -> Tensor:
         """Resample every row; pixels outside a mask get 0."""
-        black = x.detach().amin(dim=(2, 3), keepdim=True) if x.shape[0] and mode != "nearest" else 0.0
-        return resample(x - black, params["affine"], (self.size, self.size), mode=mode) + black
+        size = (self.size, self.size)
+        if mode == "nearest":
+            return resample(x, params["affine"], size, mode=mode)
+        return resample_over_black(x, params["affine"], size)
 
     def matrix(self, params: Params, like: Tensor) -> Tensor:
         """Invert the map of coordinates, in pixels from the centre of the upper left one."""

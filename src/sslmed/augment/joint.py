@@ -25,7 +25,8 @@ class JointView(Draws, nn.Module):
     """Augmentations one after another, on images and, where they move pixels, on their masks.
 
     Masks are resampled by nearest neighbour, so labels stay labels. All members are drawn at once: the parameters of
-    sample i do not depend on the rest of the batch.
+    sample i do not depend on the rest of the batch. A member with `same_on_batch=True` uses the first sample's draw for
+    the whole batch.
 
     Args:
         members: of this library, each changing values or moving pixels by a matrix.
@@ -77,6 +78,8 @@ class JointView(Draws, nn.Module):
         parts = torch.split(u, [1 + member.draws() for member in self._each()], dim=1)
         params = {}
         for k, (part, (member, own_size)) in enumerate(zip(parts, self._each_with_size(size), strict=True)):
+            if member.same_on_batch:
+                part = part[:1].expand_as(part)
             params.update({f"{k}.{name}": value for name, value in member.gated(part, own_size).items()})
         return params
 

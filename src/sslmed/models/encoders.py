@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from .. import _checks
+from .resnet import StridedConv
 
 _SIDE = 128  # of the image on which a network shows its maps
 _COARSEST = 32  # a coarser map was pooled, so it is not a feature map
@@ -24,8 +25,10 @@ class FeatureEncoder(nn.Module):
     """The feature maps of a network: of each size the last one, finest first.
 
     The network is copied. A first convolution for RGB is summed over its three channels where the encoder gets gray
-    images, which is the same as repeating the gray image three times; one for gray is expanded to three channels if
-    it gets RGB images. Parameters on which no map depends are frozen.
+    images, which is the same as repeating the gray image three times; one for gray is expanded to three channels if it
+    gets RGB images, which is the same as averaging them. This holds for a plain `torch.nn.Conv2d` only. Any other first
+    convolution, such as timm's `StdConv2d`, which normalises its weight, is left as it is: `forward` repeats gray
+    images to its three channels, or averages three channels for one. Parameters on which no map depends are frozen.
 
     Args:
         network: takes (B, C, H, W), with C = 3 or 1, and returns a list of feature maps, as
@@ -61,16 +64,16 @@ class FeatureEncoder(nn.Module):
             raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
         self.in_channels = _checks.integer("in_channels", in_channels, low=1, high=3)
         kind, network = type(network).__name__, copy.deepcopy(network)
-        _set_in_channels(network, in_channels)
+        self._stem_channels = _set_in_channels(network, in_channels)
         training, like = network.training, next(network.parameters())
-        image = torch.zeros(2, in_channels, _SIDE, _SIDE, dtype=like.dtype, device=like.device)
+        image = torch.zeros(2, self._stem_channels, _SIDE, _SIDE, dtype=like.dtype, device=like.device)
         network.eval()
         with torch.no_grad():
             try:
                 found = network(image)
             except Exception as error:
                 raise ValueError(
-                    f"network {kind} must take images (B, {in_channels}, {_SIDE}, {_SIDE}): {error}"
+                    f"network {kind} must take images (B, {self._stem_channels}, {_SIDE}, {_SIDE}): {error}"
                 ) from error
             if not isinstance(found, list | tuple):
                 network = _with_maps(network, image)
@@ -83,7 +86,7 @@ class FeatureEncoder(nn.Module):
                 f" image's, got {len(self.maps)}; {_HINT}"
             )
         with torch.enable_grad():
-            maps = self(image)
+            maps = self(image[:, :1].expand(-1, in_channels, -1, -1))
             self._freeze_unused(maps)
         self.channels = tuple(m.shape[1] for m in maps)
         self.strides = tuple(_SIDE // m.shape[2] for m in maps)
@@ -103,6 +106,10 @@ class FeatureEncoder(nn.Module):
         _checks.floating("x", x)
         if x.shape[1] != self.in_channels:
             raise ValueError(f"x must have shape {expected}, got {tuple(x.shape)}")
+        if x.shape[1] < self._stem_channels:
+            x = x.expand(-1, self._stem_channels, -1, -1)
+        elif x.shape[1] > self._stem_channels:
+            x = x.mean(dim=1, keepdim=True)
         found = self.network(x)
         return [found[k].permute(0, 3, 1, 2) if last else found[k] for k, last in self.maps]
 
@@ -120,21 +127,39 @@ class FeatureEncoder(nn.Module):
                 p.requires_grad_(gradient is not None)
 
 
-def _set_in_channels(network: nn.Module, channels: int) -> None:
-    """Convert the first convolution to gray images, or expand it to three channels."""
+def can_sum_channels(layer: nn.Module) -> bool:
+    """Whether summing the layer's weight over its input channels equals repeating a gray image.
+
+    A subclass may normalise its weight first. Parametrizations and hooks, such as weight norm, keep the weight under
+    another name.
+    """
+    if not isinstance(layer, nn.Conv2d) or type(layer) not in (nn.Conv2d, StridedConv):
+        return False
+    return layer.groups == 1 and "weight" in layer._parameters
+
+
+def _set_in_channels(network: nn.Module, channels: int) -> int:
+    """Convert the first convolution to gray images, or expand it to three channels, if that is exact.
+
+    Returns:
+        The channels that the network takes now.
+    """
     stem = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
     if stem is None or stem.groups != 1 or (stem.in_channels, channels) not in ((1, 1), (1, 3), (3, 1), (3, 3)):
         got = "none" if stem is None else f"one for {stem.in_channels}"
         raise ValueError(
             f"network must have a first convolution for 1 or 3 channels, for in_channels={channels}, got {got}"
         )
+    if stem.in_channels == channels or not can_sum_channels(stem):
+        return stem.in_channels
     weight = stem.weight.detach()
     if stem.in_channels > channels:
         weight = weight.sum(dim=1, keepdim=True)
-    elif stem.in_channels < channels:
+    else:
         weight = weight.expand(-1, channels, -1, -1) / channels
-    stem.weight = nn.Parameter(weight.clone(), requires_grad=stem.weight.requires_grad)
+    stem.weight = nn.Parameter(weight, requires_grad=stem.weight.requires_grad)
     stem.in_channels = channels
+    return channels
 
 
 def _finest_first(outputs: list[Any]) -> list[tuple[int, bool]]:

@@ -72,7 +72,7 @@ class ResNetEncoder(nn.Module):
         block: Any = getattr(_compat.torchvision("models.resnet"), block_name)
         self._expansion: int = block.expansion
 
-        self.conv1 = _StridedConv(in_channels, width, 7, stride=2, padding=3, bias=False)
+        self.conv1 = StridedConv(in_channels, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -120,7 +120,7 @@ class ResNetEncoder(nn.Module):
         return f"name={self.name!r}, in_channels={self.in_channels}, width={self.width}"
 
 
-class _StridedConv(nn.Conv2d):
+class StridedConv(nn.Conv2d):
     """A strided convolution that avoids two faults of oneDNN on CPUs.
 
     Its backward pass of a 1 x 1 kernel on fewer than 16 channels writes beyond its memory for channels_last inputs (its
@@ -129,6 +129,7 @@ class _StridedConv(nn.Conv2d):
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Convolve `input` (B, C, H, W)."""
         down, right = self.stride
         if self.kernel_size == (1, 1):
             if self.in_channels < 16:
@@ -149,7 +150,7 @@ def _stage(block: Any, in_channels: int, planes: int, depth: int, *, stride: int
     shortcut = None
     if stride != 1 or in_channels != out_channels:
         shortcut = nn.Sequential(
-            _StridedConv(in_channels, out_channels, 1, stride=stride, bias=False),
+            StridedConv(in_channels, out_channels, 1, stride=stride, bias=False),
             nn.BatchNorm2d(out_channels),
         )
     first = block(in_channels, planes, stride, shortcut)
@@ -157,7 +158,7 @@ def _stage(block: Any, in_channels: int, planes: int, depth: int, *, stride: int
         if isinstance(conv, nn.Conv2d) and conv.stride != (1, 1):
             # Without an initialisation of its own, which would draw random numbers: seeds keep their weights.
             strided = skip_init(  # type: ignore[no-untyped-call]
-                _StridedConv, conv.in_channels, conv.out_channels, 3, stride=stride, padding=1, bias=False
+                StridedConv, conv.in_channels, conv.out_channels, 3, stride=stride, padding=1, bias=False
             )
             setattr(first, name, strided)
     return nn.Sequential(first, *(block(out_channels, planes) for _ in range(depth - 1)))

@@ -20,7 +20,7 @@ from .. import _checks
 from .._tensor import compute_dtype
 from ._checkpoints import COUNTER as _COUNTER
 from ._checkpoints import equally_likely, find_candidates, read_checkpoint
-from .encoders import FeatureEncoder
+from .encoders import FeatureEncoder, can_sum_channels
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ def load_encoder(
     Names are matched after cutting the one prefix that fits most of them ("module.", "backbone.",
     "model.encoder." ...). Heads of the checkpoint, as `fc.weight`, are reported as unexpected and left out. A
     first convolution for three channels is summed over them for an encoder with one: the same as repeating
-    the gray image three times (with one mean and one standard deviation for all three channels).
+    the gray image three times (with one mean and one standard deviation for all three channels). That holds for a plain
+    `torch.nn.Conv2d`; for any other layer, such as timm's `StdConv2d`, which normalises its weight, it is refused.
 
     Checkpoints of MoCo, DINO, lightly, solo-learn, timm and Lightning are read as they are, and "module." and
     "_orig_mod." are ignored anywhere in a name. Where the network (query, student, online) and its moving average (key,
@@ -108,9 +109,9 @@ def load_encoder(
         FileNotFoundError: there is no such file.
         TypeError: state_or_path is none of the things above.
         ValueError: the file cannot be read, too little matches, the checkpoint is of another architecture, the first
-            convolution would stay random, two networks fit equally well and no name says that one is the average of the
-            other, nothing fits under `part`, or weights are not finite in the model's dtype. The model is unchanged
-            then.
+            convolution would stay random or cannot be summed over its channels, two networks fit equally well and no
+            name says that one is the average of the other, nothing fits under `part`, or weights are not finite in the
+            model's dtype. The model is unchanged then.
 
     Example:
         >>> from sslmed.models import ResNetEncoder, load_encoder
@@ -136,6 +137,19 @@ def load_encoder(
 
     chosen, *others = find_candidates(states, encoder, part)
     prefix = chosen.prefix
+    stem = _stem(own)
+    if stem is not None and _needs_sum(chosen.tensors.get(prefix + stem), own[stem]):
+        layer = _owner(encoder, stem)
+        if layer is None or not can_sum_channels(layer):
+            kind = "of an unknown layer" if layer is None else f"of a {type(layer).__name__}"
+            key = repr((prefix + stem)[len(chosen.path) :])
+            raise ValueError(
+                f"the first convolution {stem} has three input channels in {checkpoint} and one in the model, and"
+                f" cannot be summed over them: it is the weight {kind}, which may change it before use (only that of a"
+                " plain torch.nn.Conv2d is summed); nothing was loaded. Give FeatureEncoder a network for three"
+                " channels: it repeats gray images. If the layer uses its weight as it is, pass the sum:"
+                f" state[{key}] = state[{key}].sum(1, keepdim=True)"
+            )
     values, report, shapes = _match(chosen.tensors, own, prefix)
     within = [k for k in report.unexpected if k.startswith(prefix) and not k.endswith(_COUNTER)]
     continued = [chosen.sources.get(k, k) for k in within if _continues(encoder, k[len(prefix) :])]
@@ -152,7 +166,6 @@ def load_encoder(
             f" {continued[0]}; nothing was loaded. If the encoder ends earlier on purpose, or they are a head, leave"
             f" them out of the state dict\n{report}"
         )
-    stem = _stem(own)
     if stem is not None and stem not in values:
         own_stem = (prefix + stem)[len(chosen.path) :]
         raise ValueError(
@@ -192,7 +205,7 @@ def _match(
             missing.append(name)
         elif theirs.shape == mine.shape:
             values[name] = theirs
-        elif name == stem and theirs.ndim == 4 and _only_input_channels_differ(theirs, mine):
+        elif name == stem and _needs_sum(theirs, mine):
             wide = compute_dtype(theirs)
             values[name] = theirs.sum(dim=1, keepdim=True, dtype=wide)
             adapted.append(name)
@@ -213,8 +226,10 @@ def _match(
 
 
 def _stem(own: Mapping[str, torch.Tensor]) -> str | None:
-    """The weight of the first convolution, in two or three dimensions."""
-    return next((k for k, v in own.items() if v.ndim >= 4), None)
+    """The weight of the first convolution, in two or three dimensions; under weight norm its direction."""
+    wide = [k for k, v in own.items() if v.ndim >= 4]
+    layer = [k for k in wide if k.rpartition(".")[0] == wide[0].rpartition(".")[0]]
+    return max(layer, key=lambda k: own[k].numel(), default=None)
 
 
 def _continues(encoder: nn.Module, name: str) -> bool:
@@ -244,6 +259,17 @@ def _continues(encoder: nn.Module, name: str) -> bool:
     return not module._modules or 2 * len(module.state_dict()) <= len(encoder.state_dict())
 
 
-def _only_input_channels_differ(theirs: torch.Tensor, mine: torch.Tensor) -> bool:
+def _owner(encoder: nn.Module, name: str) -> nn.Module | None:
+    """The layer whose weight has this name in the encoder's state dict; None where a hook renamed it."""
+    try:
+        return encoder.get_submodule(name.rpartition(".")[0])
+    except AttributeError:
+        return None
+
+
+def _needs_sum(theirs: torch.Tensor | None, mine: torch.Tensor) -> bool:
+    """Whether the checkpoint's first convolution differs from the model's by three input channels instead of one."""
+    if theirs is None or theirs.ndim != 4 or mine.ndim != 4:
+        return False
     same_rest = theirs.shape[0] == mine.shape[0] and theirs.shape[2:] == mine.shape[2:]
     return same_rest and theirs.shape[1] == 3 and mine.shape[1] == 1

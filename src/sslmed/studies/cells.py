@@ -66,8 +66,11 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
     """Each name as part of a file name; names that would become the same get a number."""
     found: dict[str, str] = {}
     for name in names:
-        number = sum(slug(other) == slug(name) for other in found) + 1
-        found[name] = slug(name) + (f"-{number}" if number > 1 else "")
+        free, number = slug(name), 1
+        while free in found.values():
+            number += 1
+            free = f"{slug(name)}-{number}"
+        found[name] = free
     return found
 
 

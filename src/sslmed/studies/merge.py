@@ -18,7 +18,6 @@ PARTS = {
     "val": "validation part",
     "test": "test part",
     "test_sets": "test sets",
-    "labelled": "labelled part",
 }
 
 
@@ -63,12 +62,13 @@ def check_sources(
         theirs = read_json(source / "splits.json")
         for seed in splits.keys() & theirs.keys():
             ours, others = splits[seed], theirs[seed]
-            differing = [name for name in PARTS if ours.get(name) != others.get(name)]
+            differing = [words for name, words in PARTS.items() if ours.get(name) != others.get(name)]
+            # Of amounts that both have: a later command may add more.
             labelled, there = ours.get("labelled", {}), others.get("labelled", {})
             if any(labelled[amount] != there[amount] for amount in labelled.keys() & there.keys()):
-                differing.append("labelled")
+                differing.append("labelled part")
             if differing:
-                raise ValueError(f"--merge {source} has other images in the {PARTS[differing[0]]} of seed {seed}")
+                raise ValueError(f"--merge {source} has other images in the {differing[0]} of seed {seed}")
         lost = [cell.cell.name for cell in results(source) if cell.cell not in cells]
         if lost:
             raise ValueError(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reference import synthetic_lesion
 from sslmed.augment import SyntheticLesions
-from sslmed.augment._affine import resample
+from sslmed.augment._affine import resample_over_black
 
 
 def seeded(seed: int = 3) -> torch.Generator:
@@ -49,7 +49,7 @@ def test_lesions_are_darker_than_what_they_replace_and_stay_in_range() -> None:
     lesions = SyntheticLesions(generator=seeded())
     params = lesions.forward_parameters(x.shape)
     images, masks = lesions(x, params=params)
-    before = resample(x, params["background"], (40, 52))
+    before = resample_over_black(x, params["background"], (40, 52))
     assert images.min() >= 0
     assert images.max() <= 1
     there = masks.flatten(1).sum(1) > 8
@@ -72,10 +72,24 @@ def test_lesions_lie_in_the_sector_and_leave_the_black_around_it() -> None:
     assert filled.min() > 0 or (filled > 0).float().mean() > 0.9  # anywhere in the fan
 
 
-def test_a_black_scan_gets_no_lesion() -> None:
-    images, masks = SyntheticLesions(generator=seeded())(torch.zeros(8, 1, 40, 40))
+def test_lesions_stay_in_a_turned_sector_whatever_value_black_has() -> None:
+    echoes = in_a_sector()[1].expand(16, 1, 64, 64).float()
+    x = 0.2 + echoes * scans(16, size=(64, 64))  # 0.2 is black, echoes are at least 0.4
+    lesions = SyntheticLesions(generator=seeded())
+    params = lesions.forward_parameters(x.shape)
+    images, masks = lesions(x, params=params)
+    near = resample_over_black(echoes, params["background"], (64, 64)) > 0
+    near = torch.nn.functional.max_pool2d(near.float(), 9, 1, 4).bool()  # and two cells of the grid around them
+    assert masks.flatten(1).any(dim=1).all()
+    assert not (masks & ~near).any()
+    torch.testing.assert_close(images[~near], torch.full_like(images[~near], 0.2))
+
+
+@pytest.mark.parametrize("black", [0.0, 0.2])
+def test_a_black_scan_gets_no_lesion(black: float) -> None:
+    images, masks = SyntheticLesions(generator=seeded())(torch.full((8, 1, 40, 40), black))
     assert not masks.any()
-    assert not images.any()
+    assert (images == torch.tensor(black)).all()
 
 
 def test_a_dark_half_of_the_scan_holds_no_centre() -> None:
@@ -92,7 +106,7 @@ def test_the_mask_is_empty_where_no_lesion_is_drawn() -> None:
     gate = params["batch_prob"] > 0.5
     assert 0.3 < gate.float().mean() < 0.5
     assert not masks[~gate].any()
-    background = resample(x, params["background"], (40, 52))
+    background = resample_over_black(x, params["background"], (40, 52))
     torch.testing.assert_close(images[~gate], background[~gate])
 
 

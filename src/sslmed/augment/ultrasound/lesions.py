@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..._checks import floating, number, shaped
 from ..._compat import moved, without_autocast
 from ..._tensor import compute_dtype
-from .._affine import AFFINE_DRAWS, affine_from, resample
+from .._affine import AFFINE_DRAWS, affine_from, resample_over_black
 from .._draws import Draws, Params, not_empty
 from .._ranges import interval, spread
 from .._source import cpu_generator
@@ -34,10 +34,11 @@ _TEXTURE_AREA = (0.1, 0.5)  # of the other scan
 class SyntheticLesions(Draws, nn.Module):
     """Draw a lesion into every scan, and give its mask.
 
-    The scan is first cropped, rotated and flipped at random. The lesion is centred where the scan shows echoes, and
-    lies within its sector. The sector is estimated on a grid of 32 x 32 cells: all between the first and last bright
-    cell of a row and of a column. No pixel outside the sector is changed or belongs to the mask, and a scan that is
-    black all over gets no lesion. Lengths are in units of half the shorter side of the image.
+    The scan is first cropped, rotated and flipped at random; pixels from outside it get its minimum. The lesion is
+    centred where the scan shows echoes, and lies within its sector. The sector is estimated on a grid of 32 x 32 cells:
+    all between the first and last bright cell of a row and of a column. No pixel outside the sector is changed or
+    belongs to the mask, and a scan that is black all over gets no lesion. Lengths are in units of half the shorter side
+    of the image.
 
     Blur, gain and noise are left to a later view, such as `views.segmentation(size, degrees=0, zoom=(1, 1), hflip=0)`,
     which takes the pair and moves no pixel. A blur hides where a lesion was pasted.
@@ -195,7 +196,7 @@ class SyntheticLesions(Draws, nn.Module):
 
 def _with_lesions(scans: Tensor, params: Params) -> tuple[Tensor, Tensor]:
     size = (scans.shape[2], scans.shape[3])
-    tissue = resample(scans, params["background"], size)
+    tissue = resample_over_black(scans, params["background"], size)
     bright, sector = sector_cells(tissue.detach())
     x, y = from_centre(bright, params["place"], size)
     s = level_set(x, y, params)
@@ -206,7 +207,7 @@ def _with_lesions(scans: Tensor, params: Params) -> tuple[Tensor, Tensor]:
 
     count = inside.sum(dim=(2, 3), keepdim=True).clamp(min=1)
     gray = torch.where(inside, tissue, 0.0).sum(dim=(2, 3), keepdim=True) / count
-    texture = resample(scans.index_select(0, params["other"]), params["other_part"], size)
+    texture = resample_over_black(scans.index_select(0, params["other"]), params["other_part"], size)
     strength = 2 * gray * column(params["texture"])
     flat = gray * column(params["level"]) - strength * texture.mean(dim=(2, 3), keepdim=True)
     lesion = torch.addcmul(flat, strength, texture)
