@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sslmed.augment import MultiView
-from sslmed.methods import COMMANDS
-from sslmed.models import ResNetEncoder, UNet, load_encoder
+from sslmed.methods import COMMANDS, SyntheticLesions
+from sslmed.models import ResNetEncoder, ResUNet, UNet, load_encoder
 from sslmed.studies import commands, pretraining
-from sslmed.studies.learned import matched, verdict
+from sslmed.studies.learned import embedded, encoder_of, matched, verdict
 from sslmed.studies.pretraining import Pretraining, held_out
 from sslmed.studies.pretraining_settings import Settings, build
 
@@ -55,8 +55,9 @@ def test_every_method_learns_from_a_folder(method: str, tmp_path: Path, capfd: p
     for words in ("Did it learn?", "Of 2 held-out images", "Nearest neighbours", "What the method sees"):
         assert words in page
     assert str(tmp_path) not in page
-    if method == "masked":
-        UNet(width=4).load_state_dict(torch.load(run / "network.pt", weights_only=True))
+    if method in ("masked", "synthetic-lesions"):
+        network = UNet(width=4) if method == "masked" else ResUNet("resnet18", width=4)
+        network.load_state_dict(torch.load(run / "network.pt", weights_only=True))
     else:
         encoder = ResNetEncoder("resnet18", width=4)
         assert load_encoder(encoder, run / "encoder.pt", minimum=1.0).fraction == 1.0
@@ -67,6 +68,14 @@ def test_every_method_learns_from_a_folder(method: str, tmp_path: Path, capfd: p
     (run / "report.html").unlink()
     assert outcome("report", run) == 0
     assert (run / "report.html").read_text() == page
+
+
+@pytest.mark.parametrize("network", [UNet(width=4), ResUNet("resnet18", width=4)])
+def test_a_test_of_the_encoder_leaves_the_decoder_learning(network: UNet | ResUNet) -> None:
+    method = SyntheticLesions(network)
+    encoder = encoder_of(method)
+    assert embedded(encoder, torch.rand(3, 1, 32, 32)).shape == (3, encoder.features)
+    assert all(p.requires_grad for p in network.parameters())
 
 
 def test_other_settings_need_another_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

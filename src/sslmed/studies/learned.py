@@ -10,13 +10,19 @@ from torch import Tensor, nn
 
 from .. import methods
 from ..augment import MultiView
-from ..models import UNet, UNetFeatures, pooled_features
+from ..models import ResUNet, UNet, UNetFeatures, pooled_features
 
 
 def encoder_of(method: methods.Method) -> nn.Module:
-    """The network whose features are tested: the encoder, or the contracting path of a U-Net."""
+    """The network whose features are tested: the encoder, or the contracting path of a U-Net, whose rest still learns."""
     network = method.trained
-    return UNetFeatures(network) if isinstance(network, UNet) else network
+    if not isinstance(network, UNet | ResUNet):
+        return network
+    learning = [p for p in network.parameters() if p.requires_grad]
+    encoder = UNetFeatures(network)  # freezes the rest
+    for p in learning:
+        p.requires_grad_(True)
+    return encoder
 
 
 @torch.no_grad()
