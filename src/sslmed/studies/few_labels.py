@@ -259,7 +259,10 @@ def start_weights(args: argparse.Namespace, preset: Preset) -> Start:
     if args.weights == NO_WEIGHTS:
         return None
     start: Start = IMAGENET if args.weights == IMAGENET else Path(args.weights)
-    make_segmenter(preset, start)
+    try:
+        make_segmenter(preset, start)
+    except ValueError as error:
+        raise ValueError(f"--weights {args.weights} for the encoder {preset.encoder}: {error}") from error
     return start
 
 

@@ -14,7 +14,7 @@ from ..models import ResUNet, UNet, UNetFeatures, pooled_features
 
 
 def encoder_of(method: methods.Method) -> nn.Module:
-    """The network whose features are tested: the encoder, or the contracting path of a U-Net, whose rest still learns."""
+    """The network whose features are tested: the encoder, or the contracting path of a U-Net; the rest still learns."""
     network = method.trained
     if not isinstance(network, UNet | ResUNet):
         return network

@@ -134,6 +134,20 @@ class Run:
                 with _refused(task.name):
                     learner = task.learner(self.images[task.domain], None)
                     self.study.tuning.build(learner.parameter_groups(), epochs=self.study.finetune.epochs)
+                self._check_parts(task, self.data[task.domain])
+
+    def _check_parts(self, task: Task, data: StudyData) -> None:
+        """Raise ValueError where a part of a split lacks what the task needs."""
+        for seed, split in data.splits.items():
+            number = f"seed {seed}" if data.spec.folds is None else f"fold {seed}"
+            labelled = {
+                f"{amount(share, self.study.unit)} of the labels": part for share, part in split.labelled.items()
+            }
+            for name, part in (labelled | {"the validation part": split.val, "the test part": split.test}).items():
+                try:
+                    task.pairs(data.data, part)
+                except ValueError as error:
+                    raise ValueError(f"{data.spec.labelled.option}, {number}, {name}: {error}") from error
 
     def _usable(self) -> list[str]:
         """The requested methods that can be run on these images."""

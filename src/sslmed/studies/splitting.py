@@ -72,7 +72,10 @@ def split(
     if volumes is not None:
         train, val, test = _counted(data, volumes, seed=parts_seed, option=option)
     elif folds is not None:
-        parts = _parts(data, (1 / folds,) * folds, seed=parts_seed, option=option, into=f"into {folds} folds")
+        # Each fold needs lesions; without folds, the parts of sets without classes stay as they are.
+        kinds = data.outlined or None
+        into = f"into {folds} folds"
+        parts = _parts(data, (1 / folds,) * folds, seed=parts_seed, option=option, into=into, kinds=kinds)
         test, val, *others = parts[seed:] + parts[:seed]
         train = sorted(i for part in others for i in part)
     else:
@@ -101,10 +104,18 @@ def split(
     return Split(train, val, test, labelled)
 
 
-def _parts(data: ImageSet, fractions: Sequence[float], *, seed: int, option: str, into: str) -> list[list[int]]:
-    """Parts of these sizes, by group, stratified by class."""
+def _parts(
+    data: ImageSet,
+    fractions: Sequence[float],
+    *,
+    seed: int,
+    option: str,
+    into: str,
+    kinds: Sequence[Any] | None = None,
+) -> list[list[int]]:
+    """Parts of these sizes, by group, stratified by class, or by kind where there are no classes."""
     try:
-        parts = splits.group_split(data.groups, fractions, labels=data.labels, seed=seed)
+        parts = splits.group_split(data.groups, fractions, labels=data.labels or kinds, seed=seed)
     except ValueError as error:
         raise ValueError(
             f"{option} holds too few images to split {into}: {len(data)} in {len(set(data.groups))} groups ({error})"

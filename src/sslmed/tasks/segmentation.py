@@ -155,7 +155,10 @@ class Segmentation(Task):
 
     def pairs(self, cases: Cases, index: Sequence[int]) -> Dataset[Any]:
         """Pairs (image, mask); only those with a lesion, if the network decides which images show none."""
-        return cases.pairs([i for i in index if cases.outlined[i]] if self.decides else index)
+        chosen = [i for i in index if cases.outlined[i]] if self.decides else index
+        if index and not chosen:
+            raise ValueError(f"none of the {len(index)} images shows a lesion")
+        return cases.pairs(chosen)
 
     def learner(self, cases: Cases, weights: Path | None) -> Segmenter:
         """The network with its loss."""

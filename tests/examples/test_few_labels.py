@@ -1,0 +1,181 @@
+"""Few labels: the whole run on synthetic data, and what it refuses before any work is lost."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lightning")
+
+import torch
+from PIL import Image
+
+from programs import prepared
+from sslmed.models import ResNetEncoder
+from sslmed.studies import few_labels
+from sslmed.studies.few_labels import METHODS, RECIPE, make_parser
+from sslmed.studies.run import Run
+
+
+def outcome(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        few_labels.run([str(a) for a in ("--preset", "smoke", *arguments)])
+    return int(exit_.value.code or 0)
+
+
+def prepare(out: Path, *arguments: object) -> Run:
+    return prepared(few_labels, out, *arguments)
+
+
+def labelled(folder: Path, count: int, *, empty: int = 0, seed: int = 0) -> Path:
+    """A folder of scans, dark in a square that is outlined; of the last ones nothing is outlined."""
+    rng = np.random.default_rng(seed)
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for k in range(count):
+        image, mask = rng.integers(90, 255, (40, 48)).astype(np.uint8), np.zeros((40, 48), np.uint8)
+        if k < count - empty:
+            top, left = rng.integers(4, 20, 2)
+            mask[top : top + 14, left : left + 18] = 255
+            image[mask > 0] //= 4
+        Image.fromarray(image).save(folder / "images" / f"{k}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{k}.png")
+    return folder
+
+
+def scans(folder: Path, count: int = 12) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(99)
+    for k in range(count):  # of several sizes and formats
+        image = Image.fromarray(rng.integers(60, 255, (30 + k, 50 - k)).astype(np.uint8))
+        image.save(folder / f"{k}.{('png', 'jpg', 'tif', 'bmp')[k % 4]}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """14 labelled scans, 3 of them without a lesion, and 12 without outlines."""
+    folder = tmp_path_factory.mktemp("own")
+    return labelled(folder / "labelled", 14, empty=3), scans(folder / "scans")
+
+
+def test_a_run_tests_each_case_once_and_reports_the_false_alarms(
+    own: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    asked = ("--data", own[0], "--unlabelled", own[1], "--out", run, "--methods", "supervised", RECIPE)
+    assert outcome(*asked) == 0
+    for method in ("supervised", RECIPE):
+        tested = []
+        for fold in range(3):
+            cell = run / "cells" / f"{method}-l100-s{fold}"
+            with open(cell / "metrics.csv", newline="") as file:
+                tested += [row["id"] for row in csv.DictReader(file)]
+            result = json.loads((cell / "result.json").read_text())
+            assert {"dice", "decided_dice", "false_alarms", "least_confidence"} <= set(result["mean"])
+            assert (cell / "refinement").exists() == (method == RECIPE)
+        assert sorted(tested) == sorted(f"{k}" for k in range(11))
+    assert [path.name for path in (run / "pretext").iterdir()] == ["lesions-s0"]  # one for all folds
+    with open(run / "table.csv", newline="") as file:
+        assert "false_alarms" in {row["metric"] for row in csv.DictReader(file)}
+    assert "False alarms" in (run / "report.html").read_text()
+    capfd.readouterr()
+    assert outcome(*asked) == 0
+    assert "epoch" not in capfd.readouterr().out  # nothing is trained again
+
+
+def test_each_method_is_prepared(own: tuple[Path, Path], tmp_path: Path) -> None:
+    run = prepare(tmp_path / "run", "--data", own[0], "--unlabelled", own[1], "--methods", *METHODS)
+    places = {cell.method: run.pretext(cell) for cell in run.cells()}
+    assert places["supervised"] is places["teacher"] is None
+    assert places["lesions"] == places[RECIPE] == "pretext/lesions-s0"
+    assert places["simclr"] == "pretext/simclr-s0"
+    recipe = run.study.methods[RECIPE]
+    assert recipe is not None
+    assert recipe.refinement is not None
+
+
+def test_one_split_learns_from_the_training_scans_too(own: tuple[Path, Path], tmp_path: Path) -> None:
+    asked = ("--data", own[0], "--unlabelled", own[1])
+    run = prepare(tmp_path / "run", *asked, "--folds", 1, "--seeds", 0, 1)
+    data = run.data[""]
+    assert len(data.pretext(0, few_labels.POOL)) == 12 + len(data.splits[0].train)
+    assert data.splits[0].test == data.splits[1].test
+    folds = prepare(tmp_path / "folds", *asked).data[""]
+    assert len(folds.pretext(0, few_labels.POOL)) == 12
+
+
+def test_the_encoder_starts_from_the_given_weights(own: tuple[Path, Path], tmp_path: Path) -> None:
+    weights = ResNetEncoder("resnet18", width=8).state_dict()
+    torch.save(weights, tmp_path / "weights.pt")
+    asked = ("--data", own[0], "--unlabelled", own[1], "--weights", tmp_path / "weights.pt")
+    run = prepare(tmp_path / "run", *asked)
+    learner = run.study.tasks[0].learner(run.data[""].data, None)
+    network: Any = learner.model
+    for name, value in network.encoder.state_dict().items():
+        torch.testing.assert_close(value, weights[name])
+    assert network.out.bias.tolist() == [-2]
+    assert run.config["arguments"]["weights"] == "weights.pt"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--unlabelled", "no such folder"], "--unlabelled no such folder"),
+        ([], "--unlabelled is missing"),
+        (["--folds", "2"], "--folds must be at least 3, or 1 for a single split, got 2"),
+        (["--folds", "40"], "--data holds too few images to split into 40 folds"),
+        (["--weights", "none.pt"], "no weights file at none.pt"),
+        (["--weights", "other.pt"], "--weights other.pt for the encoder resnet18: only"),
+        (["--weights", "imagenet"], "--weights imagenet needs an encoder of torchvision or timm"),
+        (["--encoder", "keras/vgg"], "must be of torchvision or timm"),
+        (["--encoder", "torchvision/resnet19"], "the encoder torchvision/resnet19 cannot be made"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(
+    arguments: list[str],
+    words: str,
+    own: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(ResNetEncoder("resnet34", width=12).state_dict(), "other.pt")
+    given = [] if not arguments or "--unlabelled" in arguments else ["--unlabelled", own[1]]
+    assert outcome("--data", own[0], "--out", "run", *given, *arguments) == 2
+    assert words in " ".join(capfd.readouterr().err.split())
+    assert not Path("run").exists()
+
+
+def test_sets_that_cannot_be_learned_from_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    unlabelled = scans(tmp_path / "scans")
+    for name, count, empty, words in (
+        ("nothing", 6, 6, "shows no lesion in any of its 6 masks"),
+        ("few", 9, 7, "without any lesion in their masks"),
+    ):
+        folder = labelled(tmp_path / name, count, empty=empty, seed=count)
+        assert outcome("--data", folder, "--unlabelled", unlabelled, "--out", tmp_path / "run") == 2
+        assert words in capfd.readouterr().err
+
+
+def test_unlabelled_copies_of_labelled_scans_are_refused(
+    own: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copies = scans(tmp_path / "scans")
+    Image.open(own[0] / "images" / "0.png").save(copies / "again.png")
+    asked = ("--data", own[0], "--unlabelled", copies, "--out", tmp_path / "run")
+    assert outcome(*asked) == 2
+    assert "--unlabelled: 1 images copy a validation or test image" in capfd.readouterr().err
+    run = prepare(tmp_path / "without", *asked[:4], "--leave-out-copies")
+    assert len(run.data[""].pretext(0, few_labels.POOL)) == 12
+
+
+def test_the_command_line_names_its_defaults() -> None:
+    args = make_parser().parse_args([])
+    assert (args.methods, args.weights, args.preset) == (["supervised", RECIPE], "none", "small")
