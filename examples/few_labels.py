@@ -8,7 +8,7 @@ The same as the command `sslmed few-labels`. Rerun the same command to resume a 
 
 from __future__ import annotations
 
-from sslmed.studies.few_labels import run
+from sslmed.studies.few_labels import run as main
 
 if __name__ == "__main__":
-    run()
+    main()

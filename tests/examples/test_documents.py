@@ -25,16 +25,17 @@ from sslmed.studies.sweep import Sweep
 ROOT = Path(__file__).parents[2]
 PAPERS = sorted((ROOT / "docs" / "papers").glob("*.md"))
 FOLDERS = {"--data", "--pretext-data", "--organs", "--natural", "--unlabelled", "--merge", "--weights", "--test-data"}
-STUDIES = {page.stem for page in PAPERS}
+STUDIES = {page.stem for page in PAPERS} | {"few_labels"}
 
 
 def commands_in(text: str) -> list[tuple[str, list[str]]]:
     """(program, arguments) of the commands in a text that run a study."""
     found = []
     for line in text.replace("\\\n", " ").splitlines():
-        match = re.search(r"examples/(\w+)\.py (.*)", line)
-        if match and match[1] in STUDIES and line.lstrip().startswith(("python ", ".venv/", "torchrun ")):
-            found.append((match[1], shlex.split(match[2], comments=True)))
+        match = re.search(r"(?:examples/(\w+)\.py|^ *sslmed (few-labels)) (.*)", line)
+        name = match and (match[1] or match[2].replace("-", "_"))
+        if match and name in STUDIES and line.lstrip().startswith(("python ", ".venv/", "torchrun ", "sslmed ")):
+            found.append((name, shlex.split(match[3], comments=True)))
     return found
 
 
@@ -81,7 +82,8 @@ def test_options_of_the_commands_exist(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if "--weights" in words:
+    words = ["none" if word == "imagenet" else word for word in words]  # the smoke preset's encoder has no such weights
+    if "--weights" in words and "none" not in words:
         weights = ResNetEncoder("resnet18", width=8).state_dict()  # the smoke preset's encoder
         torch.save(weights, tmp_path / words[words.index("--weights") + 1])
     monkeypatch.setattr(program, "Run", Declared)
