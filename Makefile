@@ -20,7 +20,7 @@ NUMERICAL := $(filter-out %/data/ %/examples/ %/studies/ %/__pycache__/,$(wildca
 .PHONY: help demo test test-slow test-all test-kernels lint docs clean
 
 help:
-	@echo "make demo           pretrain, fine-tune and report on synthetic ultrasound (no download); OUT=folder"
+	@echo "make demo           few outlines and many scans of synthetic ultrasound, against the baseline; OUT=folder"
 	@echo "make test           run the test suite"
 	@echo "make test-slow      run the slow tests: whole runs and long sweeps"
 	@echo "make test-all       run both"
@@ -44,7 +44,7 @@ endif
 	@touch $@
 
 demo: $(VENV)/.installed-studies
-	$(BIN)/python examples/ultrasound_relation.py --data phantom --preset small --out $(OUT)
+	$(BIN)/python examples/few_labels.py --data phantom --preset demo --out $(OUT)
 
 test: $(VENV)/.installed-test
 	$(PYTEST)
