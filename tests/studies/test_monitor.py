@@ -55,16 +55,17 @@ class Clock:
 
 
 def test_values_are_those_of_the_metrics() -> None:
-    encoder, sample = encoder_of(method("simclr")), disks()
+    encoder, sample = encoder_of(method("simclr")), disks(40)
     values, kept = measure(encoder, sample)
     encoder.eval()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        views = torch.stack([pooled_features(encoder, v) for _ in range(2) for v in PAIR(sample.images)], dim=1)
+        drawn = [view for _ in range(2) for view in PAIR(sample.images[:32])]
+        views = torch.stack([pooled_features(encoder, view) for view in drawn], dim=1)
         clean = pooled_features(encoder, sample.images)
     expected = {
         "effective_rank": metrics.effective_rank(clean),
-        "lidar": metrics.lidar(views),
+        "lidar": metrics.lidar(views / (views - views.mean(dim=(0, 1))).square().mean().sqrt()),
         "feature_std": metrics.feature_std(clean),
         "alignment": metrics.alignment(views[:, 0], views[:, 1]),
         "uniformity": metrics.uniformity(clean),
@@ -133,9 +134,15 @@ def test_labels_count_only_with_enough_patients_of_two_classes() -> None:
     assert Sample.of(pixels, PAIR, [k // 2 for k in range(30)], enough, classes=2).labels is None
 
 
-@pytest.mark.parametrize(("images", "epochs", "size"), [(40, 2, 64), (600, 50, 150), (5000, 200, 256)])
+@pytest.mark.parametrize(("images", "epochs", "size"), [(40, 2, 64), (300, 50, 150), (5000, 200, 256)])
 def test_longer_trainings_have_larger_samples(images: int, epochs: int, size: int) -> None:
     assert sample_size(images, epochs) == size
+
+
+@pytest.mark.parametrize(("count", "held_out", "viewed"), [(20, 0, 20), (64, 0, 32), (256, 0, 64), (256, 200, 200)])
+def test_views_are_drawn_of_a_part_and_of_all_that_was_held_out(count: int, held_out: int, viewed: int) -> None:
+    sample = Sample.of(torch.zeros(count, 1, 2, 2), PAIR, range(count), held_out=held_out)
+    assert sample.viewed == viewed
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(10.0, [0, 10, 14, 17, 20]), (1.0, [0, 20]), (1000.0, [*range(21)])])
@@ -298,9 +305,8 @@ def test_the_statement_says_by_how_much(before: int, after: int, words: str, tmp
     np.savez(tmp_path / ARRAYS, **found)
     said = statement(tmp_path)
     assert said.startswith(f"{words}")
-    assert f"nearest neighbours {before / 40:.0%} to {after / 40:.0%} (p = " in said
-    assert "linear probe 50% to 60%" in said
-    assert "40 images, 45% of the most frequent class" in said
+    assert f": kNN accuracy {before / 40:.0%} to {after / 40:.0%} (p = " in said
+    assert "linear probe accuracy 50% to 60%, of 40 images, 45% of them of the most frequent class" in said
 
 
 def test_without_labels_the_statement_is_of_views(tmp_path: Path) -> None:

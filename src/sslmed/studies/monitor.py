@@ -109,10 +109,9 @@ def measure(encoder: nn.Module, sample: Sample) -> tuple[dict[str, float], dict[
     device = next(encoder.parameters()).device
     with evaluation_mode(encoder), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        parts, seen = [], []
-        for images in sample.images.split(BATCH):
-            images = images.to(device)
-            parts.append(pooled_features(encoder, images).float())
+        batches = (images.to(device) for images in sample.images.split(BATCH))
+        parts, seen = [pooled_features(encoder, images).float() for images in batches], []
+        for images in sample.images[: sample.viewed].to(device).split(BATCH):
             views = [view for _ in range(VIEWS // 2) for view in sample.pair(images)]
             seen.append(torch.stack([pooled_features(encoder, view).float() for view in views], dim=1))
     features, of_views = torch.cat(parts), torch.cat(seen)
@@ -125,10 +124,12 @@ def measure(encoder: nn.Module, sample: Sample) -> tuple[dict[str, float], dict[
         kept["correct"] = correct.cpu().numpy()
         kept["most_frequent"] = (sample.labels.bincount().amax() / len(sample)).numpy()
     found = found_views(of_views[: sample.held_out or None])
+    # At one scale, since LiDAR adds a constant to the variances, and features grow during a training.
+    scale = (of_views - of_views.mean(dim=(0, 1))).square().mean().sqrt()
     values |= {
         "matched": found.float().mean(),
         "effective_rank": metrics.effective_rank(features),
-        "lidar": metrics.lidar(of_views),
+        "lidar": metrics.lidar(of_views / scale.clamp(min=1e-12)),
         "feature_std": metrics.feature_std(features),
         "alignment": metrics.alignment(of_views[:, 0], of_views[:, 1]),
         "uniformity": metrics.uniformity(features),
@@ -179,8 +180,8 @@ def statement(folder: Path) -> str:
     knn, linear = (f"{values[name][0]:.0%} to {values[name][-1]:.0%}" for name in ("knn_accuracy", "linear_accuracy"))
     head = {1: "Better than its start", -1: "Worse than its start", 0: "Not shown to be better than its start"}[better]
     return (
-        f"{head}: accuracy of nearest neighbours {knn} (p = {p:.2g}), of a linear probe {linear}. These are "
-        f"{len(found['end_correct'])} images, {found['end_most_frequent']:.0%} of the most frequent class."
+        f"{head}: kNN accuracy {knn} (p = {p:.2g}), linear probe accuracy {linear}, of {len(found['end_correct'])} "
+        f"images, {found['end_most_frequent']:.0%} of them of the most frequent class."
     )
 
 

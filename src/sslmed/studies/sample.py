@@ -12,6 +12,7 @@ from torch import Tensor
 from ..augment import MultiView
 
 FEWEST, MOST = 64, 256  # images
+FEWEST_VIEWED = 32
 FOLDS = 5  # of the probes
 FEWEST_GROUPS = 5  # with which a class counts
 
@@ -67,6 +68,11 @@ class Sample:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def viewed(self) -> int:
+        """How many images, the first ones, several views are drawn of, which costs as much as all images once."""
+        return min(len(self), max(self.held_out, FEWEST_VIEWED, len(self) // 4))
+
     def folds(self) -> Tensor:
         """The fold (N,) of each image, for cross-validation by whole groups: folds of about the same size."""
         found = torch.empty(len(self), dtype=torch.int64)
@@ -82,6 +88,6 @@ class Sample:
 def sample_size(images: int, epochs: int) -> int:
     """How many images to watch a training by, so that a measurement takes about a third of a percent of its time.
 
-    A measurement is five forward passes of each; a step on an image about seven, with two views and their gradients.
+    A measurement is two forward passes of each; a step on an image about seven, with two views and their gradients.
     """
-    return min(MOST, max(FEWEST, images * epochs // 200))
+    return min(MOST, max(FEWEST, images * epochs // 100))
