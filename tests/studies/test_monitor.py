@@ -234,6 +234,23 @@ def test_the_training_does_not_notice(name: str, tmp_path: Path) -> None:
     assert columns(tmp_path / "watched" / ROWS)["epoch"] == [0, 1, 2, 3]
 
 
+def test_a_single_image_is_not_measured(tmp_path: Path) -> None:
+    one = disks(2, labelled=False)
+    one = Sample(one.images[:1], one.pair, one.groups[:1])
+    pretrain(
+        method("simclr", count=8),
+        images(8),
+        Fit(epochs=1, batch_size=8),
+        optimiser=ADAM,
+        folder=tmp_path,
+        seed=5,
+        title="simclr",
+        sample=one,
+    )
+    assert (tmp_path / "encoder.pt").exists()
+    assert not (tmp_path / ROWS).exists()
+
+
 @pytest.mark.usefixtures("always")
 def test_a_killed_pretext_ends_with_the_values_of_an_unbroken_one(tmp_path: Path) -> None:
     def begun(folder: str, *, die: bool = False) -> dict[str, list[float]]:

@@ -43,7 +43,8 @@ def pretrain(
         title: for the progress.
         val: pairs whose loss controls a "plateau" schedule; None for the training loss.
         workers: processes that load images.
-        sample: images to measure the network on before, during and after the training, for at most 3 % of its time.
+        sample: images to measure the network on before, during and after the training, for at most 3 % of its time; a
+            single image is not enough, and nothing is measured.
 
     Returns:
         Path of encoder.pt, or of network.pt where a whole segmentation network was trained, which
@@ -65,7 +66,7 @@ def pretrain(
         title=title,
         val=val,
         workers=workers,
-        monitor=None if sample is None else Monitor(encoder_of(method), sample, folder),
+        monitor=None if sample is None or len(sample) < 2 else Monitor(encoder_of(method), sample, folder),
     )
     write_tensors(weights, network.state_dict())
     print(f"    {weights.name} holds {type(network).__name__}({network.extra_repr()})", flush=True)
