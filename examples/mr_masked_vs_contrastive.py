@@ -257,6 +257,7 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         everything=args.all_volumes,
         volumes=args.split,
         parts_seed=0,
+        modality="mr",
         **options.reading(args),
     )
     volumes = Volumes(

@@ -277,6 +277,7 @@ def make_data(domain: str, args: argparse.Namespace, preset: Preset) -> DataSpec
         joined=tuple(sources[1:]),
         test_sets=tuple(tests),
         share=1 / len(members),
+        modality="mammography" if domain == "mg" else "ultrasound",
         **options.reading(args),
     )
 

@@ -261,6 +261,11 @@ SCORES: dict[str, Callable[[Callable[..., Tensor]], Tensor]] = {
     "average_precision": lambda score: score(rand(9, 3), whole(9, 3)),
     "effective_rank": lambda score: score(rand(9, 3)),
     "feature_std": lambda score: score(rand(9, 3)),
+    **dict.fromkeys(
+        ("knn_predictions", "linear_probe_predictions"),
+        lambda score: score(rand(30, 4), whole(30, 3), rand(9, 4), classes=3),
+    ),
+    "lidar": lambda score: score(rand(9, 4, 3)),
     "per_class": lambda score: score(metrics.hausdorff, masks(3, 2, 12, 12), masks(3, 2, 12, 12)),
     "roc_auc": lambda score: score(rand(9), whole(9, 2)),
     "surface_dice": lambda score: score(

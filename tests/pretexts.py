@@ -169,6 +169,7 @@ def steps(name: str, folder: Path, count: int) -> None:
     from sslmed.studies.engine import Fit
     from sslmed.studies.optimisers import Optimiser
     from sslmed.studies.pretext import pretrain
+    from sslmed.studies.sample import Sample
 
     if (world := world_size()) > 1:
         own = {
@@ -188,4 +189,5 @@ def steps(name: str, folder: Path, count: int) -> None:
         folder=folder,
         seed=3,
         title=name,
+        sample=Sample.of(torch.stack([x for x, _ in images(8)]), MultiView(Noise(), Noise()), range(8)),
     )

@@ -199,6 +199,51 @@ def effective_rank(z):
     return math.exp(-sum(p * math.log(p) for p in shares))
 
 
+def lidar(z, delta):
+    """The eigenvalues of the whitened covariance of the means, whose root of the inverse is made from eigenvectors."""
+    n, q, d = z.shape
+    means = [sum(z[i, j] for j in range(q)) / q for i in range(n)]
+    mean = sum(means) / n
+    within, between = delta * torch.eye(d, dtype=z.dtype), torch.zeros(d, d, dtype=z.dtype)
+    for i in range(n):
+        between += torch.outer(means[i] - mean, means[i] - mean) / n
+        for j in range(q):
+            within += torch.outer(z[i, j] - means[i], z[i, j] - means[i]) / (n * q)
+    values, vectors = torch.linalg.eigh(within)
+    root = vectors @ torch.diag(values**-0.5) @ vectors.T
+    found = [max(v, 0.0) for v in torch.linalg.eigvalsh(root @ between @ root).tolist()]
+    shares = [v / sum(found) for v in found]
+    return math.exp(-sum(p * math.log(p) for p in shares if p > 0))
+
+
+def knn_predictions(train, labels, test, classes, k, temperature):
+    found = []
+    for row in test:
+        similar = [float(cosine(row, other)) for other in train]
+        nearest = sorted(range(len(train)), key=lambda i: -similar[i])[:k]
+        votes = [sum(math.exp(similar[i] / temperature) for i in nearest if labels[i] == c) for c in range(classes)]
+        found.append(votes.index(max(votes)))
+    return found
+
+
+def linear_probe_predictions(train, labels, test, classes, ridge):
+    """Least squares with an intercept that is not penalised, on standardised features; no feature is constant."""
+    n, d = train.shape
+    mean = [sum(train[:, j]) / n for j in range(d)]
+    scale = [math.sqrt(sum((train[:, j] - mean[j]) ** 2) / n) for j in range(d)]
+    x, y = (
+        torch.stack([torch.cat([(row - torch.stack(mean)) / torch.tensor(scale), row.new_ones(1)]) for row in rows])
+        for rows in (train, test)
+    )
+    penalty = ridge * d * torch.eye(d + 1, dtype=train.dtype)  # the mean eigenvalue of the Gram matrix is d
+    penalty[d, d] = 0
+    scores = [
+        y @ torch.linalg.inv(x.T @ x + penalty) @ x.T @ torch.tensor([float(c == k) for c in labels], dtype=x.dtype)
+        for k in range(classes)
+    ]
+    return torch.stack(scores).argmax(0).tolist()
+
+
 def looked_up(image: Tensor, x: float, y: float) -> float:
     """The value of an image (H, W) at a place from -1 to 1 between its borders, bilinearly, 0 beyond."""
     height, width = image.shape

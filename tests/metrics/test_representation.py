@@ -1,4 +1,4 @@
-"""Spread, alignment, uniformity and rank of embeddings: closed forms, loops, invariances, precision, bad input."""
+"""Spread, alignment, uniformity and ranks of embeddings: closed forms, loops, invariances, precision, bad input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import hyp0f1
 
 import reference
-from sslmed.metrics import alignment, effective_rank, feature_std, representation, uniformity
+from sslmed.metrics import alignment, effective_rank, feature_std, lidar, representation, uniformity
 
 OF_ONE = [feature_std, uniformity, effective_rank]
 
@@ -147,6 +147,46 @@ def test_bad_settings_and_pairs() -> None:
         alignment(z, z, alpha=0)
     with pytest.raises(ValueError, match="t must be a finite number"):
         uniformity(z, t=-2)
+
+
+@pytest.mark.parametrize("delta", [1e-4, 1.0])
+def test_lidar_is_the_loop(delta: float) -> None:
+    z = rows(12, 1, 5) + 0.3 * rows(12, 4, 5, seed=1)
+    assert lidar(z, delta=delta).item() == pytest.approx(reference.lidar(z, delta), rel=1e-9)
+
+
+def test_lidar_counts_the_directions_that_tell_images_apart() -> None:
+    apart = torch.cat([rows(300, 4), torch.zeros(300, 12)], dim=1)[:, None]
+    noise = torch.cat([torch.zeros(300, 8, 4), rows(300, 8, 12, seed=1)], dim=2)
+    z = (apart + noise) @ rotation(16, 2)
+    assert effective_rank(z.flatten(0, 1)).item() > 12  # which cannot tell noise from content
+    assert lidar(z).item() == pytest.approx(4, rel=0.02)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(lidar(z[order].flip(1) + 5), lidar(z))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_lidar_of_a_collapse_and_of_one_dimension(dtype: torch.dtype, device: torch.device) -> None:
+    one = torch.full((5, 3, 4), 2.0).to(device, dtype)
+    line = torch.arange(5.0)[:, None, None] * torch.tensor([1.0, 2.0]) + torch.tensor([[0.0], [1.0], [2.0]])
+    for z in (one, 0 * one, line.to(device, dtype)):
+        value = lidar(z)
+        assert value.item() == pytest.approx(1)
+        assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        assert value.device.type == device.type
+    assert lidar(one.index_fill(0, torch.tensor([1], device=device), math.nan)).isnan()
+
+
+def test_lidar_refuses_what_it_cannot_use() -> None:
+    with pytest.raises(ValueError, match=r"z must have shape \(N, Q, D\), got \(4, 3\)"):
+        lidar(torch.rand(4, 3))
+    for shape in ((1, 2, 3), (2, 1, 3), (2, 2, 0)):
+        with pytest.raises(ValueError, match="z must have at least 2 images, 2 views and one feature"):
+            lidar(torch.rand(*shape))
+    with pytest.raises(TypeError, match="z must be a floating point tensor"):
+        lidar(torch.ones(2, 2, 2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="delta must be a finite number"):
+        lidar(torch.rand(2, 2, 2), delta=0)
 
 
 @pytest.mark.peers

@@ -162,6 +162,8 @@ def test_two_processes_learn_what_one_does(name: str, count: int, tmp_path: Path
         assert row.keys() == other.keys()
         for key in row:
             assert float(row[key]) == pytest.approx(float(other[key]), abs=1e-5), key
+    for folder in ("one", "two"):  # the first of two processes measures
+        assert [row["epoch"] for row in read_csv(tmp_path / folder / "monitor.csv")] == ["0", "2"]
     one, two = (weights_of(tmp_path / folder / "last.ckpt") for folder in ("one", "two"))
     assert one.keys() == two.keys()
     begin = method(name, plain=True, count=count).state_dict()

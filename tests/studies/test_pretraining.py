@@ -12,13 +12,11 @@ pytest.importorskip("lightning")
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
-from sslmed.augment import MultiView
 from sslmed.methods import COMMANDS, SyntheticLesions
-from sslmed.models import ResNetEncoder, ResUNet, UNet, load_encoder
+from sslmed.models import ResNetEncoder, ResUNet, UNet, load_encoder, pooled_features
 from sslmed.studies import commands, pretraining
-from sslmed.studies.learned import embedded, encoder_of, matched, verdict
+from sslmed.studies.learned import encoder_of, verdict
 from sslmed.studies.pretraining import Pretraining, held_out
 from sslmed.studies.pretraining_settings import Settings, build
 
@@ -74,7 +72,7 @@ def test_every_method_learns_from_a_folder(method: str, tmp_path: Path, capfd: p
 def test_a_test_of_the_encoder_leaves_the_decoder_learning(network: UNet | ResUNet) -> None:
     method = SyntheticLesions(network)
     encoder = encoder_of(method)
-    assert embedded(encoder, torch.rand(3, 1, 32, 32)).shape == (3, encoder.features)
+    assert len(pooled_features(encoder, torch.rand(3, 1, 32, 32))) == 3
     assert all(p.requires_grad for p in network.parameters())
 
 
@@ -177,26 +175,6 @@ def test_report_refuses_a_study_of_an_older_version(tmp_path: Path, capfd: pytes
     (tmp_path / "config.json").write_text('{"methods": ["supervised"]}')
     assert outcome("report", tmp_path) == 2
     assert "was written by an older version of sslmed; run the study again in a new folder" in capfd.readouterr().err
-
-
-class Known(nn.Module):
-    """Features that are the pixels themselves."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1)
-
-
-class Rolled(nn.Module):
-    """A view in which the images of a batch have changed places."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.roll(1, dims=0)
-
-
-def test_views_are_matched_by_the_nearest_features() -> None:
-    images = torch.eye(16).view(16, 1, 4, 4)
-    assert matched(Known(), images, MultiView(nn.Identity(), nn.Identity())) == [True] * 16
-    assert matched(Known(), images, MultiView(nn.Identity(), Rolled())) == [False] * 16
 
 
 def test_the_verdict_is_mcnemars_exact_test() -> None:

@@ -545,6 +545,37 @@ def test_curves_count_epochs_from_1_and_the_spread_from_0(folder):
     assert next(iter(next(iter(spread.args[0].values())).values()))[0] == [1, 2]
 
 
+def test_what_was_measured_during_a_pretext_is_shown(folder):
+    html, page = render(folder)
+    assert "Is it learning?" not in page.text
+    entry = Run.read(folder).manifest.pretexts[0]
+    place, pictures = folder / entry.folder, np.full((5, 8, 8), 200, np.uint8)
+    run_folders.write_csv(
+        place / "monitor.csv",
+        [
+            {"epoch": e, "knn_accuracy": 0.5 + e / 100, "linear_accuracy": 0.6, "lidar": 3 + e, "seconds": 1}
+            for e in (0, 7, 30)
+        ],
+    )
+    arrays = {}
+    for part, count in (("start", 20), ("end", 32)):
+        right = {"correct": np.arange(40) < count, "matched": np.arange(40) < count, "most_frequent": np.array(0.5)}
+        shown = {"queries": pictures, "neighbours": np.stack([pictures] * 3, axis=1)}
+        arrays |= {f"{part}_{name}": value for name, value in (right | shown).items()}
+    np.savez(place / "monitor.npz", **arrays)
+    html, page = render(folder)
+    check(html, page)
+    assert f"{entry.title}, seed {entry.seed}. Better than its start: kNN accuracy 50% to 80% (p = " in page.text
+    assert f"Nearest neighbours before and after: {entry.title}" in page.text
+    assert plots.neighbour_gallery.call_count == 2
+    assert {call.args[0].max() for call in plots.neighbour_gallery.call_args_list} == {np.float32(200 / 255)}
+    drawn = {call.kwargs["ylabel"]: call.args[0] for call in plots.curve_panels.call_args_list}
+    assert {"kNN accuracy", "linear probe accuracy", "LiDAR"} <= drawn.keys()
+    assert "seconds" not in drawn
+    epochs, values = next(iter(next(iter(drawn["LiDAR"].values())).values()))
+    assert (epochs, values) == ([0, 7, 30], [3, 10, 33])
+
+
 def test_names_of_validation_metrics_fit_beside_their_axis(folder):
     for file in folder.glob("cells/*/curves.csv"):
         run_folders.write_csv(file, [{"epoch": 0, "val_loss": 1, "val_precision": 0.5, "val_mcc": 0.1}])

@@ -39,7 +39,8 @@ from .classification import (
 )
 from .classwise import per_class
 from .overlap import balanced_pixel_accuracy, dice, jaccard, pixel_accuracy, pixel_counts, precision, recall
-from .representation import alignment, effective_rank, feature_std, uniformity
+from .probes import knn_predictions, linear_probe_predictions
+from .representation import alignment, effective_rank, feature_std, lidar, uniformity
 from .summary import summarize
 from .surface import average_surface_distance, hausdorff, surface_dice
 
@@ -56,6 +57,9 @@ __all__ = [
     "feature_std",
     "hausdorff",
     "jaccard",
+    "knn_predictions",
+    "lidar",
+    "linear_probe_predictions",
     "mcc",
     "per_class",
     "pixel_accuracy",

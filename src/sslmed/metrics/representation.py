@@ -2,7 +2,8 @@
 
 Standard deviation of features: Chen and He, "SimSiam", CVPR 2021, section 4.1. Alignment and uniformity: Wang and
 Isola, "Understanding contrastive representation learning through alignment and uniformity on the hypersphere", ICML
-2020, sections 4.1.1 and 4.1.2. Effective rank: Garrido et al., "RankMe", ICML 2023, Eq. 1.
+2020, sections 4.1.1 and 4.1.2. Effective rank: Garrido et al., "RankMe", ICML 2023, Eq. 1. LiDAR: Thilak et al.,
+"LiDAR: Sensing linear probing performance in joint embedding SSL architectures", ICLR 2024, section 4.
 
 All are scalars of at least float32, outside any graph and with autocast off, on the embeddings' device. An embedding
 that is not finite makes them nan.
@@ -117,7 +118,7 @@ def uniformity(z: Tensor, *, t: float = 2.0) -> Tensor:
 
 @torch.no_grad()
 def effective_rank(z: Tensor) -> Tensor:
-    """Exponential of the entropy of the singular values' shares: how many dimensions the embeddings use.
+    """RankMe: exponential of the entropy of the singular values' shares, or how many dimensions the embeddings use.
 
     The rows are taken as they are, neither scaled nor centred, as published; the published 1e-7 that keeps log 0 away
     is not needed. k where k directions carry equal parts, 1 where all embeddings have collapsed to one direction, or
@@ -141,8 +142,53 @@ def effective_rank(z: Tensor) -> Tensor:
     if not z.isfinite().all():
         return z.new_tensor(torch.nan)
     values = torch.linalg.svdvals(_scaled(z, z.abs().amax()))
-    entropy: Tensor = torch.special.entr(_scaled(values, values.sum())).sum()
-    return entropy.exp()
+    return _perplexity(values)
+
+
+@torch.no_grad()
+def lidar(z: Tensor, *, delta: float = 1e-4) -> Tensor:
+    """LiDAR: effective rank of the linear discriminant analysis that tells the images apart by their views.
+
+    The views of an image are a class. With the covariance of the images' means, S_b, and the mean covariance of an
+    image's views plus delta I, S_w, it is the exponential of the entropy of the eigenvalues' shares of
+    S_w^-1/2 S_b S_w^-1/2. Directions in which views of one image differ as much as images do count little, which
+    `effective_rank` cannot tell from useful ones.
+
+    The embeddings are taken as they are, as published; the published constant that keeps log 0 away is not needed.
+    Computed in float64.
+
+    Args:
+        z: (N, Q, D) embeddings of Q views of each of N images, N and Q >= 2. The paper takes 1,000 images and 50 views;
+            fewer give a lower value, so compare values of the same N and Q only.
+        delta: added to the variances of views, above 0; it decides where views hardly differ.
+
+    Returns:
+        Scalar in [1, min(N - 1, D)].
+
+    Raises:
+        TypeError: z is not of floating point.
+        ValueError: a shape that is not (N, Q, D), fewer than two images or views, or delta not above 0.
+
+    Example:
+        >>> images, noise = torch.eye(4)[:, None], torch.tensor([[[-0.1], [0.1]]])
+        >>> lidar(images + noise)
+        tensor(3.)
+    """
+    _checks.floating("z", z)
+    _checks.shaped("z", z, "(N, Q, D)", ndim=3)
+    if min(z.shape[:2]) < 2 or not z.shape[2]:
+        raise ValueError(f"z must have at least 2 images, 2 views and one feature, got shape {tuple(z.shape)}")
+    delta = _checks.number("delta", delta, low=0, low_open=True)
+    if not z.isfinite().all():
+        return z.new_tensor(torch.nan, dtype=compute_dtype(z))
+    views, means = z.double(), z.double().mean(dim=1)
+    within = (views - means[:, None]).flatten(0, 1)
+    covariance = within.T @ within / len(within)
+    covariance.diagonal().add_(delta)
+    between = (means - means.mean(dim=0)) / len(means) ** 0.5
+    # The eigenvalues of S_w^-1/2 S_b S_w^-1/2 are the squared singular values of L^-1 times the means, S_w = L L^T.
+    whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), between.T, upper=False)
+    return _perplexity(torch.linalg.svdvals(whitened).square()).to(compute_dtype(z))
 
 
 def _wide(name: str, z: Tensor, *, rows: int = 1) -> Tensor:
@@ -154,6 +200,12 @@ def _wide(name: str, z: Tensor, *, rows: int = 1) -> Tensor:
             f"{name} must have at least {rows} row{'s' * (rows > 1)} and one feature, got shape {tuple(z.shape)}"
         )
     return z.to(compute_dtype(z))
+
+
+def _perplexity(values: Tensor) -> Tensor:
+    """Exponential of the entropy of the shares of non-negative values."""
+    entropy: Tensor = torch.special.entr(_scaled(values, values.sum())).sum()
+    return entropy.exp()
 
 
 def _scaled(x: Tensor, by: Tensor) -> Tensor:

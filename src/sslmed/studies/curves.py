@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -63,6 +64,10 @@ class Curves:
         """Add the row of an epoch, and write it."""
         self.rows.append(row)
         write_csv(self.folder / "curves.csv", self.rows, columns=list(self.rows[0]))
+        self.show(row, int(row["epoch"]))
+
+    def show(self, values: Mapping[str, float], step: int) -> None:
+        """Add values to TensorBoard's files alone."""
         if self._refused:
             return
         try:
@@ -70,8 +75,8 @@ class Curves:
                 from torch.utils.tensorboard import SummaryWriter  # slow to import
 
                 self._board = SummaryWriter(str(self.folder / "tensorboard"))
-            for name, value in row.items():
-                self._board.add_scalar(name, value, row["epoch"])
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
             self._board.flush()
         except OSError as error:
             self._refused = True

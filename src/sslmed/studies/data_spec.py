@@ -39,6 +39,7 @@ class DataSpec:
         joined: more labelled sets to join with `labelled`.
         test_sets: whole sets to test every cell on, which must not be used in training.
         share: the share to read of each of them, of `labelled` and of the pools.
+        modality: of the images, "ultrasound", "mr" or "mammography": of the views by which a pretext is watched.
         skip_broken: leave out images that cannot be decoded, and unlabelled files with damaged headers, instead of
             refusing the set.
     """
@@ -64,3 +65,4 @@ class DataSpec:
     test_sets: tuple[Source, ...] = ()
     share: float = 1.0
     skip_broken: bool = False
+    modality: str = "ultrasound"

@@ -21,6 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from .._step import Step
 from .curves import Curves, Means
 from .fabric import make_fabric, prepare_for_processes, sync_buffers
+from .modes import evaluation_mode
+from .monitor import Monitor
 from .optimisers import Optimiser
 from .processes import any_rank, barrier, broadcast_rank0, rank, world_size
 from .progress import FitProgress
@@ -112,6 +114,7 @@ def fit(
     title: str,
     val: Dataset[Any] | None = None,
     workers: int = 0,
+    monitor: Monitor | None = None,
 ) -> Path:
     """Train `module`, resuming from the last checkpoint in `folder` if there is one.
 
@@ -119,6 +122,9 @@ def fit(
     `val_loss`, and the decisions based on it, are those of one process. A module that weighs means over its own cases
     by `sslmed.distributed.ddp_weight` then trains as in one process, except for batch normalisation and the views that
     each process draws. Every parameter that needs a gradient must get one; freeze the others.
+
+    A `monitor` measures a part of the module before the first epoch, after the last, and after some in between. It
+    changes nothing in the training.
 
     Returns:
         The checkpoint to use: the one of the best `val_loss` where `val` is given, else the last. The module is
@@ -170,7 +176,13 @@ def fit(
     else:
         module.start(DataLoader(train, settings.batch_size, num_workers=workers))
 
+    def watch(epochs: int) -> None:
+        if monitor is not None:
+            values = monitor.after(epochs, last=epochs == settings.epochs or stopping.due) or {}
+            curves.show({f"monitor/{name}": value for name, value in values.items()}, epochs)
+
     with FitProgress(title, settings.epochs, first, steps=len(batches)) as progress, curves:
+        watch(first)
         for epoch in range(first, settings.epochs):
             if stopping.due:  # the run was killed after its last epoch
                 break
@@ -227,6 +239,7 @@ def fit(
                     "stopping": [stopping.best, stopping.waited],
                 }
                 write_tensors(last, state)
+            watch(epoch + 1)
             progress.epoch(epoch, row, ends=stopping.due)
     module.to("cpu")
     barrier()  # the first process writes curves.csv, and all read it next
@@ -279,11 +292,7 @@ def _check_finite(values: Mapping[tuple[str, int], Tensor], title: str, epoch: i
 def _validate(fabric: Fabric, module: nn.Module, loader: Iterable[Any]) -> dict[str, float]:
     """The module's own values of the whole validation set, in evaluation mode."""
     sync_buffers(module)
-    modes = [(part, part.training) for part in module.modules()]  # parts may be in evaluation mode on purpose
-    module.eval()
-    with torch.no_grad(), fabric.autocast():
+    with evaluation_mode(module), fabric.autocast():
         validate: Any = module.validate
         values: dict[str, float] = validate(loader)
-    for part, training in modes:
-        part.training = training
     return values

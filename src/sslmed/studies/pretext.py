@@ -10,9 +10,12 @@ from torch.utils.data import Dataset
 from ..methods import Method
 from ..models import ResNetEncoder
 from .engine import Fit, fit
+from .learned import encoder_of
+from .monitor import Monitor, statement
 from .optimisers import Optimiser
 from .processes import barrier, broadcast_rank0
 from .runs import write_tensors
+from .sample import Sample
 
 
 def pretrain(
@@ -26,6 +29,7 @@ def pretrain(
     title: str,
     val: Dataset[Any] | None = None,
     workers: int = 0,
+    sample: Sample | None = None,
 ) -> Path:
     """Train a pretext, and save the state of the network that it leaves.
 
@@ -39,6 +43,8 @@ def pretrain(
         title: for the progress.
         val: pairs whose loss controls a "plateau" schedule; None for the training loss.
         workers: processes that load images.
+        sample: images to measure the network on before, during and after the training, for at most 3 % of its time; a
+            single image is not enough, and nothing is measured.
 
     Returns:
         Path of encoder.pt, or of network.pt where a whole segmentation network was trained, which
@@ -50,8 +56,21 @@ def pretrain(
         print(f"    {title}: done before", flush=True)
         return weights
     # Leaves the weights of the last epoch in the method.
-    fit(method, data, settings, optimiser=optimiser, folder=folder, seed=seed, title=title, val=val, workers=workers)
+    fit(
+        method,
+        data,
+        settings,
+        optimiser=optimiser,
+        folder=folder,
+        seed=seed,
+        title=title,
+        val=val,
+        workers=workers,
+        monitor=None if sample is None or len(sample) < 2 else Monitor(encoder_of(method), sample, folder),
+    )
     write_tensors(weights, network.state_dict())
     print(f"    {weights.name} holds {type(network).__name__}({network.extra_repr()})", flush=True)
     barrier()
+    if sample is not None and (learned := statement(folder)):
+        print(f"    {learned}", flush=True)
     return weights

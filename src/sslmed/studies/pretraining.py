@@ -15,22 +15,22 @@ from .. import methods
 from ..augment import MultiView, views
 from ..data import Phantom
 from ..data.cache import BrokenItems
-from ..metrics import effective_rank
 from .cached import cached
 from .engine import Fit
 from .galleries import pair_gallery
-from .learned import embedded, encoder_of, matched, verdict
 from .locks import folder_lock
+from .monitor import ROWS, statement, verdict_of
 from .optimisers import Optimiser
 from .pretext import pretrain
 from .pretraining_settings import PRESETS, Settings, build
 from .processes import barrier, rank
 from .report import write_report
-from .runs import CONTENTS, RunFolder, environment, read_csv, read_json, write_json, write_npz
+from .results import columns
+from .runs import CONTENTS, RunFolder, environment, read_json, write_json, write_npz
+from .sample import Sample, sample_size
 from .sources import Source, open_set
 
-SHOWN = 6  # images of a picture
-COMPARED = 2000  # training images among which neighbours are looked for
+SHOWN = 4  # images of a picture
 
 
 class _Numbered(Dataset[tuple[Tensor, int]]):
@@ -77,6 +77,10 @@ class Pretraining:
     def _prepare(self, data: str, cache: Path, skip_broken: bool) -> None:
         s = self.settings
         self.folder.check()
+        if (self.folder.path / "start.json").exists():
+            raise ValueError(
+                f"--out {self.folder.path} was written by an older version of sslmed; choose another folder"
+            )
         # Larger than a view, so that crops keep their detail.
         self.side = s.size * 3 // 2 if s.method != "masked" else s.size
         phantoms = 64 if s == PRESETS["smoke"] else 400
@@ -146,7 +150,6 @@ class Pretraining:
             print(f"  and {len(self.skipped) - 5} more, listed in {path / 'config.json'}")
         with folder_lock(path):
             method = build(s, len(train))
-            before = self._at_the_start(method)
             adam = Optimiser("adamw", lr=s.lr, weight_decay=0.01, schedule="cosine")
             fit = Fit(epochs=s.epochs, batch_size=s.batch_size, precision=s.precision)
             weights = pretrain(
@@ -158,73 +161,50 @@ class Pretraining:
                 seed=s.seed,
                 title=s.method,
                 workers=self.workers,
+                sample=self._sample(),
             )
-            method.trained.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-            method.to("cpu")
-            after = self._compared(method)
             if rank() == 0:
-                self._write(method, before, after, read_csv(path / "curves.csv"))
+                self._write(method)
         barrier()
         print(f"encoder: {weights}\nreport: {path / 'report.html'}")
         return 0
 
-    def _at_the_start(self, method: methods.Method) -> dict[str, Any]:
-        """The comparison before training, kept for a run that is resumed."""
-        file = self.folder.path / "start.json"
-        if file.exists():
-            found: dict[str, Any] = read_json(file, advice="delete it")
-            return found
-        before = self._compared(method)
-        write_json(file, before)
-        return before
-
-    def _compared(self, method: methods.Method) -> dict[str, Any]:
-        """How well a network finds the other view of each held-out image, and the rank of its features."""
-        images = torch.stack([_Numbered(self.items, self.parts[1])[i][0] for i in range(len(self.parts[1]))])
-        encoder = encoder_of(method)
-        found = matched(encoder, images, self._pair())
-        return {"matched": found, "effective_rank": float(effective_rank(embedded(encoder, images)))}
+    def _sample(self) -> Sample:
+        """The held-out images, and more of the others, to measure the encoder on before and after."""
+        s, (train, held) = self.settings, self.parts
+        more = np.random.default_rng(0).permutation(len(train))[: max(0, sample_size(len(train), s.epochs) - len(held))]
+        chosen = [*held, *(train[i] for i in more.tolist())]
+        labels = None if self.items.labels is None else [int(self.items.labels[i]) for i in chosen]
+        return Sample.of(
+            torch.stack([self.items[i]["image"][:1] for i in chosen]),
+            self._pair(),
+            [self.items.groups[i] for i in chosen] if self.items.groups else chosen,
+            labels,
+            classes=1 + max(labels, default=-1) if labels else 0,
+            held_out=len(held),
+        )
 
     def _pair(self) -> MultiView:
         return views.simclr(self.settings.size, modality=self.settings.modality)
 
-    def _write(
-        self,
-        method: methods.Method,
-        before: dict[str, Any],
-        after: dict[str, Any],
-        curves: list[dict[str, str]],
-    ) -> None:
+    def _write(self, method: methods.Method) -> None:
         path = self.folder.path
         held = torch.stack([self.items[i]["image"][:1] for i in self.parts[1][:SHOWN]])
-        rng = np.random.default_rng(0)
-        candidates = sorted(rng.permutation(len(self.parts[0]))[:COMPARED].tolist())
-        others = [self.parts[0][i] for i in candidates]
-        encoder = encoder_of(method)
-        rows = torch.cat(
-            [
-                embedded(encoder, torch.stack([self.items[i]["image"][:1] for i in others[k : k + 64]]))
-                for k in range(0, len(others), 64)
-            ]
-        )
-        near = (embedded(encoder, held) @ rows.T).topk(min(4, len(others)), dim=1).indices
-        neighbours = torch.stack([torch.stack([self.items[others[j]]["image"][0] for j in row]) for row in near])
         pair = method.views if isinstance(getattr(method, "views", None), MultiView) else self._pair()
-        write_npz(
-            path / "galleries.npz",
-            **pair_gallery(held[:4], pair),  # type: ignore[arg-type]
-            queries=held[:, 0].numpy(),
-            neighbours=neighbours.numpy(),
-        )
-        check = verdict(before["matched"], after["matched"])
-        check |= {"rank_before": before["effective_rank"], "rank_after": after["effective_rank"]}
-        if "feature_std" in curves[-1]:
-            check["feature_std"] = float(curves[-1]["feature_std"])
+        write_npz(path / "galleries.npz", **pair_gallery(held, pair))  # type: ignore[arg-type]
+        ranks = columns(path / ROWS)["effective_rank"]
+        check = verdict_of(path) | {"rank_before": ranks[0], "rank_after": ranks[-1]}
+        curves = columns(path / "curves.csv")
+        if "feature_std" in curves:
+            check["feature_std"] = curves["feature_std"][-1]
         network = method.trained
         check["network"] = f"{type(network).__name__}({network.extra_repr()})"
+        learned = statement(path)  # of the classes, where there are enough images of them
+        check["with_labels"] = learned if learned != check["sentence"] else ""
         write_json(path / "check.json", check)
         write_json(path / "environment.json", environment())
-        print(check["sentence"])
+        if check["with_labels"]:  # else it was printed after the training
+            print(check["sentence"])
         write_report(path)
 
 

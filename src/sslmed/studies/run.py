@@ -33,6 +33,7 @@ from .runs import (
     write_npz,
     write_tensors,
 )
+from .sample import sample_size
 from .seeding import derived_seed
 from .study import Refinement, Stage, Study
 from .study_data import StudyData
@@ -278,6 +279,7 @@ class Run:
                 title=f"pretext {cell.method}" + (f", {stage.name}" if stage.name else ""),
                 val=val,
                 workers=self.args.workers,
+                sample=data.sample(cell.seed, sample_size(len(images), stage.fit.epochs)),
             )
         assert weights is not None
         return weights

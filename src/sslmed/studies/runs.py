@@ -104,7 +104,7 @@ class RunFolder:
                 raise ValueError(f"{file} is not the result of a cell; delete it to run that cell again")
             if not file.with_name("metrics.csv").is_file():
                 raise ValueError(f"{file} has no metrics.csv beside it; delete it to run that cell again")
-        for pattern in ("pretext/**/*.ckpt", "pretext/**/*.pt", "cells/*/*.ckpt"):
+        for pattern in ("pretext/**/*.ckpt", "pretext/**/*.pt", "cells/**/*.ckpt"):
             for file in sorted(self.path.glob(pattern)):
                 if not zipfile.is_zipfile(file):  # its directory is written last: a cut file has none
                     raise ValueError(f"{file} is damaged; delete it to train that part again")

@@ -80,7 +80,7 @@ def run_cells(
                 result = finetune(cell, place, weights)
                 write_json(place / "result.json", result)
                 barrier()
-                for left in (*place.glob("*.ckpt"), place / "error.txt"):
+                for left in (*place.rglob("*.ckpt"), place / "error.txt"):
                     left.unlink(missing_ok=True)
             print("    test " + in_words(result), flush=True)
         except Exception as error:

@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..augment import views
 from . import external, splitting
 from .data_spec import TRAIN, DataSpec
 from .image_set import ImageSet
 from .pixels import Numbered
 from .reading import joined, part_of, read
+from .sample import Sample
 from .sources import Source
 
 
@@ -101,6 +105,19 @@ class StudyData:
         return Numbered(
             (self.data if name == TRAIN else self.pools[name], self._chosen[seed][name])
             for name in self.spec.mixes[mix]
+        )
+
+    def sample(self, seed: int, size: int) -> Sample:
+        """At most `size` images of the labelled set's training part, with their classes, to watch a pretext by."""
+        data, spec = self.data, self.spec
+        index = self.splits[seed].train if seed in self.splits else range(len(data))
+        chosen = [index[i] for i in np.random.default_rng(0).permutation(len(index))[:size].tolist()]
+        return Sample.of(
+            data.images(chosen),
+            views.simclr(spec.size, modality=spec.modality),
+            [data.groups[i] for i in chosen],
+            data.class_numbers(chosen) if data.labels is not None else None,
+            classes=len(data.classes),
         )
 
     def pretext_ids(self, seed: int) -> list[str]:

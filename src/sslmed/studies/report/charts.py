@@ -16,11 +16,21 @@ from .run import Run
 
 MANY = 5  # lines beyond which a picture of curves becomes a panel for each method
 LONGEST = 20  # letters of a metric's name that fit beside an axis
+MONITORED = {
+    "knn_accuracy": "kNN accuracy",
+    "linear_accuracy": "linear probe accuracy",
+    "matched": "share of views found",
+    "effective_rank": "effective rank (RankMe)",
+    "lidar": "LiDAR",
+    "feature_std": "spread of the features",
+    "alignment": "alignment",
+    "uniformity": "uniformity",
+}
 COLUMNS = {
     "train_loss": "training loss",
     "val_loss": "validation loss",
     "loss": "total loss",
-    "feature_std": "spread of the features",
+    **MONITORED,
 }
 
 
@@ -74,6 +84,16 @@ def pretext(run: Run) -> tuple[list[Figure], list[Figure]]:
         for chosen in (main, [name for name in names if name not in main])
     )
     return (first, rest) if first else (rest, [])
+
+
+def monitored(run: Run) -> tuple[list[Figure], list[Figure]]:
+    """What was measured of the encoders during pretext learning: what they find, and the rest."""
+    curves = run.pretext_monitors()
+    first, rest = list[Figure](), list[Figure]()
+    for name in _names(curves):
+        shares = name in {"knn_accuracy", "linear_accuracy", "matched"}
+        (first if shares else rest).extend(_apart(curves, name, "during pretext learning", run.display, sharey=True))
+    return first, rest
 
 
 def _together(found: Sequence[Curve], column: str, where: str, display: Callable[[str], str]) -> list[Figure]:

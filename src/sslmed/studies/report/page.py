@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 from typing import Any
 
-from ...tasks._report import Finished, Heading
+from ...tasks._report import Figure, Finished, Heading
 from ...tasks.metrics import METRICS, metric
 from ..cells import Target
+from ..monitor import statement
 from . import charts, external, facts, views
 from .facts import ALLOWED, leaking, splits
 from .findings import comparisons, findings, sentences
@@ -18,6 +20,7 @@ def context(run: Run) -> dict[str, Any]:
     """The template's variables."""
     found = splits(run)
     curves, parts = charts.pretext(run)
+    monitored, monitored_rest = charts.monitored(run)
     targets = [_target(run, target, f"target-{k}") for k, target in enumerate(run.targets)]
     return {
         "run": run,
@@ -33,6 +36,10 @@ def context(run: Run) -> dict[str, Any]:
         "task": _task(run),
         "pretext": curves,
         "pretext_parts": parts,
+        "learned": [(t, s, said) for t, s, place in run.pretexts() if (said := statement(place))],
+        "monitored": monitored,
+        "monitored_rest": monitored_rest,
+        "neighbours": _neighbours(run),
         "features": views.features(run),
         "filters": views.filters(run),
         "jigsaws": views.jigsaws(run),
@@ -103,6 +110,15 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
         "sentences": sentences(run, target),
         "tuning": {labels: charts.tuning(run, target, labels) for labels in groups},
     }
+
+
+def _neighbours(run: Run) -> dict[str, list[Figure]]:
+    """Nearest neighbours of a few pretexts, of the first seed of each."""
+    folders: dict[str, Path] = {}
+    for title, _, folder in run.pretexts():
+        folders.setdefault(title, folder)
+    found = {title: views.neighbours(folder) for title, folder in list(folders.items())[: charts.MANY]}
+    return {title: figures for title, figures in found.items() if figures}
 
 
 def _trainings(run: Run) -> str:

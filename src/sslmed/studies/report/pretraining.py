@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ... import plots
 from ...tasks import _report
 from ...tasks._report import Figure
+from .. import monitor
 from ..results import columns
 from ..runs import read_json
-from . import views
+from . import charts, views
 from .run import Run
 
 _NAMES = {"loss": "loss", "feature_std": "spread of the features (SD)"}
@@ -24,7 +27,8 @@ def pretrained(run: Run) -> dict[str, Any]:
         "check": read_json(check) if check.exists() else None,
         "curves": _curves(run),
         "views": views.pairs(run, shown=6),
-        "neighbours": _neighbours(run.galleries()),
+        "monitored": _monitored(run),
+        "neighbours": views.neighbours(run.folder),
         "settings": run.config["settings"],
         "data": run.config["data"],
     }
@@ -46,8 +50,15 @@ def _curves(run: Run) -> list[Figure]:
     return found
 
 
-def _neighbours(z: dict[str, Any]) -> Figure | None:
-    if "neighbours" not in z:
+def _monitored(run: Run) -> Figure | None:
+    """A panel for each value that was measured of the encoder."""
+    values = columns(run.folder / monitor.ROWS)
+    panels = {
+        name: {"": (values["epoch"], values[column])}
+        for column, name in charts.MONITORED.items()
+        if np.isfinite(values.get(column, [])).any()
+    }
+    if not panels:
         return None
-    figure = plots.neighbour_gallery(z["queries"], z["neighbours"])
-    return _report.figure(figure, "held-out images and the training images nearest to them")
+    figure = plots.curve_panels(panels, ylabel="")
+    return _report.figure(figure, "by epoch: " + ", ".join(panels))

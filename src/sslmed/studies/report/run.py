@@ -11,7 +11,7 @@ from typing import Any
 from ...tasks import KINDS
 from ...tasks._report import TaskReport
 from ...tasks.metrics import metric
-from .. import manifest
+from .. import manifest, monitor
 from ..cells import Target, amount_as_number
 from ..pictures import pictures
 from ..results import Curve, Result, arrays, columns, csv_rows, results
@@ -168,6 +168,17 @@ class Run:
     def pretext_curves(self) -> list[Curve]:
         """Of every pretext training."""
         return [Curve(title, f"seed {seed}", columns(place / "curves.csv")) for title, seed, place in self.pretexts()]
+
+    def pretext_monitors(self) -> list[Curve]:
+        """What was measured of the encoder of every pretext training, by epochs counted as in its curves."""
+        found = []
+        for title, seed, place in self.pretexts():
+            values = columns(place / monitor.ROWS)
+            if values:
+                shown = {name: values[name] for name in values if name not in {"epoch", "seconds", "training_seconds"}}
+                # A row is of the number of epochs that are done; a curve counts epochs from 0.
+                found.append(Curve(title, f"seed {seed}", {"epoch": [e - 1 for e in values["epoch"]]} | shown))
+        return found
 
     def galleries(self) -> dict[str, Any]:
         """Arrays of galleries.npz; empty where the run made none."""

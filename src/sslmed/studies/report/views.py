@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+
 from ... import plots
 from ...tasks import _report
 from ...tasks._report import Figure
+from .. import monitor
 from ..results import arrays
 from .run import Run
 
@@ -42,6 +47,19 @@ def pairs(run: Run, shown: int = SHOWN) -> Figure | None:
         heads = (first, second, third)
     figure = plots.view_gallery(*(z[name][:shown] for name in ("original", "view0", "view1")), heads=heads)
     return _report.figure(figure, "images and two views of each: " + ", ".join(heads))
+
+
+def neighbours(folder: Path) -> list[Figure]:
+    """Images and those with the most similar features, at the start and at the end of a pretext."""
+    found = arrays(folder / monitor.ARRAYS)
+    figures = []
+    for part, words in (("start", "at the start"), ("end", "after the training")):
+        if f"{part}_neighbours" in found:
+            queries, nearest = (found[f"{part}_{name}"] / np.float32(255) for name in ("queries", "neighbours"))
+            figure = plots.neighbour_gallery(queries, nearest)
+            alt = f"images and those whose features are most similar, {words}"
+            figures.append(_report.figure(figure, alt, caption=words.capitalize()))
+    return figures
 
 
 def features(run: Run) -> list[Figure]:
