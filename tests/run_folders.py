@@ -423,7 +423,15 @@ def add_test_set(folder: Path, name: str) -> None:
             rows = [{"test_set": ""} | row for row in csv.DictReader(file)]
         other = [row | {"test_set": name} for row in rows]
         if file_name == "table.csv":
-            other = [row | {"mean": f"{float(row['mean']) - 0.1:.3f}", "paper": "", "paper_set": ""} for row in other]
+            printed = {
+                "paper": "0.777",
+                "paper_sd": "0.111",
+                "paper_set": "Table <VI>",
+                "why_not_comparable": "other sets",
+            }
+            other = [
+                row | {"mean": f"{float(row['mean']) - 0.1:.3f}"} | (printed if row["paper"] else {}) for row in other
+            ]
         write_csv(folder / file_name, rows + other)
     splits = json.loads((folder / "splits.json").read_text())
     ids = {"test_sets": {name: [f"scan {k}" for k in range(9)]}}

@@ -600,6 +600,10 @@ def test_results_in_and_out_of_distribution_stand_side_by_side(tmp_path: Path) -
     assert "Paired tests on BUS-BRA" in part
     assert "Dice by scanner or set, BUS-BRA" in part
     assert "Scanner 0" in part
+    assert "0.777± 0.111" in part
+    assert "The paper's numbers beside BUS-BRA: Table <VI>. They are not comparable with ours" in part
+    assert "for orientation only: other sets." in part
+    assert "Table <VI>" not in page.text[: page.text.index("In and out of distribution", page.text.index("Paired"))]
     assert any(alt.startswith("Dice in and out of distribution with 20 % of the labels") for alt in page.alts)
     assert "over all comparisons of this section (2)" in page.text
 

@@ -76,6 +76,8 @@ class Study:
         baselines: methods that others are tested against, supervised training first.
         published: name of the set -> the paper's numbers by (task, labels, method).
         comparability_note: (task, images) -> why our numbers and the paper's are not comparable.
+        published_external: (labelled set, name of an external test set) -> the paper's numbers of networks that were
+            trained on one set and tested on another, by (task, labels, method), each with its `why_not_comparable`.
         gallery: images (N, 1, S, S) -> arrays of galleries.npz.
         embedding: file of weights, or None for a random start -> the encoder whose features of test images the report
             draws; None draws none.
@@ -98,6 +100,7 @@ class Study:
     proposed: str | None = None
     baselines: Sequence[str] = (SUPERVISED,)
     published: Callable[[str], Mapping[tuple[str, str, str], Published]] = lambda _: {}
+    published_external: Callable[[ImageSet, str], Mapping[tuple[str, str, str], Published]] = lambda *_: {}
     embedding: Callable[[Path | None], nn.Module] | None = None
 
     @property
