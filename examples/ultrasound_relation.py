@@ -307,7 +307,8 @@ def differences(preset: Preset, start: Path | None, theirs: str) -> list[str]:
     batches = {preset.pretext.batch_size, preset.finetune.batch_size}
     if batches != {BATCH_SIZES[theirs]}:
         used = " and ".join(map(str, sorted(batches)))
-        reasons.append(f"batches of {used} (paper {BATCH_SIZES[theirs]} for {theirs})")
+        where = "Table VI" if theirs == GENERAL else theirs
+        reasons.append(f"batches of {used} (paper {BATCH_SIZES[theirs]} for {where})")
     if preset.size != 224:
         reasons.append(f"{preset.size} px (Hausdorff in these pixels; paper 224)")
     if (preset.encoder, preset.width) != ("resnet50", 64):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -408,16 +409,20 @@ def volumes_run(folder: Path, *, labels: Sequence[int] = (1, 2, 4, 8), seeds: tu
 
 
 def add_test_set(folder: Path, name: str) -> None:
-    """Results of every finished cell and row on an external test set, of two scanners, worse by 0.1."""
+    """Results of every finished cell and row on an external test set, of two scanners, worse by 0.1; with pictures."""
     for entry in manifest.read(folder).cells:
         place = folder / entry.folder
         with open(place / "metrics.csv", newline="") as file:
             rows = [row | {"origin": f"Scanner {k % 2}"} for k, row in enumerate(csv.DictReader(file))]
         write_csv(place / "test_sets" / "other" / "metrics.csv", rows)
+        shutil.copy(place / "cases.npz", place / "test_sets" / "other")
         result = json.loads((place / "result.json").read_text())
         summary = {"cases": len(rows), "mean": {}, "sd": {}}
         write_json(place / "result.json", result | {"test_sets": {name: summary}})
         manifest.record(folder, [dataclasses.replace(entry, test_sets={name: "test_sets/other"})])
+    shown = folder / "pictures" / "segmentation" / "test_sets" / "other.npz"
+    shown.parent.mkdir(parents=True)
+    shutil.copy(folder / "pictures" / "segmentation.npz", shown)
     for file_name in ("table.csv", "tests.csv"):
         with open(folder / file_name, newline="") as file:
             rows = [{"test_set": ""} | row for row in csv.DictReader(file)]

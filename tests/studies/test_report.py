@@ -584,6 +584,8 @@ def test_results_in_and_out_of_distribution_stand_side_by_side(tmp_path: Path) -
     folder = run_folders.segmentation_run(tmp_path)
     before = write_report(folder).read_text()
     assert "In and out of distribution" not in before
+    shown = sum(alt.startswith("The same 3 test cases by") for alt in Page(before).alts)
+    assert shown > 0
     run_folders.add_test_set(folder, "BUS-BRA")
     page = Page(write_report(folder).read_text())
     assert "External test sets" in page.text
@@ -601,6 +603,9 @@ def test_results_in_and_out_of_distribution_stand_side_by_side(tmp_path: Path) -
     assert "Dice by scanner or set, BUS-BRA" in part
     assert "Scanner 0" in part
     assert "0.777± 0.111" in part
+    assert part.index("Pictures of cases, BUS-BRA") < part.index("All metrics on the external sets")
+    assert "The same images of BUS-BRA for all methods and amounts of labels" in part
+    assert sum(alt.startswith("The same 3 test cases by") for alt in page.alts) == 2 * shown
     assert "The paper's numbers beside BUS-BRA: Table <VI>. They are not comparable with ours" in part
     assert "for orientation only: other sets." in part
     assert "Table <VI>" not in page.text[: page.text.index("In and out of distribution", page.text.index("Paired"))]

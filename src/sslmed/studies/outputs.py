@@ -87,7 +87,8 @@ def tabulate(run: Run) -> None:
         frame = tables.Frame(targets, methods, run.study.unit, run.study.baselines, list(tests))
         tables.collect_cases(path)
         for task in run.tasks.values():
-            write_pictures(path, task, run.images[task.domain], run.data[task.domain].splits)
+            images, others = run.images[task.domain], run.test_sets[task.domain]
+            write_pictures(path, task, images, run.data[task.domain].splits, others)
         rows = tables.write_table(path, frame, _published(run))
         print(tables.show(rows, paired_tests.write_tests(path, frame), frame))
     barrier()

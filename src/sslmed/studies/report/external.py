@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ... import plots
 from ...tasks import _report
-from ...tasks._report import Block, Details, Entry, Figure, Heading, Row, Table, Text
+from ...tasks._report import Block, Details, Entry, Figure, Finished, Heading, Row, Table, Text
 from ...tasks.metrics import Metric, case_metric, metric
 from ..cells import Target
 from ..results import Result
@@ -17,14 +18,14 @@ from .run import Run
 DASH = "\N{EN DASH}"
 
 
-def blocks(run: Run, target: Target) -> list[Block]:
+def blocks(run: Run, target: Target, finished: Finished) -> list[Block]:
     """The section on external test sets; empty where the target was not tested on any."""
     tests = run.test_sets(target)
     if not tests:
         return []
-    own, main = own_name(run), metric(target.metric)
+    own, main, task = own_name(run), metric(target.metric), run.task(target)
     named = {"": own} | {name: name for name in tests}
-    counts = ", ".join(f"{name} ({_cases(run, target, name)} {run.task(target).case}s)" for name in tests)
+    counts = ", ".join(f"{name} ({_cases(run, target, name)} {task.case}s)" for name in tests)
     return [
         Heading("In and out of distribution", "external"),
         Text(
@@ -36,6 +37,7 @@ def blocks(run: Run, target: Target) -> list[Block]:
         *_figures(run, target, named, main),
         *_tests(run, target, tests),
         *_origins(run, target, named),
+        *(block for name in tests for block in task.pictures(_on(run, target, finished, name), name)),
         Details("All metrics on the external sets", [_all_metrics(run, target, name) for name in tests]),
     ]
 
@@ -44,6 +46,16 @@ def own_name(run: Run) -> str:
     """What the usual test part is called."""
     names = [one["name"] for one in run.sets]
     return f"test part of {names[0]}" if len(names) == 1 else "usual test part"
+
+
+def _on(run: Run, target: Target, finished: Finished, test_set: str) -> Finished:
+    """The same fine-tunings as they were tested on an external test set."""
+    groups: dict[float, dict[str, list[Result]]] = {}
+    for labels, methods in run.groups(target).items():
+        for method, cells in methods.items():
+            tested = [one for cell in cells if (one := cell.on(test_set)) is not None]
+            groups.setdefault(labels, {})[method] = tested
+    return replace(finished, groups=groups, pictures=run.pictures(target, test_set))
 
 
 def _cases(run: Run, target: Target, test_set: str) -> int:

@@ -75,7 +75,7 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
         _trainings(run),
         run.pictures(target),
     )
-    blocks = [*external.blocks(run, target), *task.blocks(finished)] if groups else []
+    blocks = [*external.blocks(run, target, finished), *task.blocks(finished)] if groups else []
     return {
         "id": name,
         "target": target,
