@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import paired_tests, tables
+from . import paired_tests, parts, tables
 from .cells import Target
 from .image_set import ImageSet
 from .pictures import write_pictures
@@ -90,6 +90,8 @@ def tabulate(run: Run) -> None:
             images, others = run.images[task.domain], run.test_sets[task.domain]
             write_pictures(path, task, images, run.data[task.domain].splits, others)
         rows = tables.write_table(path, frame, _published(run))
+        if run.study.parts:
+            parts.write_parts(path, frame, run.study.parts, _published_parts(run))
         print(tables.show(rows, paired_tests.write_tests(path, frame), frame))
     barrier()
 
@@ -105,6 +107,17 @@ def _published(run: Run) -> dict[tuple[str, str, str, str], tables.Published]:
         for test_set, rows in {"": own, **others}.items():
             found |= {(name, test_set, *key[1:]): row for key, row in rows.items() if key[0] == name}
     return found
+
+
+def _published_parts(run: Run) -> dict[tuple[str, str, str, str], tables.Published]:
+    """The paper's numbers of the training and validation part by target, part, labels and method."""
+    return {
+        (name, part, *key[1:]): row
+        for name, task in run.tasks.items()
+        for part in run.study.parts
+        for key, row in run.study.published_parts(run.data[task.domain].data.name, part).items()
+        if key[0] == name
+    }
 
 
 def finish(run: Run) -> None:

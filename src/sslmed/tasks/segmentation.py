@@ -18,7 +18,7 @@ from .._step import Step
 from ..distributed import gather
 from ._report import TaskReport
 from ._segmentation_report import IMAGES
-from .base import Batches, Cases, Evaluation, Learner, Task, in_batches, mean_loss, means_and_sds
+from .base import BATCH, Batches, Cases, Evaluation, Learner, Task, in_batches, mean_loss, means_and_sds
 from .metrics import metrics_of
 from .shown_cases import choose, sampled
 
@@ -139,7 +139,14 @@ class Segmentation(Task):
         Returns:
             Mean and SD over images of each metric, those of the whole set, and the counts of empty masks.
         """
-        pred, target = predict(learner, cases, index) > 0, cases.masks(index)[:, 0]
+        assert isinstance(learner, Segmenter)  # `learner` made it
+        target = cases.masks(index)[:, 0]
+        found, losses = [], []
+        for k, logits in enumerate(in_batches(learner, cases, index)):
+            own = target[k * BATCH : (k + 1) * BATCH].to(logits.device)
+            found.append(classes_of(logits).cpu() > 0)
+            losses.append(learner.loss(logits, own.long()).item() * len(own))
+        pred = torch.cat(found)
         each = {m.key: m(pred, target).double().numpy() for m in metrics_of(self.kind, "cases")}
         target_empty, pred_empty = (~masks.flatten(1).any(1) for masks in (target, pred))
         rows = [
@@ -155,6 +162,7 @@ class Segmentation(Task):
         ]
         summary = means_and_sds(each)
         summary["mean"] |= {m.key: m(pred, target).item() for m in metrics_of(self.kind, "set")}
+        summary["mean"]["test_loss"] = sum(losses) / len(index)
         summary |= {"cases": len(index), "empty": empty_counts(target_empty, pred_empty)}
         return Evaluation(rows, summary, predictions([cases.ids[i] for i in index], pred))
 
@@ -192,7 +200,7 @@ class Segmentation(Task):
 
 def predict(learner: Learner, cases: Cases, index: Sequence[int]) -> Tensor:
     """Structures (N, H, W) int64 of some images, on the CPU."""
-    return torch.cat([classes_of(logits) for logits in in_batches(learner, cases, index)])
+    return torch.cat([classes_of(logits).cpu() for logits in in_batches(learner, cases, index)])
 
 
 def empty_counts(target: Tensor, pred: Tensor) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 from ...tasks._report import Finished, Heading
 from ...tasks.metrics import METRICS, metric
 from ..cells import Target
-from . import charts, external, facts, views
+from . import charts, external, facts, parts, views
 from .facts import ALLOWED, leaking, splits
 from .findings import comparisons, findings, sentences
 from .run import Run
@@ -17,7 +17,7 @@ from .run import Run
 def context(run: Run) -> dict[str, Any]:
     """The template's variables."""
     found = splits(run)
-    curves, parts = charts.pretext(run)
+    curves, losses = charts.pretext(run)
     targets = [_target(run, target, f"target-{k}") for k, target in enumerate(run.targets)]
     return {
         "run": run,
@@ -32,7 +32,7 @@ def context(run: Run) -> dict[str, Any]:
         "titles": {target.name: target.title for target in run.targets},
         "task": _task(run),
         "pretext": curves,
-        "pretext_parts": parts,
+        "pretext_parts": losses,
         "features": views.features(run),
         "filters": views.filters(run),
         "jigsaws": views.jigsaws(run),
@@ -75,7 +75,9 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
         _trainings(run),
         run.pictures(target),
     )
-    blocks = [*external.blocks(run, target, finished), *task.blocks(finished)] if groups else []
+    blocks = (
+        [*parts.blocks(run, target), *external.blocks(run, target, finished), *task.blocks(finished)] if groups else []
+    )
     return {
         "id": name,
         "target": target,
