@@ -18,7 +18,7 @@ from sslmed.studies import manifest
 from sslmed.studies.cells import Cell, amount_as_number
 from sslmed.studies.report import write_report
 from sslmed.studies.report.run import Run
-from sslmed.studies.runs import read_csv
+from sslmed.studies.runs import read_csv, read_json
 from sslmed.tasks import _report
 
 NAME = "CP-Jig+Freq · RCL+percep"
@@ -270,11 +270,25 @@ def test_volumes_are_counted_in_volumes(tmp_path, plain):
     amounts, means, bars = plots.label_curves.call_args.args[0]["Supervised only"]
     np.testing.assert_allclose((amounts, bars), ([8, 4, 2, 1], [0.0123456] * 4))
     assert (np.diff(means) < 0).all()
+    assert plots.label_curves.call_args.kwargs["level"] is None  # 8 volumes are not all
     assert {call.kwargs["xlabel"] for call in plots.metric_strip.call_args_list} == {
         "Dice, anterior",
         "Dice, posterior",
         "Hausdorff distance (pixels)",
     }
+
+
+def test_training_with_all_volumes_is_a_line_across_the_figure(tmp_path, plain):
+    folder = run_folders.volumes_run(tmp_path)
+    splits = read_json(folder / "splits.json")
+    for parts in splits.values():
+        parts["labelled"]["8 volumes"] = parts["train"]
+    run_folders.write_json(folder / "splits.json", splits)
+    render(folder)
+    mean = next(
+        r["mean"] for r in read_csv(folder / "table.csv") if (r["labels"], r["method"]) == ("8 volumes", "supervised")
+    )
+    assert plots.label_curves.call_args.kwargs["level"] == ("Supervised only, all 8 volumes", float(mean))
 
 
 def test_all_methods_are_shown_on_the_same_cases_at_every_amount_of_labels(tmp_path, plain):
