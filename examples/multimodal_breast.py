@@ -194,12 +194,16 @@ WORDS = {
 RESULTS = Path(__file__).parent / "papers" / "multimodal_breast.csv"
 
 
-def published(name: str) -> dict[tuple[str, str, str], Published]:
-    """Tables 6.1 and 6.2, test columns; one run each, hence no SD."""
+COLUMNS = {"train": "training", "val": "validation", "test": "value"}
+
+
+def published(name: str, part: str = "test") -> dict[tuple[str, str, str], Published]:
+    """Tables 6.1 and 6.2, the columns of a part; one run each, hence no SD."""
     found: dict[tuple[str, str, str], dict[str, tuple[str, str]]] = {}
     for row in read_csv(RESULTS):
         values = found.setdefault((row["target"], "100 %", row["method"]), {})
-        values[row["metric"]] = (row["value"], "")
+        if row[COLUMNS[part]]:
+            values[row["metric"]] = (row[COLUMNS[part]], "")
     return {key: Published("thesis, " + key[0].partition("/")[0], values) for key, values in found.items()}
 
 
@@ -304,6 +308,8 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         display={method: words[0] for method, words in WORDS.items()} | DOMAINS,
         words=WORDS,
         published=published,
+        parts=("train", "val"),  # Tables 6.1 and 6.2
+        published_parts=published,
         comparability_note=partial(comparability_note, preset),
         gallery=partial(pair_gallery, views=make_views(preset)),
         embedding=partial(make_encoder, preset),

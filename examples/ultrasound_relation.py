@@ -254,8 +254,22 @@ POOL = "pretext-data"
 NO_WEIGHTS = "none"  # instead of a file
 
 
-# Table I: images of a step of pretext learning and of fine-tuning, for each set of Tables III to VI.
-BATCH_SIZES = {"BUSI": 16, "BrEaST": 8, "UDIAT": 4, "BUSI+BrEaST->UDIAT": 32}
+# Table I: images of a step of pretext learning and of fine-tuning, for each set of Tables III to V, and for Table VI.
+GENERAL = "BUSI+BrEaST->UDIAT"
+BATCH_SIZES = {"BUSI": 16, "BrEaST": 8, "UDIAT": 4, GENERAL: 32}
+
+
+def rows_of(dataset: str, note: str = "") -> dict[tuple[str, str, str], Published]:
+    """The paper's rows for one of its sets."""
+    return {
+        ("segmentation", f"{row['labels_percent']} %", row["method"]): Published(
+            f"Table {row['table']}, {row['dataset']}",
+            {ours: (row[theirs], row[f"{theirs}_sd"]) for ours, theirs in COLUMNS.items() if row[theirs]},
+            note,
+        )
+        for row in read_csv(RESULTS)
+        if row["dataset"] == dataset
+    }
 
 
 def published_set(name: str) -> str:
@@ -264,27 +278,37 @@ def published_set(name: str) -> str:
 
 
 def published(name: str) -> dict[tuple[str, str, str], Published]:
-    """The rows of Tables III to VI to print beside ours for the set `name`."""
-    return {
-        ("segmentation", f"{row['labels_percent']} %", row["method"]): Published(
-            f"Table {row['table']}, {row['dataset']}",
-            {ours: (row[theirs], row[f"{theirs}_sd"]) for ours, theirs in COLUMNS.items() if row[theirs]},
-        )
-        for row in read_csv(RESULTS)
-        if row["dataset"] == published_set(name)
-    }
+    """The rows of Tables III to V to print beside ours for the set `name`."""
+    return rows_of(published_set(name))
+
+
+def published_external(
+    preset: Preset, start: Path | None, images: ImageSet, test_set: str
+) -> dict[tuple[str, str, str], Published]:
+    """Table VI, to print beside the results of networks that learned from `images` on any external test set."""
+    same = set(images.name.split(" and ")) == {"BUSI", "BrEaST"} and test_set == "UDIAT"
+    ours = f"ours were trained on {images.name} and tested on {test_set}"
+    reasons = [] if same else [f"the paper trained on BUSI and BrEaST and tested on UDIAT, {ours}"]
+    return rows_of(GENERAL, "; ".join([*reasons, *differences(preset, start, GENERAL)]))
 
 
 def comparability_note(preset: Preset, start: Path | None, task: Task, images: ImageSet) -> str:
-    """What differs from the paper."""
+    """What differs from the paper's Tables III to V."""
     theirs = published_set(images.name)
     reasons = [] if images.name == theirs else [f"the paper's numbers are for {theirs}, ours for {images.name}"]
     if images.name == theirs and images.published and len(images) != sum(images.published.values()):
         reasons.append(f"{len(images)} of {sum(images.published.values())} images, split by near-duplicate group")
+    return "; ".join([*reasons, *differences(preset, start, theirs)])
+
+
+def differences(preset: Preset, start: Path | None, theirs: str) -> list[str]:
+    """What differs from the paper's settings for one of its sets."""
+    reasons = list[str]()
     batches = {preset.pretext.batch_size, preset.finetune.batch_size}
     if batches != {BATCH_SIZES[theirs]}:
         used = " and ".join(map(str, sorted(batches)))
-        reasons.append(f"batches of {used} (paper {BATCH_SIZES[theirs]} for {theirs})")
+        where = "Table VI" if theirs == GENERAL else theirs
+        reasons.append(f"batches of {used} (paper {BATCH_SIZES[theirs]} for {where})")
     if preset.size != 224:
         reasons.append(f"{preset.size} px (Hausdorff in these pixels; paper 224)")
     if (preset.encoder, preset.width) != ("resnet50", 64):
@@ -295,7 +319,7 @@ def comparability_note(preset: Preset, start: Path | None, task: Task, images: I
         reasons.append("random start (paper ImageNet)")
     # For any mean over images, mean(D - J) >= (m - m^2 - s^2) / 2, which no row of the paper meets.
     reasons.append("the paper's Dice and Jaccard cannot both be means over images, as ours are")
-    return "; ".join(reasons)
+    return reasons
 
 
 def start_weights(args: argparse.Namespace, preset: Preset) -> Path | None:
@@ -357,6 +381,7 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         proposed=METHODS[-1],
         baselines=(SUPERVISED, "jig/pirl"),
         published=published,
+        published_external=partial(published_external, preset, weights),
         comparability_note=partial(comparability_note, preset, weights),
         gallery=partial(gallery, preset),
     )

@@ -482,6 +482,14 @@ def test_label_curves_of_test_sets_are_named():
         plots.label_curves({"a": line}, xlabel="", ylabel="", names=["BUSI"])
 
 
+def test_label_curves_mark_a_level():
+    line = ([1, 2], [0.5, 0.6], None)
+    figure = plots.label_curves({"a": line}, xlabel="volumes", ylabel="Dice", level=("all labels", 0.9))
+    (dotted,) = [one for one in figure.axes[0].lines if one.get_linestyle() == ":" and one.get_label() == "all labels"]
+    assert list(dotted.get_ydata()) == [0.9, 0.9]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "all labels"]
+
+
 def test_label_curves_refuse():
     def draw(*line, **words):
         return plots.label_curves({"a": line}, xlabel="", ylabel="", **words)

@@ -1,4 +1,4 @@
-"""The commands that the documents print are accepted as they stand, and the papers' indexes name what there is."""
+"""The commands that the documents print are accepted as they stand, and the papers' pages name their numbers."""
 
 from __future__ import annotations
 
@@ -15,28 +15,14 @@ pytest.importorskip("lightning")
 
 import torch
 
-import sslmed
+from documents import PAPERS, ROOT, commands_in
 from sslmed.models import ResNetEncoder
 from sslmed.studies import program
 from sslmed.studies.run import Run
 from sslmed.studies.study import Study
 from sslmed.studies.sweep import Sweep
 
-ROOT = Path(__file__).parents[2]
-PAPERS = sorted((ROOT / "docs" / "papers").glob("*.md"))
 FOLDERS = {"--data", "--pretext-data", "--organs", "--natural", "--unlabelled", "--merge", "--weights", "--test-data"}
-STUDIES = {page.stem for page in PAPERS} | {"few_labels"}
-
-
-def commands_in(text: str) -> list[tuple[str, list[str]]]:
-    """(program, arguments) of the commands in a text that run a study."""
-    found = []
-    for line in text.replace("\\\n", " ").splitlines():
-        match = re.search(r"(?:examples/(\w+)\.py|^ *sslmed (few-labels)) (.*)", line)
-        name = match and (match[1] or match[2].replace("-", "_"))
-        if match and name in STUDIES and line.lstrip().startswith(("python ", ".venv/", "torchrun ", "sslmed ")):
-            found.append((name, shlex.split(match[3], comments=True)))
-    return found
 
 
 def all_commands() -> list[tuple[str, list[str]]]:
@@ -47,14 +33,6 @@ def all_commands() -> list[tuple[str, list[str]]]:
 
 
 COMMANDS = all_commands()
-
-
-def index_of(page: Path) -> tuple[str, list[list[str]]]:
-    """The commands of a page's index, and the cells of its rows."""
-    text = page.read_text(encoding="utf-8").split("## Index of tables and figures\n")[1].split("\n## ")[0]
-    (commands,) = re.findall(r"```\n(.*?)```", text, flags=re.DOTALL)
-    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("| ")]
-    return commands, [[cell.strip() for cell in row] for row in rows[1:]]
 
 
 def status(monkeypatch: pytest.MonkeyPatch, name: str, words: list[str], folder: Path) -> int:
@@ -104,33 +82,7 @@ def test_commands_on_synthetic_images_are_accepted(
 
 
 @pytest.mark.parametrize("page", PAPERS, ids=lambda page: page.stem)
-def test_an_index_uses_each_of_its_commands(page: Path) -> None:
-    text, rows = index_of(page)
-    names = re.findall(r"^# (\w+)", text, flags=re.MULTILINE)
-    programs = [name for name, _ in commands_in(text)]
-    assert programs == [page.stem] * len(names)
-    used = {name for _, command, _ in rows for name in command.split(", ")} - {"", "any"}
-    assert used == set(names)
-    for item, command, place in rows:
-        assert command or place.startswith(("not reproduced", "the paper has none")), item
-
-
-@pytest.mark.parametrize("page", PAPERS, ids=lambda page: page.stem)
 def test_a_page_names_the_papers_numbers(page: Path) -> None:
     named = set(re.findall(r"`(examples/papers/\w+\.csv)`", page.read_text(encoding="utf-8")))
     files = (ROOT / "examples" / "papers").glob(f"{page.stem}*.csv")
     assert named == {str(file.relative_to(ROOT)) for file in files}
-
-
-@pytest.mark.parametrize("page", PAPERS, ids=lambda page: page.stem)
-def test_an_index_names_headings_of_the_report(page: Path) -> None:
-    package = Path(sslmed.__file__).parent
-    sources = [
-        *package.glob("studies/report/**/*.j2"),
-        *package.glob("studies/report/*.py"),
-        *package.glob("tasks/*.py"),
-    ]
-    report = "".join(source.read_text(encoding="utf-8") for source in sources)
-    headings = [name for *_, place in index_of(page)[1] for name in re.findall('"(.*?)"', place)]
-    assert headings
-    assert not [name for name in headings if name not in report]

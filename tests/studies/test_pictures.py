@@ -10,7 +10,9 @@ import torch
 
 import run_folders
 from cases import TensorCases
+from sslmed.studies import manifest
 from sslmed.studies.pictures import pictures, write_pictures
+from sslmed.studies.results import results
 from sslmed.studies.splitting import Split
 from sslmed.tasks import Classification, Segmentation, Volumes, dice_bce
 
@@ -38,7 +40,7 @@ def test_pictures_are_of_the_cases_by_their_id(tmp_path: Path, cases: TensorCase
         run_folders.write_cell(tmp_path, "segmentation", method, 0.2, 1)
     run_folders.write_cell(tmp_path, "segmentation", "supervised", 0.2, 0)
     task = Segmentation(network=network, loss=dice_bce)
-    write_pictures(tmp_path, task, cases, {0: split(range(9)), 1: split(range(9))})
+    write_pictures(tmp_path, task, cases, {0: split(range(9)), 1: split(range(9))}, {})
     z = pictures(tmp_path, "segmentation")
     assert int(z["seed"]) == 1  # which both methods have
     assert len(z["id"]) >= 4
@@ -51,16 +53,39 @@ def test_pictures_are_of_the_cases_by_their_id(tmp_path: Path, cases: TensorCase
 
 def test_a_run_without_results_or_of_classes_has_no_pictures(tmp_path: Path, cases: TensorCases) -> None:
     run_folders.write_cell(tmp_path, "classification", "supervised", 1.0, 0, target="classification")
-    write_pictures(tmp_path, Segmentation(network=network, loss=dice_bce), cases, {0: split(range(9))})
-    write_pictures(tmp_path, Classification(network=network), cases, {0: split(range(9))})
+    write_pictures(tmp_path, Segmentation(network=network, loss=dice_bce), cases, {0: split(range(9))}, {})
+    write_pictures(tmp_path, Classification(network=network), cases, {0: split(range(9))}, {})
     assert not (tmp_path / "pictures").exists()
     assert pictures(tmp_path, "classification") == {}
 
 
 def test_cases_outside_the_split_have_no_picture(tmp_path: Path, cases: TensorCases) -> None:
     run_folders.write_cell(tmp_path, "segmentation", "supervised", 0.2, 0)
-    write_pictures(tmp_path, Segmentation(network=network, loss=dice_bce), cases, {0: split(range(3, 6))})
+    write_pictures(tmp_path, Segmentation(network=network, loss=dice_bce), cases, {0: split(range(3, 6))}, {})
     assert set(pictures(tmp_path, "segmentation")["id"]) == {"case 3", "case 4", "case 5"}
+
+
+def test_an_external_set_shows_its_own_cases_ranked_by_its_own_results(tmp_path: Path, cases: TensorCases) -> None:
+    run_folders.write_cell(tmp_path, "segmentation", "supervised", 0.2, 0, cases=3)
+    run_folders.write_cell(tmp_path, "segmentation", "simclr", 0.2, 0, cases=3)
+    for cell, best in zip(results(tmp_path), ("case 4", "case 5"), strict=True):
+        rows = [
+            {"id": f"case {k}", "label": "", "target_empty": 0, "dice": 0.9 if f"case {k}" == best else 0.1 * k}
+            for k in range(3, 7)
+        ]
+        run_folders.write_csv(cell.folder / "test_sets" / "x" / "metrics.csv", rows)
+        entry = manifest.CellEntry(f"cells/{cell.cell.name}", cell.cell, test_sets={"Clinic B": "test_sets/x"})
+        manifest.record(tmp_path, [entry])
+        summary = {"cases": 4, "mean": {}, "sd": {}}
+        run_folders.write_json(cell.folder / "result.json", cell.summary | {"test_sets": {"Clinic B": summary}})
+    task = Segmentation(network=network, loss=dice_bce)
+    write_pictures(tmp_path, task, cases, {0: split(range(3))}, {"Clinic B": cases})
+    here, there = pictures(tmp_path, "segmentation"), pictures(tmp_path, "segmentation", "test_sets/x")
+    assert set(here["id"]) <= {run_folders.EVIL, "case 1", "case 2"}
+    # Means over both methods: 0.7 of case 5, 0.65 of case 4, 0.6 of case 6 and 0.3 of case 3.
+    assert [str(name) for name in there["id"]] == ["case 5", "case 4", "case 6", "case 3"]
+    assert [str(tier) for tier in there["tier"]] == ["best 20 %", "middle 60 %", "middle 60 %", "worst 20 %"]
+    np.testing.assert_array_equal(there["target"][0], cases.outlines[5, 0])
 
 
 def test_volumes_show_the_slice_with_most_and_all_structures(tmp_path: Path) -> None:
@@ -75,6 +100,7 @@ def test_volumes_show_the_slice_with_most_and_all_structures(tmp_path: Path) -> 
         Volumes(network=network, loss=dice_bce, name="volumes", title="", metric="dice"),
         cases,
         {0: split(range(6))},
+        {},
     )
     z = pictures(tmp_path, "volumes")
     assert sorted(z["id"]) == sorted(set(groups))

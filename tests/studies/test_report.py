@@ -18,7 +18,7 @@ from sslmed.studies import manifest
 from sslmed.studies.cells import Cell, amount_as_number
 from sslmed.studies.report import write_report
 from sslmed.studies.report.run import Run
-from sslmed.studies.runs import read_csv
+from sslmed.studies.runs import read_csv, read_json
 from sslmed.tasks import _report
 
 NAME = "CP-Jig+Freq · RCL+percep"
@@ -270,11 +270,25 @@ def test_volumes_are_counted_in_volumes(tmp_path, plain):
     amounts, means, bars = plots.label_curves.call_args.args[0]["Supervised only"]
     np.testing.assert_allclose((amounts, bars), ([8, 4, 2, 1], [0.0123456] * 4))
     assert (np.diff(means) < 0).all()
+    assert plots.label_curves.call_args.kwargs["level"] is None  # 8 volumes are not all
     assert {call.kwargs["xlabel"] for call in plots.metric_strip.call_args_list} == {
         "Dice, anterior",
         "Dice, posterior",
         "Hausdorff distance (pixels)",
     }
+
+
+def test_training_with_all_volumes_is_a_line_across_the_figure(tmp_path, plain):
+    folder = run_folders.volumes_run(tmp_path)
+    splits = read_json(folder / "splits.json")
+    for parts in splits.values():
+        parts["labelled"]["8 volumes"] = parts["train"]
+    run_folders.write_json(folder / "splits.json", splits)
+    render(folder)
+    mean = next(
+        r["mean"] for r in read_csv(folder / "table.csv") if (r["labels"], r["method"]) == ("8 volumes", "supervised")
+    )
+    assert plots.label_curves.call_args.kwargs["level"] == ("Supervised only, all 8 volumes", float(mean))
 
 
 def test_all_methods_are_shown_on_the_same_cases_at_every_amount_of_labels(tmp_path, plain):
@@ -615,6 +629,8 @@ def test_results_in_and_out_of_distribution_stand_side_by_side(tmp_path: Path) -
     folder = run_folders.segmentation_run(tmp_path)
     before = write_report(folder).read_text()
     assert "In and out of distribution" not in before
+    shown = sum(alt.startswith("The same 3 test cases by") for alt in Page(before).alts)
+    assert shown > 0
     run_folders.add_test_set(folder, "BUS-BRA")
     page = Page(write_report(folder).read_text())
     assert "External test sets" in page.text
@@ -631,6 +647,13 @@ def test_results_in_and_out_of_distribution_stand_side_by_side(tmp_path: Path) -
     assert "Paired tests on BUS-BRA" in part
     assert "Dice by scanner or set, BUS-BRA" in part
     assert "Scanner 0" in part
+    assert "0.777± 0.111" in part
+    assert part.index("Pictures of cases, BUS-BRA") < part.index("All metrics on the external sets")
+    assert "The same images of BUS-BRA for all methods and amounts of labels" in part
+    assert sum(alt.startswith("The same 3 test cases by") for alt in page.alts) == 2 * shown
+    assert "The paper's numbers beside BUS-BRA: Table <VI>. They are not comparable with ours" in part
+    assert "for orientation only: other sets." in part
+    assert "Table <VI>" not in page.text[: page.text.index("In and out of distribution", page.text.index("Paired"))]
     assert any(alt.startswith("Dice in and out of distribution with 20 % of the labels") for alt in page.alts)
     assert "over all comparisons of this section (2)" in page.text
 

@@ -59,8 +59,9 @@ def add_external(folder: Path, own: Cell, dice: np.ndarray, ids: list[str]) -> N
 def test_the_two_spreads_and_the_papers_number_stand_beside_the_mean(tmp_path: Path) -> None:
     cell(tmp_path, "supervised", 0, np.array([0.2, 0.4, 0.6]), ["a", "b", "c"])
     cell(tmp_path, "supervised", 1, np.array([0.6, 0.8, 1.0]), ["a", "d", "e"])
-    published = {("segmentation", "20 %", "supervised"): Published("BUSI", {"dice": ("0.847", "0.1")})}
-    write_table(tmp_path, FRAME, published, comparability_notes={"segmentation": "other images"})
+    theirs = Published("BUSI", {"dice": ("0.847", "0.1")}, "other images")
+    published = {("segmentation", "", "20 %", "supervised"): theirs}
+    write_table(tmp_path, FRAME, published)
     rows = {row["metric"]: row for row in read_csv(tmp_path / "table.csv")}
     dice = rows["dice"]
     assert (dice["mean"], dice["sd_cases"], dice["sd_seeds"]) == ("0.600", "0.200", "0.283")
@@ -73,7 +74,7 @@ def test_the_two_spreads_and_the_papers_number_stand_beside_the_mean(tmp_path: P
 
 def test_one_seed_has_no_spread_over_seeds(tmp_path: Path) -> None:
     cell(tmp_path, "supervised", 0, np.array([0.2, 0.4]), ["a", "b"])
-    assert write_table(tmp_path, FRAME, {}, comparability_notes={"segmentation": ""})[0]["sd_seeds"] == ""
+    assert write_table(tmp_path, FRAME, {})[0]["sd_seeds"] == ""
 
 
 def test_seeds_are_counted_where_a_metric_was_measured(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_seeds_are_counted_where_a_metric_was_measured(tmp_path: Path) -> None:
     result = read_json(file)
     del result["mean"]["pooled_dice"]
     write_json(file, result)
-    rows = {row["metric"]: row for row in write_table(tmp_path, FRAME, {}, comparability_notes={"segmentation": ""})}
+    rows = {row["metric"]: row for row in write_table(tmp_path, FRAME, {})}
     assert (rows["dice"]["seeds"], rows["pooled_dice"]["seeds"]) == (2, 1)
 
 
@@ -123,13 +124,18 @@ def test_external_sets_have_rows_of_their_own_and_share_holms_correction(tmp_pat
     for method, dice in there.items():
         cell(tmp_path, method, 0, RNG.uniform(size=12), ids)
         add_external(tmp_path, Cell(method, 0.2, 0), dice, others)
-    published = {("segmentation", "20 %", "rcl"): Published("BUSI", {"dice": ("0.847", "0.1")})}
-    rows = write_table(tmp_path, frame, published, comparability_notes={"segmentation": "other images"})
+    published = {
+        ("segmentation", "", "20 %", "rcl"): Published("Table III", {"dice": ("0.847", "0.1")}, "other images"),
+        ("segmentation", "BUS-BRA", "20 %", "rcl"): Published("Table VI", {"dice": ("0.903", "")}, "other sets"),
+    }
+    rows = write_table(tmp_path, frame, published)
     dice = {(row["test_set"], row["method"]): row for row in rows if row["metric"] == "dice"}
     assert list(dice) == [("", "supervised"), ("", "rcl"), ("BUS-BRA", "supervised"), ("BUS-BRA", "rcl")]
     assert dice["BUS-BRA", "rcl"]["mean"] == f"{there['rcl'].mean():.3f}"
     assert [row["cases"] for row in dice.values()] == [12, 12, 9, 9]
-    assert [row["paper"] for row in dice.values()] == ["", "0.847", "", ""]
+    assert [row["paper"] for row in dice.values()] == ["", "0.847", "", "0.903"]
+    reasons = [row["why_not_comparable"] for row in dice.values() if row["paper"]]
+    assert reasons == ["other images", "other sets"]
     tests = write_tests(tmp_path, frame)
     assert [row["test_set"] for row in tests] == ["", "BUS-BRA"]
     p = wilcoxon(there["rcl"], there["supervised"]).pvalue
@@ -172,7 +178,7 @@ def test_all_cases_of_all_cells_in_one_file(tmp_path: Path) -> None:
 def test_the_terminal_shows_what_the_files_hold(tmp_path: Path) -> None:
     cell(tmp_path, "supervised", 0, np.array([0.1, 0.2]), ["a", "b"])
     cell(tmp_path, "rcl", 0, np.array([0.3, 0.5]), ["a", "b"])
-    rows = write_table(tmp_path, FRAME, {}, comparability_notes={"segmentation": ""})
+    rows = write_table(tmp_path, FRAME, {})
     text = show(rows, write_tests(tmp_path, FRAME), FRAME)
     assert "0.400 ± 0.141" in text
     assert "20 %: rcl against supervised: dice +0.250" in text
@@ -185,7 +191,7 @@ def test_repeats_of_a_seed_have_a_spread_of_their_own_and_count_once_in_tests(tm
         cell(tmp_path, "supervised", seed, once[seed], names)
         for repeat, gap in enumerate((0.0, 0.25, 0.5)):
             cell(tmp_path, "rcl", seed, (twice[seed] + gap) / 2, names, repeat=repeat)
-    rows = write_table(tmp_path, FRAME, {}, comparability_notes={"segmentation": ""})
+    rows = write_table(tmp_path, FRAME, {})
     dice = {row["method"]: row for row in rows if row["metric"] == "dice"}
     assert (dice["rcl"]["seeds"], dice["rcl"]["repeats"], dice["rcl"]["cases"]) == (2, 3, 8)
     assert (dice["rcl"]["sd_repeats"], dice["supervised"]["sd_repeats"]) == ("0.125", "")
@@ -209,7 +215,7 @@ def test_repeats_are_averaged_on_each_test_set(tmp_path: Path) -> None:
             gap = repeat * k / 2
             cell(tmp_path, method, 0, here[k], ids, repeat=repeat)
             add_external(tmp_path, Cell(method, 0.2, 0, repeat=repeat), there[k] + gap, others)
-    rows = write_table(tmp_path, frame, {}, comparability_notes={"segmentation": ""})
+    rows = write_table(tmp_path, frame, {})
     dice = {(row["test_set"], row["method"]): row for row in rows if row["metric"] == "dice"}
     assert dice["", "rcl"]["sd_repeats"] == "0.000"
     assert float(dice["BUS-BRA", "rcl"]["sd_repeats"]) == pytest.approx(0.5 / 2**0.5, abs=1e-3)

@@ -56,6 +56,14 @@ def test_structures_and_unknown_metrics_are_named_by_their_key() -> None:
         metric("some_score")(PRED, TARGET)
 
 
+def test_tables_list_metrics_that_a_task_computes_itself() -> None:
+    assert METRICS["test_loss"].compute is None
+    for kind in ("segmentation", "classification"):
+        assert "test_loss" in table_metrics(kind)
+        assert "test_loss" not in {m.key for m in metrics_of(kind)}
+    assert "test_loss" not in table_metrics("volumes")
+
+
 def test_tables_and_tests_take_their_metrics_from_the_registry() -> None:
     assert table_metrics("classification")[0] == "mcc"
     assert "correct" not in table_metrics("classification")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from cases import TensorCases
 from sslmed.tasks import Segmentation, Segmenter, Volumes, dice_bce, soft_dice
@@ -27,7 +28,7 @@ def threshold(outputs: int, weights: object) -> Threshold:
     return Threshold(3 if outputs == 1 else outputs)
 
 
-TASK = Segmentation(network=threshold, loss=dice_bce)
+TASK = Segmentation(network=threshold, loss=cross_entropy)
 VOLUMES = Volumes(network=threshold, loss=soft_dice)
 
 
@@ -65,6 +66,19 @@ def test_evaluation_lists_every_case_and_keeps_the_predictions() -> None:
     assert kept["id"].tolist() == cases.ids
     assert kept["pred"].dtype == np.uint8
     np.testing.assert_array_equal(kept["pred"], images[:, 0] > 0.25)
+
+
+@pytest.mark.parametrize("count", [3, 40])  # one batch, and two of unequal size
+def test_the_test_loss_is_the_mean_over_the_cases(count: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, masks = (torch.rand(count, 1, 8, 8, generator=generator) for _ in range(2))
+    cases = TensorCases(images, masks > 0.5)
+    learner = TASK.learner(cases, None)
+    tested = TASK.evaluate(learner, cases, range(count)).summary
+    target = (masks[:, 0] > 0.5).long()
+    each = [cross_entropy(learner.logits(images[i : i + 1]), target[i : i + 1]).item() for i in range(count)]
+    assert tested["mean"]["test_loss"] == pytest.approx(np.mean(each), rel=1e-5)
+    assert "test_loss" not in tested["sd"]
 
 
 def test_a_volume_is_scored_by_all_its_slices_and_by_structure() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._inputs import Array, array
-from ._style import CYCLE, DASHES, settle, styled
+from ._style import CYCLE, DASHES, MUTED, settle, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,6 +24,7 @@ def label_curves(
     ylabel: str,
     log2: bool = False,
     names: Sequence[str] | None = None,
+    level: tuple[str, float] | None = None,
 ) -> Figure:
     """A metric against the amount of labels, with error bars.
 
@@ -34,6 +35,7 @@ def label_curves(
         ylabel: name of the metric and its unit.
         log2: place 1, 2, 4, 8, ... at equal distances.
         names: tick labels that replace the amounts, in their order, for example the names of test sets.
+        level: name and height of a dotted line across the figure, for example of training with all labels.
 
     Returns:
         The figure, half a report page wide. Methods are moved sideways by a hair, so that their bars do not cover each
@@ -84,6 +86,8 @@ def label_curves(
             elinewidth=1.0,
             capsize=2.5,
         )
+    if level is not None:
+        axes.axhline(level[1], label=level[0], color=MUTED, linestyle=":", linewidth=1.2, zorder=1)
     if log2:
         axes.set_xscale("log", base=2)
     axes.set_xticks(amounts, [f"{x:g}" for x in amounts] if names is None else names)
@@ -91,6 +95,8 @@ def label_curves(
     axes.grid(axis="y")
     axes.set(xlabel=xlabel, ylabel=ylabel)
     handles, methods = axes.get_legend_handles_labels()
+    if level is not None:  # matplotlib lists it before the methods
+        handles, methods = [*handles[1:], handles[0]], [*methods[1:], methods[0]]
     columns = 2 if len(methods) > 1 and max(map(len, methods)) <= 30 else 1
     figure.legend(handles, methods, loc="outside lower left", ncols=columns, handlelength=2.8)
     settle(figure)

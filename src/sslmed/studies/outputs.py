@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import paired_tests, tables
+from . import paired_tests, parts, tables
 from .cells import Target
 from .image_set import ImageSet
 from .pictures import write_pictures
@@ -84,19 +85,39 @@ def tabulate(run: Run) -> None:
         targets = [Target(**task.entry(cases[name])) for name, task in run.tasks.items()]
         tests = dict.fromkeys(name for found in run.test_sets.values() for name in found)
         frame = tables.Frame(targets, methods, run.study.unit, run.study.baselines, list(tests))
-        notes = {name: run.study.comparability_note(task, cases[name]) for name, task in run.tasks.items()}
         tables.collect_cases(path)
         for task in run.tasks.values():
-            write_pictures(path, task, run.images[task.domain], run.data[task.domain].splits)
-        published = {
-            key: row
-            for name, images in cases.items()
-            for key, row in run.study.published(images.name).items()
-            if key[0] == name
-        }
-        rows = tables.write_table(path, frame, published, comparability_notes=notes)
+            images, others = run.images[task.domain], run.test_sets[task.domain]
+            write_pictures(path, task, images, run.data[task.domain].splits, others)
+        rows = tables.write_table(path, frame, _published(run))
+        if run.study.parts:
+            parts.write_parts(path, frame, run.study.parts, _published_parts(run))
         print(tables.show(rows, paired_tests.write_tests(path, frame), frame))
     barrier()
+
+
+def _published(run: Run) -> dict[tuple[str, str, str, str], tables.Published]:
+    """The paper's numbers by target, test set, labels and method."""
+    found = dict[tuple[str, str, str, str], tables.Published]()
+    for name, task in run.tasks.items():
+        images = run.data[task.domain].data
+        note = run.study.comparability_note(task, images)
+        own = {key: replace(row, why_not_comparable=note) for key, row in run.study.published(images.name).items()}
+        others = {test_set: run.study.published_external(images, test_set) for test_set in run.test_sets[task.domain]}
+        for test_set, rows in {"": own, **others}.items():
+            found |= {(name, test_set, *key[1:]): row for key, row in rows.items() if key[0] == name}
+    return found
+
+
+def _published_parts(run: Run) -> dict[tuple[str, str, str, str], tables.Published]:
+    """The paper's numbers of the training and validation part by target, part, labels and method."""
+    return {
+        (name, part, *key[1:]): row
+        for name, task in run.tasks.items()
+        for part in run.study.parts
+        for key, row in run.study.published_parts(run.data[task.domain].data.name, part).items()
+        if key[0] == name
+    }
 
 
 def finish(run: Run) -> None:

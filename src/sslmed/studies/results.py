@@ -102,6 +102,11 @@ class Result:
         folder, summary = self.folder / self.test_sets[test_set], self.summary["test_sets"][test_set]
         return replace(self, folder=folder, summary=summary, test_sets={}, test_set=test_set)
 
+    def in_part(self, part: str) -> Result | None:
+        """The result of the same network on another part of its split; None where it was not measured."""
+        summary = self.summary.get("parts", {}).get(part)
+        return None if summary is None else replace(self, summary=summary, test_sets={})
+
     @cached_property
     def rows(self) -> list[dict[str, str]]:
         """Rows of metrics.csv, one for each test case."""

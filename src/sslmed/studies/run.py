@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..tasks import Learner, Task
-from . import manifest, outputs, schedule
+from . import manifest, outputs, parts, schedule
 from .cells import SUPERVISED, Cell, amount, slug, slugs
 from .cli import unique
 from .engine import fit, weights_of
@@ -62,6 +62,7 @@ class Run:
         if args.merge and args.shard != (0, 1):
             raise ValueError("--merge joins all shares of a study and --shard runs one of them; give one of the two")
         unique("--labels", [amount(labels, study.unit) for labels in args.labels])
+        parts.check(study.parts)
         self.folder = RunFolder(args.out)
         try:
             self._prepare()
@@ -316,6 +317,8 @@ class Run:
             name: self._test(task, learner, test_set, range(len(test_set)), folder / folders[name])
             for name, test_set in self.test_sets[task.domain].items()
         }
+        known = {"train": labelled, "val": split.val}
+        on_parts = {part: task.evaluate(learner, images, known[part]).summary for part in study.parts}
         write_tensors(folder / "model.pt", learner.cpu().model.state_dict())
         barrier()
         return {
@@ -329,6 +332,7 @@ class Run:
             "seconds": round(time.monotonic() - began, 1),
             **summary,
             **({"test_sets": others} if others else {}),
+            **({"parts": on_parts} if on_parts else {}),
         }
 
     def _refine(

@@ -102,6 +102,11 @@ class Study:
         baselines: methods that others are tested against, supervised training first.
         published: name of the set -> the paper's numbers by (task, labels, method).
         comparability_note: (task, images) -> why our numbers and the paper's are not comparable.
+        parts: parts of the split, "train" (the labelled cases) and "val", on which trained networks are evaluated as on
+            the test part; results are in parts.csv and the report.
+        published_parts: (name of the set, part) -> the paper's numbers of such a part by (task, labels, method).
+        published_external: (labelled set, name of an external test set) -> the paper's numbers of networks that were
+            trained on one set and tested on another, by (task, labels, method), each with its `why_not_comparable`.
         gallery: images (N, 1, S, S) -> arrays of galleries.npz.
         embedding: file of weights, or None for a random start -> the encoder whose features of test images the report
             draws; None draws none.
@@ -124,6 +129,9 @@ class Study:
     proposed: str | None = None
     baselines: Sequence[str] = (SUPERVISED,)
     published: Callable[[str], Mapping[tuple[str, str, str], Published]] = lambda _: {}
+    parts: Sequence[str] = ()
+    published_parts: Callable[[str, str], Mapping[tuple[str, str, str], Published]] = lambda *_: {}
+    published_external: Callable[[ImageSet, str], Mapping[tuple[str, str, str], Published]] = lambda *_: {}
     embedding: Callable[[Path | None], nn.Module] | None = None
 
     @property

@@ -40,10 +40,17 @@ NO_ROW = "the paper prints no such number"
 
 @dataclass(frozen=True)
 class Published:
-    """A row of a paper's table: its set, and value and SD of each metric, as printed."""
+    """A row of a paper's table.
+
+    Attributes:
+        of: the table and its set.
+        values: value and SD of each metric, as printed.
+        why_not_comparable: the reason why ours and these numbers are not comparable.
+    """
 
     of: str
     values: Mapping[str, tuple[str, str]]
+    why_not_comparable: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,9 +91,7 @@ def grouped(folder: Path, frame: Frame, test_set: str = "") -> dict[tuple[str, f
 def write_table(
     folder: Path,
     frame: Frame,
-    published: Mapping[tuple[str, str, str], Published],
-    *,
-    comparability_notes: Mapping[str, str],
+    published: Mapping[tuple[str, str, str, str], Published],
 ) -> list[dict[str, Any]]:
     """Our results beside the paper's, a row for each target, test set, labels, method and metric; also as table.csv.
 
@@ -98,16 +103,14 @@ def write_table(
     Args:
         folder: the run folder.
         frame: the order.
-        published: (target, labels as `amount` words them, method) -> what the paper publishes of it, printed beside
-            the results of the usual test part.
-        comparability_notes: target -> the reason why ours and the paper's numbers are not comparable.
+        published: (target, test set, labels as `amount` words them, method) -> what the paper publishes of it.
     """
     rows, nothing = [], Published("", {})
     found = {
         (test_set, *key): cells for test_set in frame.tested for key, cells in grouped(folder, frame, test_set).items()
     }
     for (test_set, target, labels, method), cells in found.items():
-        theirs = nothing if test_set else published.get((target, amount(labels, frame.unit), method), nothing)
+        theirs = published.get((target, test_set, amount(labels, frame.unit), method), nothing)
         for key in next(t.metrics for t in frame.targets if t.name == target):
             repeats = by_seed(cells, key)
             if not repeats:
@@ -134,7 +137,7 @@ def write_table(
                     "paper": value,
                     "paper_sd": paper_sd,
                     "paper_set": theirs.of if value else "",
-                    "why_not_comparable": comparability_notes[target] if value else NO_ROW,
+                    "why_not_comparable": theirs.why_not_comparable if value else NO_ROW,
                 }
             )
     write_csv(folder / "table.csv", rows, columns=TABLE)

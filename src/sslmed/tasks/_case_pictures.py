@@ -19,16 +19,6 @@ def pictures(finished: Finished, case: str) -> list[Block]:
     z = finished.pictures
     if not z:
         return []
-    found: list[Block] = []
-    for labels in sorted(finished.groups):
-        figures = _grids(finished, z, labels)
-        title = finished.labels(labels)
-        if labels == finished.fewest:
-            found += [Heading(title, level=4), *figures[:1]]
-            if figures[1:]:
-                found.append(Details(f"The same cases by the other methods, {title}", figures[1:]))
-        elif figures:
-            found.append(Details(f"The same cases, {title}", figures))
     several = len(z["structures"]) > 1
     return [
         Heading("Pictures of cases", "overlays"),
@@ -51,8 +41,39 @@ def pictures(finished: Finished, case: str) -> list[Block]:
                 else "Green, red and blue: what was predicted right, too much, and missed."
             )
         ),
-        *found,
+        *_by_labels(finished, z, level=4),
     ]
+
+
+def external_pictures(case: str, finished: Finished, test_set: str) -> list[Block]:
+    """The same cases of an external test set for all methods and amounts of labels."""
+    z = finished.pictures
+    if not z:
+        return []
+    return [
+        Heading(f"Pictures of cases, {test_set}", level=4),
+        Text(
+            f"The same {case}s of {test_set} for all methods and amounts of labels. They were drawn by the results on "
+            "this set in the way that is described under \N{LEFT DOUBLE QUOTATION MARK}Pictures of cases"
+            "\N{RIGHT DOUBLE QUOTATION MARK}, and have the same colours."
+        ),
+        *_by_labels(finished, z, level=5),
+    ]
+
+
+def _by_labels(finished: Finished, z: Mapping[str, Any], *, level: int) -> list[Block]:
+    """The pictures with the fewest labels, and folded away those of other methods and amounts of labels."""
+    found: list[Block] = []
+    for labels in sorted(finished.groups):
+        figures = _grids(finished, z, labels)
+        title = finished.labels(labels)
+        if labels == finished.fewest:
+            found += [Heading(title, level=level), *figures[:1]]
+            if figures[1:]:
+                found.append(Details(f"The same cases by the other methods, {title}", figures[1:]))
+        elif figures:
+            found.append(Details(f"The same cases, {title}", figures))
+    return found
 
 
 def _grids(finished: Finished, z: Mapping[str, Any], labels: float) -> list[Figure]:

@@ -182,6 +182,7 @@ class TaskReport:
         metrics_note: how to read the metrics.
         headline: head of its line in the summary.
         summary: name of a method and a sentence on its test cases, of the methods shown in full.
+        pictures: (cells as tested on an external test set, its name) -> pictures of its cases.
     """
 
     purpose: str
@@ -192,3 +193,4 @@ class TaskReport:
     metrics_note: str = ""
     headline: str = ""
     summary: Callable[[Finished], list[tuple[str, str]]] = field(default=lambda _: [])
+    pictures: Callable[[Finished, str], list[Block]] = field(default=lambda *_: [])

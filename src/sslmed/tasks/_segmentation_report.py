@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from .. import plots
 from . import _report
-from ._case_pictures import pictures
+from ._case_pictures import external_pictures, pictures
 from ._report import (
     Block,
     Details,
@@ -203,5 +204,14 @@ IMAGES = TaskReport(
     _NOTE,
     "Missed and false outlines",
     summary,
+    partial(external_pictures, "image"),
 )
-VOLUMES = TaskReport("outline structures in volumes", "Outlines", "volume", "slices", volumes, _NOTE)
+VOLUMES = TaskReport(
+    "outline structures in volumes",
+    "Outlines",
+    "volume",
+    "slices",
+    volumes,
+    _NOTE,
+    pictures=partial(external_pictures, "volume"),
+)

@@ -219,11 +219,11 @@ def mean_loss(loss: Tensor, count: int) -> Step:
 
 @torch.no_grad()
 def in_batches(learner: Learner, cases: Cases, index: Sequence[int]) -> Iterable[Tensor]:
-    """The network's logits on the CPU, batch by batch, in evaluation mode and always in float32."""
+    """The network's logits on its device, batch by batch, in evaluation mode and always in float32."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     learner.to(device).eval()
     for first in range(0, len(index), BATCH):
-        yield learner.logits(cases.images(index[first : first + BATCH]).to(device)).cpu()
+        yield learner.logits(cases.images(index[first : first + BATCH]).to(device))
 
 
 def means_and_sds(values: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -61,6 +61,12 @@ class ClassLearner(Learner):
         return {"val_loss": F.cross_entropy(logits.double(), labels).item(), **values}
 
 
+def cross_entropy(probability: Tensor, target: Tensor) -> float:
+    """The mean over cases of -log p of the true class; a probability that was rounded to 0 stays finite."""
+    own = probability.double().gather(1, target[:, None])
+    return -own.clamp_min(torch.finfo(torch.float64).tiny).log().mean().item()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Classification(Task):
     """Classification of images into the classes of a set."""
@@ -105,7 +111,7 @@ class Classification(Task):
         """
         assert cases.labels is not None  # `check` made sure of it
         names = list(cases.classes)
-        probability = torch.cat([logits.double().softmax(1) for logits in in_batches(learner, cases, index)])
+        probability = torch.cat([logits.cpu().double().softmax(1) for logits in in_batches(learner, cases, index)])
         target = torch.tensor([names.index(cases.labels[i]) for i in index])
         pred = probability.argmax(1)
         each = {m.key: m(probability, target) for m in metrics_of(self.kind, "cases")}
@@ -121,6 +127,7 @@ class Classification(Task):
             for k, i in enumerate(index)
         ]
         means = {m.key: m(probability, target).item() for m in metrics_of(self.kind, "set")}
+        means["test_loss"] = cross_entropy(probability, target)
         with_areas = with_area(target, len(names))
         return Evaluation(
             rows,

@@ -31,7 +31,8 @@ class Metric:
         kinds: the kinds of task whose evaluation computes it.
         compute: of masks: (pred (N, H, W) bool, target) -> (N,), or of volumes (1, 1, D, H, W); of classes:
             (probability (N, K), target (N,) int64). A metric of the whole set returns a scalar, NaN where undefined.
-        of: "cases", with a value for each, or the whole "set".
+            None where the task computes it in another way.
+        of: "cases", with a value for each; the whole "set"; or the "decision" of a task that makes one.
         smaller: whether lower is better.
         limits: range of its axis, or None.
         digits: decimals in tables.
@@ -45,7 +46,7 @@ class Metric:
     meaning: str = ""
     kinds: tuple[str, ...] = ()
     compute: Compute | None = None
-    of: Literal["cases", "set"] = "cases"
+    of: Literal["cases", "set", "decision"] = "cases"
     smaller: bool = False
     limits: tuple[float, float] | None = (0.0, 1.0)
     digits: int = 3
@@ -107,12 +108,6 @@ def _rate_of_each(rate: Callable[..., Tensor]) -> Compute:
     return compute
 
 
-def _cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
-    """The mean over cases of -log p of the true class; a probability that was rounded to 0 stays finite."""
-    own = probability.double().gather(1, target[:, None])
-    return -own.clamp_min(torch.finfo(torch.float64).tiny).log().mean()
-
-
 def with_area(target: Tensor, classes: int) -> list[int]:
     """The classes that have both cases and other cases, and so an area under a curve."""
     return [c for c in range(classes) if 0 < int((target == c).sum()) < len(target)]
@@ -143,13 +138,15 @@ METRICS = {
                "Share of correct pixels; high even for an empty prediction where structures are small.", _IMAGES,
                lambda pred, target: metrics.pixel_accuracy(pred, target).double().mean(), "set"),
         Metric("decided_dice", "Dice after the decision", "Dice, decided", "as Dice; 0 where a lesion is denied",
-               "Dice where an image without a confident outline is said to show no lesion: missed lesions count 0."),
+               "Dice where an image without a confident outline is said to show no lesion: missed lesions count 0.",
+               _IMAGES, of="decision"),
         Metric("false_alarms", "false alarms", "False alarms", "outlined / all images without a lesion",
                "Share of the images without a lesion in which something is outlined, without the decision.",
-               smaller=True),
+               _IMAGES, of="decision", smaller=True),
         Metric("decided_false_alarms", "false alarms after the decision", "False alarms, decided",
                "outlined / all images without a lesion",
-               "The same where an image without a confident outline is said to show no lesion.", smaller=True),
+               "The same where an image without a confident outline is said to show no lesion.",
+               _IMAGES, of="decision", smaller=True),
         Metric("mcc", "Matthews correlation coefficient", "MCC", "correlation of true and predicted classes",
                "1 is perfect, 0 is no better than chance, also where classes are of unequal size.",
                _CLASSES, _of_classes(metrics.mcc), "set", limits=(-1.0, 1.0)),
@@ -177,10 +174,10 @@ METRICS = {
                "step sum of precision over recall, mean over classes",
                "Area under the precision-recall curve; chance is the share of the class, not 0.5.",
                _CLASSES, _against_rest(metrics.average_precision), "set"),
-        Metric("test_loss", "test loss (cross-entropy)", "Test loss",
-               "mean over cases of \N{MINUS SIGN}log p, p the probability of the true class",
-               "Small where the true classes had high probabilities; large where the network was sure and wrong.",
-               _CLASSES, _cross_entropy, "set", smaller=True, limits=None),
+        Metric("test_loss", "loss of fine-tuning", "Loss", "what fine-tuning made small, mean over the cases",
+               "Also counts how sure the network was: of two that are wrong equally often, the surer one has the "
+               "larger loss. Comparable only between networks that were trained with the same loss.",
+               (*_IMAGES, *_CLASSES), of="set", smaller=True, limits=None),
         Metric("correct", "share of cases classified correctly", "Correct", kinds=_CLASSES,
                compute=lambda probability, target: (probability.argmax(1) == target).double(), in_table=False),
     )
@@ -198,13 +195,13 @@ def metric(key: str) -> Metric:
 
 
 def metrics_of(kind: str, of: Literal["cases", "set"] | None = None) -> list[Metric]:
-    """The metrics of a kind of task, or those of its single cases or of the whole set."""
-    return [m for m in METRICS.values() if kind in m.kinds and of in (None, m.of)]
+    """The metrics with a `compute` of a kind of task, or those of its single cases or of the whole set."""
+    return [m for m in METRICS.values() if kind in m.kinds and m.compute is not None and of in (None, m.of)]
 
 
 def table_metrics(kind: str) -> tuple[str, ...]:
     """The keys of the metrics of a kind of task that table.csv lists."""
-    return tuple(m.key for m in metrics_of(kind) if m.in_table)
+    return tuple(m.key for m in METRICS.values() if kind in m.kinds and m.in_table)
 
 
 def case_metric(key: str, kind: str) -> Metric:

@@ -19,7 +19,7 @@ from ..distributed import gather
 from ..losses._overlap import dice_bce as dice_bce
 from ._report import TaskReport
 from ._segmentation_report import IMAGES
-from .base import Batches, Cases, Evaluation, Learner, Task, in_batches, mean_loss, means_and_sds
+from .base import BATCH, Batches, Cases, Evaluation, Learner, Task, in_batches, mean_loss, means_and_sds
 from .metrics import metrics_of
 from .shown_cases import choose, sampled
 
@@ -177,7 +177,8 @@ class Segmentation(Task):
         if not self.decides:
             return
         assert isinstance(learner, Segmenter)
-        logits, target = torch.cat(list(in_batches(learner, cases, index))), cases.masks(index)[:, 0]
+        logits = torch.cat([part.cpu() for part in in_batches(learner, cases, index)])
+        target = cases.masks(index)[:, 0]
         scores = metrics.dice(classes_of(logits) > 0, target).double()
         learner.least_confidence = least_confidence(confidence(logits), scores, target.flatten(1).any(1))
 
@@ -187,15 +188,16 @@ class Segmentation(Task):
         Returns:
             Mean and SD over images of each metric, those of the whole set, and the counts of empty masks.
         """
-        decision: dict[str, float] = {}
+        assert isinstance(learner, Segmenter)  # `learner` made it
+        others: list[int] = []
         if self.decides:
-            index, pred, sure, decision = self._decided(learner, cases, index)
-        else:
-            pred = predict(learner, cases, index) > 0
+            others = [i for i in index if not cases.outlined[i]]
+            index = [i for i in index if cases.outlined[i]]
+        pred, sure, loss = self._tested(learner, cases, index)
         target = cases.masks(index)[:, 0]
         each = {m.key: m(pred, target).double().numpy() for m in metrics_of(self.kind, "cases")}
         if self.decides:
-            each["decided_dice"] = np.where(sure, each["dice"], 0.0)
+            each["decided_dice"] = np.where(sure.numpy(), each["dice"], 0.0)
         target_empty, pred_empty = (~masks.flatten(1).any(1) for masks in (target, pred))
         rows = [
             {
@@ -209,23 +211,33 @@ class Segmentation(Task):
             for k, i in enumerate(index)
         ]
         summary = means_and_sds(each)
-        summary["mean"] |= {m.key: m(pred, target).item() for m in metrics_of(self.kind, "set")} | decision
+        summary["mean"] |= {m.key: m(pred, target).item() for m in metrics_of(self.kind, "set")}
+        summary["mean"]["test_loss"] = loss
+        if self.decides:
+            summary["mean"] |= self._false_alarms(learner, cases, others)
         summary |= {"cases": len(index), "empty": empty_counts(target_empty, pred_empty)}
         return Evaluation(rows, summary, predictions([cases.ids[i] for i in index], pred))
 
-    def _decided(
-        self, learner: Learner, cases: Cases, index: Sequence[int]
-    ) -> tuple[list[int], Tensor, np.ndarray, dict[str, float]]:
-        """The cases with a lesion, their outlines, whether the network says there is one, and the false alarms."""
-        assert isinstance(learner, Segmenter)
-        logits = torch.cat(list(in_batches(learner, cases, index)))
-        pred, sure = classes_of(logits) > 0, confidence(logits) >= learner.least_confidence
-        lesion = torch.tensor([cases.outlined[i] for i in index])
-        alarms = pred.flatten(1).any(1)[~lesion].double()
-        decided = alarms * sure[~lesion]
-        rates = {"false_alarms": alarms.mean().item(), "decided_false_alarms": decided.mean().item()}
-        rates["least_confidence"] = learner.least_confidence
-        return [i for i in index if cases.outlined[i]], pred[lesion], sure[lesion].numpy(), rates
+    def _tested(self, learner: Segmenter, cases: Cases, index: Sequence[int]) -> tuple[Tensor, Tensor, float]:
+        """The structure (N, H, W) in some cases, whether the network says that they show it (N,), and the mean loss."""
+        target, found, sure, losses = cases.masks(index)[:, 0], [], [], []
+        for k, logits in enumerate(in_batches(learner, cases, index)):
+            own = target[k * BATCH : (k + 1) * BATCH].to(logits.device)
+            losses.append(learner.loss(logits, own.long()).item() * len(own))
+            found.append(classes_of(logits).cpu() > 0)
+            if self.decides:
+                sure.append(confidence(logits).cpu() >= learner.least_confidence)
+        shown = torch.cat(sure) if self.decides else torch.ones(len(index), dtype=torch.bool)
+        return torch.cat(found), shown, sum(losses) / len(index)
+
+    def _false_alarms(self, learner: Segmenter, cases: Cases, others: Sequence[int]) -> dict[str, float]:
+        """The shares of cases without a lesion in which something is outlined; NaN without such cases."""
+        rates = [float("nan")] * 2
+        if others:
+            pred, sure, _ = self._tested(learner, cases, others)
+            alarms = pred.flatten(1).any(1)
+            rates = [alarms.double().mean().item(), (alarms & sure).double().mean().item()]
+        return dict(zip(DECISION[1:], rates, strict=True)) | {"least_confidence": learner.least_confidence}
 
     def pictures(
         self, cases: Cases, index: Sequence[int], tests: Sequence[Sequence[Mapping[str, str]]]
@@ -283,7 +295,7 @@ def least_confidence(confidence: Tensor, scores: Tensor, lesion: Tensor) -> floa
 
 def predict(learner: Learner, cases: Cases, index: Sequence[int]) -> Tensor:
     """Structures (N, H, W) int64 of some images, on the CPU."""
-    return torch.cat([classes_of(logits) for logits in in_batches(learner, cases, index)])
+    return torch.cat([classes_of(logits).cpu() for logits in in_batches(learner, cases, index)])
 
 
 def empty_counts(target: Tensor, pred: Tensor) -> dict[str, int]:

@@ -12,6 +12,7 @@ from ...tasks._report import Figure
 from ...tasks.metrics import METRICS, metric
 from ..cells import Target
 from ..results import Curve
+from . import facts
 from .run import Run
 
 MANY = 5  # lines beyond which a picture of curves becomes a panel for each method
@@ -52,13 +53,27 @@ def gain(run: Run, target: Target) -> Figure | None:
     if len({x for line in lines.values() for x in line[0]}) < 2:
         return None
     xlabel = "labels of the training set (%)" if run.unit == "%" else f"labelled {run.unit}"
-    figure = plots.label_curves(lines, xlabel=xlabel, ylabel=metric(target.metric).name, log2=run.unit != "%")
+    figure = plots.label_curves(
+        lines, xlabel=xlabel, ylabel=metric(target.metric).name, log2=run.unit != "%", level=_with_all(run, target)
+    )
     alt = f"{metric(target.metric).name} against the amount of labels: " + ", ".join(lines)
     over = "seeds" if any(row["sd_seeds"] for row in run.table) else "repeated fine-tunings"
     caption = f"Bars: SD over the {over}." if any(bars is not None for *_, bars in lines.values()) else ""
     if len(shown) < len(methods):
         caption = f"Of {len(methods)} methods, the baseline, the paper's proposal and the best. {caption}".strip()
     return _report.figure(figure, alt, caption=caption)
+
+
+def _with_all(run: Run, target: Target) -> tuple[str, float] | None:
+    """What the baseline reaches with all training volumes, where volumes are counted and it was trained on all."""
+    rows = run.rows(target)
+    if run.unit == "%" or not rows:
+        return None
+    most, baseline = max(rows), next(iter(run.baselines()), "")
+    row = rows[most].get(baseline, {}).get(target.metric, {})
+    if not row.get("mean") or not any(one.labelled.get(most) == one.sizes["train"] for one in facts.splits(run)):
+        return None
+    return f"{run.display(baseline)}, all {most:.6g} {run.unit}", float(row["mean"])
 
 
 def tuning(run: Run, target: Target, labels: float) -> list[Figure]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ... import plots
 from ...tasks import _report
-from ...tasks._report import Block, Details, Entry, Figure, Heading, Row, Table, Text
+from ...tasks._report import Block, Details, Entry, Figure, Finished, Heading, Row, Table, Text
 from ...tasks.metrics import Metric, case_metric, metric
 from ..cells import Target
 from ..results import Result
@@ -17,14 +18,14 @@ from .run import Run
 DASH = "\N{EN DASH}"
 
 
-def blocks(run: Run, target: Target) -> list[Block]:
+def blocks(run: Run, target: Target, finished: Finished) -> list[Block]:
     """The section on external test sets; empty where the target was not tested on any."""
     tests = run.test_sets(target)
     if not tests:
         return []
-    own, main = own_name(run), metric(target.metric)
+    own, main, task = own_name(run), metric(target.metric), run.task(target)
     named = {"": own} | {name: name for name in tests}
-    counts = ", ".join(f"{name} ({_cases(run, target, name)} {run.task(target).case}s)" for name in tests)
+    counts = ", ".join(f"{name} ({_cases(run, target, name)} {task.case}s)" for name in tests)
     return [
         Heading("In and out of distribution", "external"),
         Text(
@@ -32,10 +33,11 @@ def blocks(run: Run, target: Target) -> list[Block]:
             f"The {own} comes from the same source as the training images. A method that generalises loses little "
             "between them. Sets also differ in difficulty, so compare methods with each other within a set."
         ),
-        _means(run, target, named, main),
+        *_means(run, target, named, main),
         *_figures(run, target, named, main),
         *_tests(run, target, tests),
         *_origins(run, target, named),
+        *(block for name in tests for block in task.pictures(_on(run, target, finished, name), name)),
         Details("All metrics on the external sets", [_all_metrics(run, target, name) for name in tests]),
     ]
 
@@ -44,6 +46,16 @@ def own_name(run: Run) -> str:
     """What the usual test part is called."""
     names = [one["name"] for one in run.sets]
     return f"test part of {names[0]}" if len(names) == 1 else "usual test part"
+
+
+def _on(run: Run, target: Target, finished: Finished, test_set: str) -> Finished:
+    """The same fine-tunings as they were tested on an external test set."""
+    groups: dict[float, dict[str, list[Result]]] = {}
+    for labels, methods in run.groups(target).items():
+        for method, cells in methods.items():
+            tested = [one for cell in cells if (one := cell.on(test_set)) is not None]
+            groups.setdefault(labels, {})[method] = tested
+    return replace(finished, groups=groups, pictures=run.pictures(target, test_set))
 
 
 def _cases(run: Run, target: Target, test_set: str) -> int:
@@ -55,9 +67,14 @@ def _results(run: Run, target: Target, test_set: str) -> list[Result]:
     return [one for cell in cells if (one := cell.on(test_set)) is not None]
 
 
-def _means(run: Run, target: Target, named: dict[str, str], main: Metric) -> Table:
-    """The target's metric on every test set, and how it changes from the usual test part to the others."""
+def _means(run: Run, target: Target, named: dict[str, str], main: Metric) -> list[Block]:
+    """The target's metric on every test set, how it changes from the usual test part, and what the paper has of it."""
     found = {test_set: run.rows(target, test_set) for test_set in named}
+    printed = [
+        test_set
+        for test_set in list(named)[1:]
+        if any(by.get(main.key, {}).get("paper") for methods in found[test_set].values() for by in methods.values())
+    ]
 
     def value(test_set: str, labels: float, method: str) -> dict[str, str]:
         return found[test_set].get(labels, {}).get(method, {}).get(main.key, {})
@@ -74,11 +91,31 @@ def _means(run: Run, target: Target, named: dict[str, str], main: Metric) -> Tab
             there = value(test_set, labels, method)
             both = here.get("mean") and there.get("mean")
             entries.append(_number(float(there["mean"]) - float(here["mean"]), main, sign=True) if both else DASH)
-        return entries
+        return entries + [_paper(value(test_set, labels, method)) for test_set in printed]
 
     heads = [*(f"{main.short}, {name}" for name in named.values()), *(f"Change to {n}" for n in list(named)[1:])]
+    heads += ["Paper" if len(named) == 2 else f"Paper, beside {test_set}" for test_set in printed]
     groups = {run.share(labels): [row(labels, method) for method in by] for labels, by in found[""].items()}
-    return Table(["Method", *heads], groups, below=True)
+    notes = [Text(text, note=True) for test_set in printed for text in _notes(run, target, test_set)]
+    return [Table(["Method", *heads], groups, below=True), *notes]
+
+
+def _paper(row: dict[str, str]) -> Entry:
+    """The paper's number and its SD, as printed."""
+    if not row.get("paper"):
+        return DASH
+    return (row["paper"], f"± {row['paper_sd']}") if row["paper_sd"] else row["paper"]
+
+
+def _notes(run: Run, target: Target, test_set: str) -> list[str]:
+    """What the paper's numbers beside a test set are, and why they are not comparable."""
+    rows = [row for by in run.rows(target, test_set).values() for m in by.values() for row in m.values()]
+    found = dict.fromkeys((row["paper_set"], row["why_not_comparable"]) for row in rows if row["paper"])
+    return [
+        f"The paper's numbers beside {test_set}: {of}. They are not comparable with ours and stand here for "
+        f"orientation only: {why}."
+        for of, why in found
+    ]
 
 
 _SPREADS = (("(cases)", "sd_cases"), ("(seeds)", "sd_seeds"), ("(repeats)", "sd_repeats"))
@@ -167,14 +204,18 @@ def _of_origin(tested: Sequence[Sequence[dict[str, str]]], origin: str, main: Me
 def _all_metrics(run: Run, target: Target, test_set: str) -> Table:
     metrics = [metric(key) for key in target.metrics]
 
+    def entry(row: dict[str, str], m: Metric) -> Entry:
+        ours = _number(row["mean"], m)
+        return (ours, f"paper {row['paper']}") if row["paper"] else ours
+
     def row(method: str, by: dict[str, dict[str, str]]) -> list[Entry]:
-        return [run.display(method), *(_number(by[m.key]["mean"], m) if m.key in by else DASH for m in metrics)]
+        return [run.display(method), *(entry(by[m.key], m) if m.key in by else DASH for m in metrics)]
 
     groups = {
         run.share(labels): [row(method, by) for method, by in methods.items()]
         for labels, methods in run.rows(target, test_set).items()
     }
-    return Table([f"Method, on {test_set}", *(m.short for m in metrics)], groups)
+    return Table([f"Method, on {test_set}", *(m.short for m in metrics)], groups, below=True)
 
 
 def _number(value: str | float, of: Metric, *, sign: bool = False) -> str:

@@ -10,7 +10,7 @@ from ...tasks._report import Figure, Finished, Heading
 from ...tasks.metrics import METRICS, metric
 from ..cells import Target
 from ..monitor import statement
-from . import charts, external, facts, views
+from . import charts, external, facts, parts, views
 from .facts import ALLOWED, leaking, splits
 from .findings import comparisons, findings, sentences
 from .run import Run
@@ -19,7 +19,7 @@ from .run import Run
 def context(run: Run) -> dict[str, Any]:
     """The template's variables."""
     found = splits(run)
-    curves, parts = charts.pretext(run)
+    curves, losses = charts.pretext(run)
     monitored, monitored_rest = charts.monitored(run)
     targets = [_target(run, target, f"target-{k}") for k, target in enumerate(run.targets)]
     return {
@@ -35,7 +35,7 @@ def context(run: Run) -> dict[str, Any]:
         "titles": {target.name: target.title for target in run.targets},
         "task": _task(run),
         "pretext": curves,
-        "pretext_parts": parts,
+        "pretext_parts": losses,
         "learned": [(t, s, said) for t, s, place in run.pretexts() if (said := statement(place))],
         "monitored": monitored,
         "monitored_rest": monitored_rest,
@@ -82,7 +82,9 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
         _trainings(run),
         run.pictures(target),
     )
-    blocks = [*external.blocks(run, target), *task.blocks(finished)] if groups else []
+    blocks = (
+        [*parts.blocks(run, target), *external.blocks(run, target, finished), *task.blocks(finished)] if groups else []
+    )
     return {
         "id": name,
         "target": target,

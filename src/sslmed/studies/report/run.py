@@ -115,9 +115,11 @@ class Run:
             return f"{labels:.6g} % of the labels"
         return f"{labels:.6g} labelled {self.unit if labels != 1 else self.unit.removesuffix('s')}"
 
-    def pictures(self, target: Target) -> dict[str, Any]:
-        """The test cases of a target to show."""
-        return pictures(self.folder, target.name)
+    def pictures(self, target: Target, test_set: str = "") -> dict[str, Any]:
+        """The test cases of a target to show, of the usual test part or an external test set."""
+        own = (cell.test_sets for cell in self.cells if cell.target == target.name)
+        place = next((places[test_set] for places in own if test_set in places), "")
+        return pictures(self.folder, target.name, place) if place or not test_set else {}
 
     def groups(self, target: Target) -> dict[float, dict[str, list[Result]]]:
         """Amount of labels -> method -> cells (one for each seed and repeat), most labels first."""
