@@ -36,6 +36,7 @@ class Metric:
         limits: range of its axis, or None.
         digits: decimals in tables.
         in_table: whether it is a row of table.csv.
+        uncommon: whether its meaning is also printed below the table of results.
     """
 
     key: str
@@ -50,6 +51,7 @@ class Metric:
     limits: tuple[float, float] | None = (0.0, 1.0)
     digits: int = 3
     in_table: bool = True
+    uncommon: bool = False
 
     def __call__(self, pred: Tensor, target: Tensor) -> Tensor:
         """Compute it."""
@@ -142,14 +144,16 @@ METRICS = {
         Metric("pixel_accuracy", "pixel accuracy", "Pixel acc.", "(TP + TN) / all pixels",
                "Share of correct pixels; high even for an empty prediction where structures are small.", _IMAGES,
                lambda pred, target: metrics.pixel_accuracy(pred, target).double().mean(), "set"),
-        Metric("decided_dice", "Dice after the decision", "Dice, decided", "as Dice; 0 where a lesion is denied",
-               "Dice where an image without a confident outline is said to show no lesion: missed lesions count 0."),
+        Metric("decided_dice", "Dice after the decision", "Dice after decision", "as Dice; 0 where a lesion is denied",
+               "The network also decides whether an image shows a lesion: it says no where it is not confident of any "
+               "outline. A lesion that is missed in this way has a Dice of 0.", uncommon=True),
         Metric("false_alarms", "false alarms", "False alarms", "outlined / all images without a lesion",
-               "Share of the images without a lesion in which something is outlined, without the decision.",
-               smaller=True),
-        Metric("decided_false_alarms", "false alarms after the decision", "False alarms, decided",
+               "Share of the test images without a lesion in which something is outlined; lower is better. The "
+               "metrics of outlines are of the images with a lesion.", smaller=True, uncommon=True),
+        Metric("decided_false_alarms", "false alarms after the decision", "False alarms after decision",
                "outlined / all images without a lesion",
-               "The same where an image without a confident outline is said to show no lesion.", smaller=True),
+               "The same, where images that are said to show no lesion count as not outlined.", smaller=True,
+               uncommon=True),
         Metric("mcc", "Matthews correlation coefficient", "MCC", "correlation of true and predicted classes",
                "1 is perfect, 0 is no better than chance, also where classes are of unequal size.",
                _CLASSES, _of_classes(metrics.mcc), "set", limits=(-1.0, 1.0)),

@@ -59,6 +59,8 @@ def _means(run: Run, target: Target, named: dict[str, str], main: Metric) -> Tab
     """The target's metric on every test set, and how it changes from the usual test part to the others."""
     found = {test_set: run.rows(target, test_set) for test_set in named}
 
+    spread_names = (("cases", "sd_cases"), (f"{run.seed_word}s", "sd_seeds"), ("repeats", "sd_repeats"))
+
     def value(test_set: str, labels: float, method: str) -> dict[str, str]:
         return found[test_set].get(labels, {}).get(method, {}).get(main.key, {})
 
@@ -67,7 +69,7 @@ def _means(run: Run, target: Target, named: dict[str, str], main: Metric) -> Tab
         here = value("", labels, method)
         for test_set in named:
             there = value(test_set, labels, method)
-            spreads = [f"{_number(there[key], main)} {name}" for name, key in _SPREADS if there.get(key)]
+            spreads = [f"{_number(there[key], main)} ({name})" for name, key in spread_names if there.get(key)]
             below = f"SD {', '.join(spreads)}" if spreads else ""
             entries.append((_number(there["mean"], main), below) if there.get("mean") else DASH)
         for test_set in list(named)[1:]:
@@ -79,9 +81,6 @@ def _means(run: Run, target: Target, named: dict[str, str], main: Metric) -> Tab
     heads = [*(f"{main.short}, {name}" for name in named.values()), *(f"Change to {n}" for n in list(named)[1:])]
     groups = {run.share(labels): [row(labels, method) for method in by] for labels, by in found[""].items()}
     return Table(["Method", *heads], groups, below=True)
-
-
-_SPREADS = (("(cases)", "sd_cases"), ("(seeds)", "sd_seeds"), ("(repeats)", "sd_repeats"))
 
 
 def _figures(run: Run, target: Target, named: dict[str, str], main: Metric) -> list[Block]:
@@ -99,7 +98,7 @@ def _figures(run: Run, target: Target, named: dict[str, str], main: Metric) -> l
         )
         alt = f"{main.name} in and out of distribution with {run.share(labels)}: " + ", ".join(lines)
         bars_told = any(bars is not None for *_, bars in lines.values())
-        found.append(_report.figure(figure, alt, caption="Bars: SD over the seeds." if bars_told else ""))
+        found.append(_report.figure(figure, alt, caption=f"Bars: SD over the {run.seed_word}s." if bars_told else ""))
     return [Row(found, 2)] if found else []
 
 
@@ -124,12 +123,14 @@ def _tests(run: Run, target: Target, tests: Sequence[str]) -> list[Block]:
             for labels, rows in findings.comparisons(run, target, test_set).items()
         }
         if groups:
-            head = ["Method", "Against", "Difference", "95 % interval", "p", "p after Holm", "Groups", "Seeds"]
+            head = ["Method", "Against", "Difference", "95 % interval", "p", "p after Holm", "Groups"]
+            head.append(f"{run.seed_word.capitalize()}s")
             found += [Heading(f"Paired tests on {test_set}", level=4), Table(head, groups)]
     note = (
-        "Like the paired tests above, case by case on the external set; Holm's correction is over all comparisons of "
-        "this target, on all test sets. A group is a patient, or a single image where patients are unknown."
-    )
+        "Like the paired tests above, case by case on the external set; Holm's correction is over all p-values of "
+        "this target, on all test sets. A group is a patient, or a single image where patients are unknown. "
+        + findings.without_p(row for row in run.tests if row["target"] == target.name and row.get("test_set"))
+    ).strip()
     return [*found, Text(note, note=True)] if found else []
 
 
