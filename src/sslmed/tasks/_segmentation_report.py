@@ -153,7 +153,7 @@ def _missed(finished: Finished, cases: str) -> list[Block]:
         else "All have a reference outline. Where the prediction has none, the case counts as no agreement"
     )
     return [
-        Heading("Missed and false outlines" if some_free else "Missed outlines", "misses"),
+        Heading("Missed and false outlines", "misses"),
         Text(f"Counted over the test {cases}{trainings}. {rule} (Dice 0, distance the diagonal of the image)."),
         Table(["Method", *(OUTLINES if some_free else OUTLINES[:3]), "Fine-tunings"], groups),
     ]
