@@ -120,7 +120,7 @@ def comparisons(run: Run, target: Target, test_set: str = "") -> dict[float, lis
 def without_p(rows: Iterable[Row]) -> str:
     """A sentence on the comparisons that have no p-value; "" where all have one."""
     reasons = dict.fromkeys(row["no_p"] for row in rows if row.get("no_p"))
-    return f"\N{EN DASH} no p-value ({'; '.join(reasons)})." if reasons else ""
+    return f"A dash: no p-value ({'; '.join(reasons)})." if reasons else ""
 
 
 def sentences(run: Run, target: Target) -> list[tuple[float, list[str]]]:
