@@ -84,8 +84,15 @@ def test_a_run_tests_each_case_once_and_reports_the_false_alarms(
     assert [path.name for path in (run / "pretext").iterdir()] == ["lesions-s0"]  # one for all folds
     with open(run / "table.csv", newline="") as file:
         assert "false_alarms" in {row["metric"] for row in csv.DictReader(file)}
-    assert "False alarms" in (run / "report.html").read_text()
-    capfd.readouterr()
+    page = (run / "report.html").read_text()
+    assert "False alarms" in page
+    assert "cross-validation with 3 folds" in page
+    with open(run / "tests.csv", newline="") as file:
+        assert [(row["p"], row["no_p"][:11]) for row in csv.DictReader(file)] == [("", "a smoke run")]
+    printed = capfd.readouterr().out
+    assert "(folds ± " in printed
+    assert "paper" not in printed
+    assert "After ," not in page
     assert outcome(*asked) == 0
     assert "epoch" not in capfd.readouterr().out  # nothing is trained again
 
@@ -107,8 +114,10 @@ def test_one_split_learns_from_the_training_scans_too(own: tuple[Path, Path], tm
     data = run.data[""]
     assert len(data.pretext(0, few_labels.POOL)) == 12 + len(data.splits[0].train)
     assert data.splits[0].test == data.splits[1].test
-    folds = prepare(tmp_path / "folds", *asked).data[""]
-    assert len(folds.pretext(0, few_labels.POOL)) == 12
+    assert (run.study.seed_word, "folds" in run.config["arguments"]) == ("seed", False)
+    folds = prepare(tmp_path / "folds", *asked)
+    assert (folds.study.seed_word, folds.config["arguments"]["folds"]) == ("fold", 3)
+    assert len(folds.data[""].pretext(0, few_labels.POOL)) == 12
 
 
 def test_the_encoder_starts_from_the_given_weights(own: tuple[Path, Path], tmp_path: Path) -> None:

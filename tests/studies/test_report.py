@@ -163,7 +163,7 @@ def test_summary_says_who_did_what_on_which_data(whole):
         "Outlines of 4 images (20 % of the training set) were used",
         "15 images, none of them used in training; 2 seeds, each with its own training on the same split.",
         "Supervised only reached a mean Dice of 0.511 (SD 0.301 between test cases, 0.012 between 2 seeds).",
-        f"Pretext learning with {NAME} reached a mean Dice of 0.571 (SD 0.301 between test cases",
+        f"{NAME} reached a mean Dice of 0.571 (SD 0.301 between test cases",
         "That is higher by more than the means vary between seeds.",
         "no outline at all in 2 of 14 images with a reference outline, an outline without overlap with it in 2, "
         "and an outline in 2 of 4 images without one",
@@ -253,7 +253,7 @@ def test_several_domains_have_their_own_sections_sets_and_splits(tmp_path, plain
         "Ultrasound: 15 images; Mammography: 16 images, some of which were also used for training",
         "Mammography, seed 0: 1 in train and test",
         "Networks learned to classify images and to outline structures in images.",
-        "The highest of 3 pretext methods, BYOL, reached a balanced accuracy of 0.807.",
+        "The highest of 3 other methods, BYOL, reached a balanced accuracy of 0.807.",
     ):
         assert sentence in page.text, sentence
     assert {f"target-{k}" for k in range(4)} <= set(page.ids)
@@ -457,7 +457,7 @@ def test_an_area_that_is_no_number_is_a_dash(tmp_path, plain):
     run_folders.write_csv(folder / "table.csv", table)
     html, page = render(folder)
     check(html, page)
-    assert "Pretext learning with SimCLR reached a balanced accuracy of" in page.text
+    assert "SimCLR reached a balanced accuracy of" in page.text
 
 
 def test_the_papers_set_stands_in_the_text_or_in_a_column(folder):
@@ -475,10 +475,62 @@ def test_too_few_cases_are_said_to_be_too_few(folder):
     assert "So few cases cannot show a difference by this test." in render(folder)[1].text
 
 
+def test_one_seed_has_a_reason_instead_of_a_p_value(tmp_path, plain):
+    html, page = render(run_folders.segmentation_run(tmp_path, seeds=(0,)))
+    check(html, page)
+    reason = f"({run_folders.ONE_SEED})."
+    for sentence in (
+        f"{NAME} reached a mean Dice of 0.571 (SD 0.301 between test cases). That is higher, "
+        f"without a p-value {reason}",
+        f"(95 % interval \N{MINUS SIGN}0.051 to +0.190); 9 cases, one seed. No p-value {reason}",
+        f"A dash: no p-value {reason}",
+        "The interval is about other cases like these",
+    ):
+        assert sentence in page.text, sentence
+    for words in ("Wilcoxon", "Holm's", "p =", "show no difference"):
+        assert words not in page.text
+
+
+def test_a_smoke_run_of_several_seeds_finds_nothing(folder):
+    reason = "a smoke run: too short to compare methods"
+    tests = rows(folder / "tests.csv")
+    run_folders.write_csv(folder / "tests.csv", [row | {"p": "", "p_holm": "", "no_p": reason} for row in tests])
+    _, page = render(folder)
+    assert f"That is higher, without a p-value ({reason})." in page.text
+    assert "by more than the means vary" not in page.text
+
+
+def test_folds_without_a_paper_are_told_as_such(folder):
+    config = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", config | {"paper": "", "arguments": {"folds": 3}})
+    splits = json.loads((folder / "splits.json").read_text())
+    splits["1"]["test"] = ["case 0", "case 1"]
+    splits["1"]["train"] = splits["1"]["pretext"] = [f"case {k}" for k in range(2, 20)]
+    write_json(folder / "splits.json", splits)
+    table = rows(folder / "table.csv")
+    run_folders.write_csv(
+        folder / "table.csv", [r | dict.fromkeys(("paper", "paper_sd", "paper_set"), "") for r in table]
+    )
+    html, page = render(folder)
+    check(html, page)
+    for sentence in (
+        "17 images, each tested once, by networks that were not trained on it; cross-validation with 3 folds.",
+        "0.012 between 2 folds). That is higher (Dice case by case: p = 0.30 after Holm's correction).",
+        "Each case was tested in one of 2 folds.",
+        "9 cases, each tested in one of 2 folds.",
+        "of fold 0",
+        "the SD between folds, that is,",
+    ):
+        assert sentence in page.text, sentence
+    shown = page.text[page.text.index("Summary") :]
+    assert "paper" not in shown
+    assert not re.search(r"\bseeds\b", shown)
+
+
 def test_a_papers_other_baselines_are_compared_too(folder):
     config = json.loads((folder / "config.json").read_text())
     write_json(folder / "config.json", config | {"baselines": ["supervised", METHODS[1]]})
-    assert f"Pretext learning with {NAME} reached a mean Dice of 0.571" in render(folder)[1].text
+    assert f"{NAME} reached a mean Dice of 0.571" in render(folder)[1].text
 
 
 def test_pretexts_have_the_titles_of_the_manifest_in_the_order_of_the_methods(tmp_path):
@@ -539,11 +591,11 @@ def test_many_methods_are_shown_by_baseline_proposal_and_best(tmp_path, plain):
     assert run.main_methods(run.targets[0]) == ["supervised", "jig/rcl", "cp-jig/rcl", METHODS[1]]
     html, page = render(folder)
     check(html, page)
-    assert "The highest of 15 pretext methods, jig/rcl, reached a mean Dice of 0.900" in page.text
-    assert "The highest of 16 pretext methods, jig/rcl, reached a mean Dice of 0.900" in page.text
-    assert f"The paper's own proposal, {NAME}, reached a mean Dice of 0.200" in page.text
+    assert "The highest of 15 other methods, jig/rcl, reached a mean Dice of 0.900" in page.text
+    assert "The highest of 16 other methods, jig/rcl, reached a mean Dice of 0.900" in page.text
+    assert f"The paper's proposal, {NAME}, reached a mean Dice of 0.200" in page.text
     assert (
-        "a single seed cannot tell an effect from chance. The best of several results is also an optimistic estimate."
+        f"without a p-value ({run_folders.ONE_SEED}). The best of several results is also an optimistic estimate."
         in page.text
     )
     assert "Of 17 methods, the baseline, the paper's proposal and the best." in page.text
@@ -655,7 +707,7 @@ def test_results_in_and_out_of_distribution_stand_side_by_side(tmp_path: Path) -
     assert "for orientation only: other sets." in part
     assert "Table <VI>" not in page.text[: page.text.index("In and out of distribution", page.text.index("Paired"))]
     assert any(alt.startswith("Dice in and out of distribution with 20 % of the labels") for alt in page.alts)
-    assert "over all comparisons of this section (2)" in page.text
+    assert "over all p-values of this section (2)" in page.text
 
 
 def test_repeats_are_told_from_seeds(tmp_path: Path, plain: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,8 +123,9 @@ def test_external_sets_have_rows_of_their_own_and_share_holms_correction(tmp_pat
     frame = Frame([TARGET], ["supervised", "rcl"], "%", test_sets=["BUS-BRA"])
     there = {method: RNG.uniform(size=9) for method in frame.methods}
     for method, dice in there.items():
-        cell(tmp_path, method, 0, RNG.uniform(size=12), ids)
-        add_external(tmp_path, Cell(method, 0.2, 0), dice, others)
+        for seed in (0, 1):
+            cell(tmp_path, method, seed, RNG.uniform(size=12), ids)
+            add_external(tmp_path, Cell(method, 0.2, seed), dice, others)
     published = {
         ("segmentation", "", "20 %", "rcl"): Published("Table III", {"dice": ("0.847", "0.1")}, "other images"),
         ("segmentation", "BUS-BRA", "20 %", "rcl"): Published("Table VI", {"dice": ("0.903", "")}, "other sets"),
@@ -144,8 +146,81 @@ def test_external_sets_have_rows_of_their_own_and_share_holms_correction(tmp_pat
     assert min(float(row["p_holm"]) for row in tests) == pytest.approx(min(1, 2 * low, max(2 * low, high)), rel=1e-3)
     collect_cases(tmp_path)
     sets = [row["test_set"] for row in read_csv(tmp_path / "metrics.csv")]
-    assert sets == (["" for _ in ids] + ["BUS-BRA" for _ in others]) * 2
+    assert sets == (["" for _ in ids] + ["BUS-BRA" for _ in others]) * 4
     assert "Segmentation, tested on BUS-BRA" in show(rows, tests, frame)
+
+
+def compared(folder: Path, frame: Frame, trainings: list[tuple[int, int]]) -> list[dict[str, str]]:
+    """tests.csv of two methods with these (seed, repeat) of each."""
+    for method in ("supervised", "rcl"):
+        for seed, repeat in trainings:
+            names = [f"p{k + 8 * seed * (frame.folds is not None)}" for k in range(8)]
+            cell(folder, method, seed, RNG.random(8), names, repeat=repeat)
+    write_tests(folder, frame)
+    return read_csv(folder / "tests.csv")
+
+
+ONE_SEED = "one seed: a difference may be that of one training"
+SMOKE = "a smoke run: too short to compare methods"
+
+
+@pytest.mark.parametrize(
+    ("frame", "trainings", "reason"),
+    [
+        (FRAME, [(0, 0)], ONE_SEED),
+        (FRAME, [(0, 0), (1, 0)], ""),
+        (FRAME, [(0, 0), (0, 1)], ""),
+        (replace(FRAME, folds=3), [(0, 0), (1, 0), (2, 0)], ""),
+        (replace(FRAME, folds=3), [(2, 0)], ONE_SEED.replace("seed", "fold")),
+        (replace(FRAME, smoke=True), [(0, 0), (1, 0)], SMOKE),
+        (replace(FRAME, smoke=True, folds=3), [(0, 0), (1, 0), (2, 0)], SMOKE),
+    ],
+)
+def test_smoke_runs_and_single_trainings_have_a_reason_instead_of_a_p_value(
+    tmp_path: Path, frame: Frame, trainings: list[tuple[int, int]], reason: str
+) -> None:
+    (row,) = compared(tmp_path, frame, trainings)
+    assert row["no_p"] == reason
+    assert (row["p"] == "") == (row["p_holm"] == "") == bool(reason)
+    assert float(row["ci_low"]) <= float(row["difference"]) <= float(row["ci_high"])
+    assert row["cases"] == str(8 * len(trainings) if frame.folds else 8)
+
+
+def test_two_trainings_of_one_method_do_not_make_up_for_one_of_the_other(tmp_path: Path) -> None:
+    compared(tmp_path, FRAME, [(0, 0)])
+    cell(tmp_path, "rcl", 0, RNG.random(8), [f"p{k}" for k in range(8)], repeat=1)
+    assert [row["no_p"] for row in write_tests(tmp_path, FRAME)] == [ONE_SEED]
+
+
+def test_holms_correction_counts_the_p_values_alone(tmp_path: Path) -> None:
+    names = [f"p{k}" for k in range(8)]
+    for method in ("supervised", "rcl"):
+        for labels, seed in ((0.2, 0), (0.2, 1), (1.0, 0)):
+            cell(tmp_path, method, seed, RNG.random(8), names, labels=labels)
+    rows = {row["labels"]: row for row in write_tests(tmp_path, FRAME)}
+    assert (rows["100 %"]["no_p"], rows["100 %"]["p_holm"]) == (ONE_SEED, "")
+    assert rows["20 %"]["p_holm"] == rows["20 %"]["p"] != ""
+
+
+def test_folds_are_called_folds_and_their_cases_add_up(tmp_path: Path) -> None:
+    frame = replace(FRAME, folds=3)
+    tests = compared(tmp_path, frame, [(0, 0), (1, 0), (2, 0)])
+    rows = write_table(tmp_path, frame, {}, comparability_notes={"segmentation": ""})
+    assert {(row["seeds"], row["cases"], row["why_not_comparable"]) for row in rows} == {(3, 24, "")}
+    text = show(rows, tests, frame)
+    assert "(folds ± " in text
+    assert "24 cases, p = " in text
+    assert "seed" not in text
+
+
+def test_the_paper_has_a_column_where_it_printed_a_number(tmp_path: Path) -> None:
+    cell(tmp_path, "supervised", 0, np.array([0.2, 0.4]), ["a", "b"])
+    published = {("segmentation", "20 %", "supervised"): Published("BUSI", {"dice": ("0.847", "0.1")})}
+    for given, shown in ((published, ["ours", "paper"]), ({}, ["mean"])):
+        rows = write_table(tmp_path, FRAME, given, comparability_notes={"segmentation": "other images"})
+        lines = show(rows, [], FRAME).splitlines()
+        assert lines[2].split() == ["labels", "method", "metric", *shown]
+        assert lines[3].endswith("0.847 ± 0.1" if given else "0.300 ± 0.141")
 
 
 def test_the_best_of_the_other_baselines_is_the_rival(tmp_path: Path) -> None:
@@ -182,6 +257,9 @@ def test_the_terminal_shows_what_the_files_hold(tmp_path: Path) -> None:
     text = show(rows, write_tests(tmp_path, FRAME), FRAME)
     assert "0.400 ± 0.141" in text
     assert "20 %: rcl against supervised: dice +0.250" in text
+    assert "2 cases, no p-value (one seed: a difference may be that of one training)" in text
+    assert "p =" not in text
+    assert "paper" not in text
 
 
 def test_repeats_of_a_seed_have_a_spread_of_their_own_and_count_once_in_tests(tmp_path: Path) -> None:
@@ -233,6 +311,6 @@ def test_the_first_of_several_repeats_is_the_cell_of_a_run_without_them(tmp_path
     cells = [Cell("rcl", 0.2, 0, repeat=repeat) for repeat in (0, 1)]
     manifest.record(tmp_path, [manifest.CellEntry(f"cells/{one.name}", one) for one in cells])
     assert [one.name for one in cells] == ["rcl-l20-s0", "rcl-l20-s0-r1"]
-    assert [one.training for one in cells] == ["seed 0", "seed 0, repeat 2"]
+    assert [one.training() for one in cells] == ["seed 0", "seed 0, repeat 2"]
     assert "repeat" not in read_json(tmp_path / "manifest.json")["cells"][0]
     assert [entry.cell for entry in manifest.read(tmp_path).of(cells)] == cells

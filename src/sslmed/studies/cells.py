@@ -23,10 +23,9 @@ class Cell:
     target: str = SEGMENTATION
     repeat: int = 0
 
-    @property
-    def training(self) -> str:
+    def training(self, seed_word: str = "seed") -> str:
         """Its seed and repeat in words: "seed 0", or "seed 0, repeat 3" from the second one on."""
-        return f"seed {self.seed}" + (f", repeat {self.repeat + 1}" if self.repeat else "")
+        return f"{seed_word} {self.seed}" + (f", repeat {self.repeat + 1}" if self.repeat else "")
 
     @property
     def name(self) -> str:
@@ -55,6 +54,11 @@ class Target:
     kind: str
     metric: str
     metrics: tuple[str, ...]
+
+
+def seed_word(folds: int | None) -> str:
+    """What a seed is called: a fold where the seeds are the numbers of a cross-validation's folds."""
+    return "seed" if folds is None else "fold"
 
 
 def slug(name: str) -> str:

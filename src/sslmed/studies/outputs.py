@@ -84,7 +84,15 @@ def tabulate(run: Run) -> None:
         cases = {name: run.data[task.domain].data for name, task in run.tasks.items()}
         targets = [Target(**task.entry(cases[name])) for name, task in run.tasks.items()]
         tests = dict.fromkeys(name for found in run.test_sets.values() for name in found)
-        frame = tables.Frame(targets, methods, run.study.unit, run.study.baselines, list(tests))
+        frame = tables.Frame(
+            targets,
+            methods,
+            run.study.unit,
+            run.study.baselines,
+            list(tests),
+            folds=run.study.folds,
+            smoke=run.args.preset == "smoke",
+        )
         tables.collect_cases(path)
         for task in run.tasks.values():
             images, others = run.images[task.domain], run.test_sets[task.domain]

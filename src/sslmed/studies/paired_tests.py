@@ -28,17 +28,20 @@ TESTS = (
     "ci_high",
     "p",
     "p_holm",
+    "no_p",
     "cases",
     "seeds",
 )
+SMOKE = "a smoke run: too short to compare methods"
 
 
 def write_tests(folder: Path, frame: Frame) -> list[dict[str, Any]]:
     """Each method against supervised training and against the best of the paper's other baselines; as tests.csv.
 
     The test is `compare.paired` over groups (patients): the value of one is the mean over its cases and over the seeds
-    that tested them with both methods; the repeats of a seed count as one, by their mean. Holm's correction is over
-    all comparisons of a target, on all test sets.
+    that tested them with both methods; the repeats of a seed count as one, by their mean. A smoke run and a single
+    training of a method give no p-value; `no_p` is then the reason. Holm's correction is over all p-values of a
+    target, on all test sets.
     """
     found = {test_set: grouped(folder, frame, test_set) for test_set in frame.tested}
     rows: list[dict[str, Any]] = []
@@ -49,10 +52,14 @@ def write_tests(folder: Path, frame: Frame) -> list[dict[str, Any]]:
             for row in _comparisons(cells, target, frame)
             if row["cases"] > 1
         ]
-        adjusted = compare.holm([row["p"] for row in own]).tolist() if own else []
-        rows += [row | {"p_holm": p} for row, p in zip(own, adjusted, strict=True)]
+        tested = [row for row in own if not row["no_p"]]
+        adjusted = compare.holm([row["p"] for row in tested]).tolist() if tested else []
+        for row, p in zip(tested, adjusted, strict=True):
+            row["p_holm"] = p
+        rows += own
     for row in rows:
-        row |= {key: f"{row[key]:.4g}" for key in ("difference", "ci_low", "ci_high", "p", "p_holm")}
+        printed = ("difference", "ci_low", "ci_high", *(() if row["no_p"] else ("p", "p_holm")))
+        row |= dict.fromkeys(("p", "p_holm"), "") | {key: f"{row[key]:.4g}" for key in printed}
     write_csv(folder / "tests.csv", rows, columns=TESTS)
     return rows
 
@@ -70,7 +77,7 @@ def _comparisons(
             for against in dict.fromkeys(b for b in (SUPERVISED, *best) if b in there):
                 if method != against and method != SUPERVISED:
                     named = {"labels": amount(labels, frame.unit), "method": method, "against": against}
-                    compared = _compared(there[method], there[against], tested)
+                    compared = _compared(there[method], there[against], tested, frame)
                     rows.append(named | {"metric": tested} | compared)
     return rows
 
@@ -80,12 +87,14 @@ def _mean(cells: Iterable[Result], key: str) -> float:
     return statistics.fmean(values) if values else float("nan")
 
 
-def _compared(a: Sequence[Result], b: Sequence[Result], key: str) -> dict[str, Any]:
+def _compared(a: Sequence[Result], b: Sequence[Result], key: str, frame: Frame) -> dict[str, Any]:
     """Paired comparison of two methods on the cases that both were tested on with the same seed."""
     mine, theirs = _values(a, key), _values(b, key)
     both = mine.merge(theirs, on=["seed", "id"], suffixes=("", "_other"))
     pairs = both.groupby("group")[["value", "value_other"]].agg(statistics.fmean)
-    counts = {"cases": len(pairs), "seeds": len({cell.seed for cell in a} & {cell.seed for cell in b})}
+    seeds = {cell.seed for cell in a} & {cell.seed for cell in b}
+    trainings = min(sum(cell.seed in seeds for cell in cells) for cells in (a, b))
+    counts = {"cases": len(pairs), "seeds": len(seeds), "no_p": _no_p(frame, trainings)}
     if len(pairs) < 2:
         return counts
     result = compare.paired(pairs["value"].to_list(), pairs["value_other"].to_list())
@@ -95,6 +104,13 @@ def _compared(a: Sequence[Result], b: Sequence[Result], key: str) -> dict[str, A
         "ci_high": result.ci_high,
         "p": result.p_value,
     }
+
+
+def _no_p(frame: Frame, trainings: int) -> str:
+    """Why there is no p-value where the cases were tested by so many trainings of each method; "" where there is."""
+    if frame.smoke:
+        return SMOKE
+    return "" if trainings > 1 else f"one {frame.seed_word}: a difference may be that of one training"
 
 
 def _values(cells: Sequence[Result], key: str) -> pd.DataFrame:

@@ -34,6 +34,7 @@ class Result:
         summary: of that test.
         test_sets: name of each external test set -> its folder below the cell's.
         test_set: the external test set that this result is of; "" for the usual test part.
+        seed_word: what its seed is called, "seed" or "fold".
     """
 
     cell: Cell
@@ -41,6 +42,7 @@ class Result:
     summary: dict[str, Any]
     test_sets: Mapping[str, str] = field(default_factory=dict)
     test_set: str = ""
+    seed_word: str = "seed"
 
     @property
     def method(self) -> str:
@@ -70,7 +72,7 @@ class Result:
     @property
     def training(self) -> str:
         """Its seed and repeat in words."""
-        return self.cell.training
+        return self.cell.training(self.seed_word)
 
     @property
     def amount(self) -> float:
@@ -126,10 +128,16 @@ class Result:
         return Curve(self.method, self.training, columns(self.folder / "curves.csv"))
 
 
-def results(folder: Path) -> list[Result]:
+def results(folder: Path, seed_word: str = "seed") -> list[Result]:
     """All finished cells of a run folder, by the names of their folders."""
     return [
-        Result(entry.cell, folder / entry.folder, read_json(folder / entry.folder / "result.json"), entry.test_sets)
+        Result(
+            entry.cell,
+            folder / entry.folder,
+            read_json(folder / entry.folder / "result.json"),
+            entry.test_sets,
+            seed_word=seed_word,
+        )
         for entry in sorted(manifest.read(folder).cells, key=lambda entry: entry.folder)
         if (folder / entry.folder / "result.json").is_file()
     ]

@@ -94,6 +94,7 @@ class Run:
             "arguments": {
                 "preset": args.preset,
                 "leave_out_copies": any(spec.leave_out_copies for spec in study.data),
+                **({"folds": study.folds} if study.folds else {}),
                 **study.arguments,
                 **outputs.sources(self),
             },
@@ -141,7 +142,7 @@ class Run:
     def _check_parts(self, task: Task, data: StudyData) -> None:
         """Raise ValueError where a part of a split lacks what the task needs."""
         for seed, split in data.splits.items():
-            number = f"seed {seed}" if data.spec.folds is None else f"fold {seed}"
+            number = f"{self.study.seed_word} {seed}"
             labelled = {
                 f"{amount(share, self.study.unit)} of the labels": part for share, part in split.labelled.items()
             }
@@ -181,7 +182,12 @@ class Run:
         else:
             cells = schedule.sharded(cells, self.args.shard, self.pretext)
             failures = schedule.run_cells(
-                path, cells, unit=self.study.unit, pretrain=self.pretrain, finetune=self.finetune
+                path,
+                cells,
+                unit=self.study.unit,
+                seed_word=self.study.seed_word,
+                pretrain=self.pretrain,
+                finetune=self.finetune,
             )
         with folder_lock(path, wait=True):  # the last of several shares to get here tabulates all cells
             failures = schedule.write_failures(path, failures, cells)

@@ -39,6 +39,7 @@ def run_cells(
     cells: Sequence[Cell],
     *,
     unit: str,
+    seed_word: str = "seed",
     pretrain: Callable[[Cell, Path], Path],
     finetune: Callable[[Cell, Path, Path | None], Mapping[str, Any]],
 ) -> list[dict[str, str]]:
@@ -48,6 +49,7 @@ def run_cells(
         folder: the run folder.
         cells: what to run; the manifest of the folder names their folders and pretexts.
         unit: of the labels, "%" or "volumes".
+        seed_word: what a seed is called, "seed" or "fold".
         pretrain: (cell, folder of the pretext) -> the file of weights.
         finetune: (cell, its folder, file of weights or None) -> its result.
 
@@ -63,7 +65,7 @@ def run_cells(
         cell, place = entry.cell, folder / entry.folder
         target = "" if cell.target == SEGMENTATION else f", {cell.target}"
         labels = amount(cell.labels, unit) + (" of the labels" if unit == "%" else " labelled")
-        print(f"[{number}/{len(cells)}] {cell.method}{target}, {labels}, {cell.training}", flush=True)
+        print(f"[{number}/{len(cells)}] {cell.method}{target}, {labels}, {cell.training(seed_word)}", flush=True)
         if broadcast_rank0((place / "result.json").exists()):
             print("    done before", flush=True)
             continue

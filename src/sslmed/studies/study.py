@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..methods import Method
 from ..tasks import Task
-from .cells import SUPERVISED
+from .cells import SUPERVISED, seed_word
 from .data_spec import DataSpec
 from .engine import Fit
 from .image_set import ImageSet
@@ -86,7 +86,7 @@ class Study:
     """The declaration of a paper's program; `sslmed.studies.run.Run` carries it out.
 
     Attributes:
-        citation: of the paper, as in config.json and the report.
+        citation: of the paper, as in config.json and the report; "" where the study follows none.
         title: heading of the report.
         preset: all its numbers, recorded in config.json.
         arguments: other choices of the command line, recorded there too.
@@ -138,3 +138,13 @@ class Study:
     def unit(self) -> str:
         """What labels are counted in: "%" of the training cases, or "volumes"."""
         return self.data[0].unit
+
+    @property
+    def folds(self) -> int | None:
+        """The number of folds of a cross-validation, which the seeds then number, or None."""
+        return self.data[0].folds
+
+    @property
+    def seed_word(self) -> str:
+        """What a seed is called, "seed" or "fold"."""
+        return seed_word(self.folds)

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ..tasks.metrics import metric
-from .cells import SUPERVISED, Target, amount
+from .cells import SUPERVISED, Target, amount, seed_word
 from .results import Result, results
 from .runs import write_csv, write_text
 
@@ -55,7 +55,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Frame:
-    """The order of the tables.
+    """The order of the tables, and what their numbers come from.
 
     Attributes:
         targets: in their order.
@@ -63,6 +63,8 @@ class Frame:
         unit: of the labels.
         baselines: methods that others are tested against.
         test_sets: names of the external test sets, in their order.
+        folds: number of folds of a cross-validation, which the seeds then number, or None.
+        smoke: whether the run only checks the installation.
     """
 
     targets: Sequence[Target]
@@ -70,6 +72,13 @@ class Frame:
     unit: str
     baselines: Sequence[str] = (SUPERVISED,)
     test_sets: Sequence[str] = ()
+    folds: int | None = None
+    smoke: bool = False
+
+    @property
+    def seed_word(self) -> str:
+        """What a seed is called, "seed" or "fold"."""
+        return seed_word(self.folds)
 
     @property
     def tested(self) -> tuple[str, ...]:
@@ -98,7 +107,7 @@ def write_table(
     The mean is over seeds of the mean over repeats of the mean over cases. `sd_cases` is the SD over test cases (mean
     over all fine-tunings), empty for metrics of the whole set; `sd_seeds` the SD of the seeds' means, empty for one
     seed; `sd_repeats` the SD over the repeats of one seed (mean over the seeds), empty for one repeat: do not mix the
-    three.
+    three. `cases` counts the test cases of a seed, or of all folds together.
 
     Args:
         folder: the run folder.
@@ -133,15 +142,22 @@ def write_table(
                     "sd_repeats": shown(statistics.fmean(repeated)) if repeated else "",
                     "seeds": len(means),
                     "repeats": max(map(len, repeats)),
-                    "cases": cells[0].cases,
+                    "cases": _cases(cells, frame),
                     "paper": value,
                     "paper_sd": paper_sd,
                     "paper_set": theirs.of if value else "",
-                    "why_not_comparable": theirs.why_not_comparable if value else NO_ROW,
+                    "why_not_comparable": theirs.why_not_comparable if value else NO_ROW if published else "",
                 }
             )
     write_csv(folder / "table.csv", rows, columns=TABLE)
     return rows
+
+
+def _cases(cells: Sequence[Result], frame: Frame) -> int:
+    """How many cases were tested: those of one seed, or of all folds, each of which has its own."""
+    if frame.folds is None or cells[0].test_set:
+        return cells[0].cases
+    return sum({cell.seed: cell.cases for cell in cells}.values())
 
 
 def by_seed(cells: Iterable[Result], key: str) -> list[list[float]]:
@@ -170,36 +186,41 @@ def collect_cases(folder: Path) -> None:
 
 def show(rows: list[dict[str, Any]], tests: list[dict[str, Any]], frame: Frame) -> str:
     """The tables as text for the terminal: each target's first metrics by test set, then the tests."""
-    lines = []
+    lines, printed = [], any(row["paper"] for row in rows)
+    head = ["labels", "method", "metric", *(["ours", "paper"] if printed else ["mean"])]
     for target, test_set in itertools.product(frame.targets, frame.tested):
         own = [row for row in rows if (row["target"], row["test_set"]) == (target.name, test_set)]
-        width = max([len(row["method"]) for row in own], default=6)
-        if own:
+        shown = [row for row in own if row["metric"] in (target.metric, *target.metrics[:2])]
+        if shown:
             title = f"{target.title}, tested on {test_set}" if test_set else target.title
-            lines += ["", title, _columns("labels", "method", "metric", "ours", "paper", width)]
-        for row in own:
-            if row["metric"] in (target.metric, *target.metrics[:2]):
-                ours = row["mean"] + (f" ± {row['sd_cases']}" if row["sd_cases"] else "")
-                for what in ("seeds", "repeats"):
-                    ours += f" ({what} ± {row[f'sd_{what}']})" if row[f"sd_{what}"] else ""
-                paper = (row["paper"] or "-") + (f" ± {row['paper_sd']}" if row["paper_sd"] else "")
-                metric = row["metric"].replace("_", " ")
-                lines.append(_columns(row["labels"], row["method"], metric, ours, paper, width))
+            lines += ["", title, *_aligned([head, *(_texts(row, frame.seed_word)[: len(head)] for row in shown)])]
         lines += [_line(test) for test in tests if (test["target"], test["test_set"]) == (target.name, test_set)]
     reasons = sorted({row["why_not_comparable"] for row in rows if row["paper"]})
-    notes = ["± is the SD over test cases; (seeds ±) that of the seeds' means."]
+    notes = [f"± is the SD over test cases; ({frame.seed_word}s ±) that of the {frame.seed_word}s' means."]
     if any(row["sd_repeats"] for row in rows):
         notes.append("(repeats ±) is the SD over repeated fine-tunings of one split and one pretext.")
     return "\n".join([*lines, *notes, *(f"Not comparable: {reason}" for reason in reasons)])
 
 
-def _columns(labels: str, method: str, metric: str, ours: str, paper: str, width: int) -> str:
-    return f"{labels:>10}  {method:<{width}}  {metric:<18} {ours:>24}   {paper}"
+def _texts(row: Mapping[str, Any], seed_word: str) -> list[str]:
+    """A row of the table for the terminal: labels, method, metric, our number, the paper's."""
+    ours = row["mean"] + (f" ± {row['sd_cases']}" if row["sd_cases"] else "")
+    for what, key in ((f"{seed_word}s", "sd_seeds"), ("repeats", "sd_repeats")):
+        ours += f" ({what} ± {row[key]})" if row[key] else ""
+    paper = (row["paper"] or "-") + (f" ± {row['paper_sd']}" if row["paper_sd"] else "")
+    return [row["labels"], row["method"], metric(row["metric"]).name, ours, paper]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of text in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _line(test: Mapping[str, Any]) -> str:
-    gap, low, high, p = (float(test[key]) for key in ("difference", "ci_low", "ci_high", "p_holm"))
+    gap, low, high = (float(test[key]) for key in ("difference", "ci_low", "ci_high"))
+    p = f"no p-value ({test['no_p']})" if test["no_p"] else f"p = {float(test['p_holm']):.2g} after Holm"
     return (
         f"  {test['labels']}: {test['method']} against {test['against']}: {test['metric']} {gap:+.3f} "
-        f"({low:+.3f} to {high:+.3f}), p = {p:.2g} after Holm, {test['cases']} cases"
+        f"({low:+.3f} to {high:+.3f}), {test['cases']} cases, {p}"
     )

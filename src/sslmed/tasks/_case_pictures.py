@@ -20,10 +20,11 @@ def pictures(finished: Finished, case: str) -> list[Block]:
     if not z:
         return []
     several = len(z["structures"]) > 1
+    word = "fold" if "fold" in finished.trainings else "seed"
     return [
         Heading("Pictures of cases", "overlays"),
         Text(
-            f"The same test {case}s for all methods and amounts of labels, of seed {int(z['seed'])}"
+            f"The same test {case}s for all methods and amounts of labels, of {word} {int(z['seed'])}"
             + (" and its first repeat" if "repeats" in finished.trainings else "")
             + ". They were drawn "
             "at random from the best 20 %, the middle 60 % and the worst 20 % of those with a reference outline, by "

@@ -134,26 +134,35 @@ def _strips(finished: Finished, labels: float, kind: str) -> list[Figure]:
 
 def _missed(finished: Finished, cases: str) -> list[Block]:
     """Missed and false outlines by amount of labels and method, added over all fine-tunings."""
+    some_free = _some_free(finished)
 
     def row(method: str, cells: Sequence[FinishedCell]) -> list[str]:
         counts = _total(cells)
         false = str(counts["false"]) if counts["free"] else DASH
-        numbers = [str(counts[name]) for name in ("filled", "missed", "elsewhere", "free")]
-        return [finished.display(method), *numbers, false, str(len(cells))]
+        numbers = [str(counts[name]) for name in ("filled", "missed", "elsewhere")]
+        without = [str(counts["free"]), false] if some_free else []
+        return [finished.display(method), *numbers, *without, str(len(cells))]
 
     groups = finished.by_labels(row)
     if not groups:
         return []
     trainings = f" of all {finished.trainings}" if finished.trainings else ""
+    rule = (
+        "Where neither the reference nor the prediction has an outline, the case counts as full agreement (Dice 1, "
+        "distance 0). Where only one of them has, it counts as none"
+        if some_free
+        else "All have a reference outline. Where the prediction has none, the case counts as no agreement"
+    )
     return [
         Heading("Missed and false outlines", "misses"),
-        Text(
-            f"Counted over the test {cases}{trainings}. Where neither the reference nor the prediction has an outline, "
-            "the case counts as full agreement (Dice 1, distance 0). Where only one of them has, it counts as none "
-            "(Dice 0, distance the diagonal of the image)."
-        ),
-        Table(["Method", *OUTLINES, "Fine-tunings"], groups),
+        Text(f"Counted over the test {cases}{trainings}. {rule} (Dice 0, distance the diagonal of the image)."),
+        Table(["Method", *(OUTLINES if some_free else OUTLINES[:3]), "Fine-tunings"], groups),
     ]
+
+
+def _some_free(finished: Finished) -> bool:
+    """Whether the reference of some test case has no outline."""
+    return any(outlines(cell.rows)["free"] for cell in finished.all_cells())
 
 
 def _by_class(finished: Finished) -> list[Block]:
@@ -182,8 +191,13 @@ def _by_class(finished: Finished) -> list[Block]:
         Heading(f"Dice by class, {finished.labels(finished.fewest)}"),
         Table(["Method", *(name or "no class" for name in names)], {"": rows}, below=True),
         Text(
-            "Median; below it the first to the third quartile and the number of cases. Where the reference has no "
-            f"outline, Dice can only be 1 (nothing outlined) or 0 (something outlined).{finished.remark}",
+            "Median; below it the first to the third quartile and the number of cases."
+            + (
+                " Where the reference has no outline, Dice can only be 1 (nothing outlined) or 0 (something outlined)."
+                if _some_free(finished)
+                else ""
+            )
+            + finished.remark,
             note=True,
         ),
     ]

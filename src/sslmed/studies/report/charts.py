@@ -57,10 +57,10 @@ def gain(run: Run, target: Target) -> Figure | None:
         lines, xlabel=xlabel, ylabel=metric(target.metric).name, log2=run.unit != "%", level=_with_all(run, target)
     )
     alt = f"{metric(target.metric).name} against the amount of labels: " + ", ".join(lines)
-    over = "seeds" if any(row["sd_seeds"] for row in run.table) else "repeated fine-tunings"
+    over = f"{run.seed_word}s" if any(row["sd_seeds"] for row in run.table) else "repeated fine-tunings"
     caption = f"Bars: SD over the {over}." if any(bars is not None for *_, bars in lines.values()) else ""
     if len(shown) < len(methods):
-        caption = f"Of {len(methods)} methods, the baseline, the paper's proposal and the best. {caption}".strip()
+        caption = f"Of {len(methods)} methods, the baseline, {run.proposal} and the best. {caption}".strip()
     return _report.figure(figure, alt, caption=caption)
 
 

@@ -76,6 +76,8 @@ def _means(run: Run, target: Target, named: dict[str, str], main: Metric) -> lis
         if any(by.get(main.key, {}).get("paper") for methods in found[test_set].values() for by in methods.values())
     ]
 
+    spread_names = (("cases", "sd_cases"), (f"{run.seed_word}s", "sd_seeds"), ("repeats", "sd_repeats"))
+
     def value(test_set: str, labels: float, method: str) -> dict[str, str]:
         return found[test_set].get(labels, {}).get(method, {}).get(main.key, {})
 
@@ -84,7 +86,7 @@ def _means(run: Run, target: Target, named: dict[str, str], main: Metric) -> lis
         here = value("", labels, method)
         for test_set in named:
             there = value(test_set, labels, method)
-            spreads = [f"{_number(there[key], main)} {name}" for name, key in _SPREADS if there.get(key)]
+            spreads = [f"{_number(there[key], main)} ({name})" for name, key in spread_names if there.get(key)]
             below = f"SD {', '.join(spreads)}" if spreads else ""
             entries.append((_number(there["mean"], main), below) if there.get("mean") else DASH)
         for test_set in list(named)[1:]:
@@ -118,9 +120,6 @@ def _notes(run: Run, target: Target, test_set: str) -> list[str]:
     ]
 
 
-_SPREADS = (("(cases)", "sd_cases"), ("(seeds)", "sd_seeds"), ("(repeats)", "sd_repeats"))
-
-
 def _figures(run: Run, target: Target, named: dict[str, str], main: Metric) -> list[Block]:
     """A line for each method from the usual test part to the external sets, in a figure for each amount of labels."""
     found: list[Figure] = []
@@ -136,7 +135,7 @@ def _figures(run: Run, target: Target, named: dict[str, str], main: Metric) -> l
         )
         alt = f"{main.name} in and out of distribution with {run.share(labels)}: " + ", ".join(lines)
         bars_told = any(bars is not None for *_, bars in lines.values())
-        found.append(_report.figure(figure, alt, caption="Bars: SD over the seeds." if bars_told else ""))
+        found.append(_report.figure(figure, alt, caption=f"Bars: SD over the {run.seed_word}s." if bars_told else ""))
     return [Row(found, 2)] if found else []
 
 
@@ -161,12 +160,14 @@ def _tests(run: Run, target: Target, tests: Sequence[str]) -> list[Block]:
             for labels, rows in findings.comparisons(run, target, test_set).items()
         }
         if groups:
-            head = ["Method", "Against", "Difference", "95 % interval", "p", "p after Holm", "Groups", "Seeds"]
+            head = ["Method", "Against", "Difference", "95 % interval", "p", "p after Holm", "Groups"]
+            head.append(f"{run.seed_word.capitalize()}s")
             found += [Heading(f"Paired tests on {test_set}", level=4), Table(head, groups)]
     note = (
-        "Like the paired tests above, case by case on the external set; Holm's correction is over all comparisons of "
-        "this target, on all test sets. A group is a patient, or a single image where patients are unknown."
-    )
+        "Like the paired tests above, case by case on the external set; Holm's correction is over all p-values of "
+        "this target, on all test sets. A group is a patient, or a single image where patients are unknown. "
+        + findings.without_p(row for row in run.tests if row["target"] == target.name and row.get("test_set"))
+    ).strip()
     return [*found, Text(note, note=True)] if found else []
 
 

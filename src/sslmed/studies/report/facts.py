@@ -57,7 +57,7 @@ def splits(run: Run) -> list[SplitCounts]:
 def leaking(run: Run, found: list[SplitCounts]) -> list[str]:
     """The warnings of the page's head."""
     return [
-        (f"{run.display(split.domain)}, " if split.domain else "") + f"seed {split.seed}: {count} in {name}"
+        (f"{run.display(split.domain)}, " if split.domain else "") + f"{run.seed_word} {split.seed}: {count} in {name}"
         for split in found
         for name, count in split.leaks.items()
     ]
@@ -133,7 +133,8 @@ def tested(run: Run, found: list[SplitCounts]) -> str | None:
         return None
     texts, kept, most = [], True, 0
     for domain, splits in _domains(found).items():
-        texts.append(_counted(run, domain, [s.sizes["test"] for s in splits]))
+        sizes = [s.sizes["test"] for s in splits]
+        texts.append(_counted(run, domain, sizes if run.folds is None else [sum(sizes)]))
         kept = kept and len({split.test for split in splits}) == 1
         most = max(most, len(splits))
     for target in run.targets:
@@ -148,6 +149,9 @@ def tested(run: Run, found: list[SplitCounts]) -> str | None:
         if clash
         else "none of them used in training"
     )
+    if run.folds is not None:
+        once = "each tested once, by networks that were not trained on it"
+        return f"{'; '.join(texts)}, {seen if clash else once}; cross-validation with {run.folds} folds."
     own = "its own training on the same split" if kept else "its own split and training"
     seeds = f"{most} seeds, each with {own}" if most > 1 else "one seed"
     return f"{'; '.join(texts)}, {seen}; {seeds}."

@@ -12,7 +12,7 @@ from ..cells import Target
 from ..monitor import statement
 from . import charts, external, facts, parts, views
 from .facts import ALLOWED, leaking, splits
-from .findings import comparisons, findings, sentences
+from .findings import comparisons, findings, sentences, without_p
 from .run import Run
 
 
@@ -58,6 +58,7 @@ def context(run: Run) -> dict[str, Any]:
 def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
     """What the section of one target shows."""
     groups, rows = run.groups(target), run.rows(target)
+    tests = comparisons(run, target)
     fewest = min(groups, default=None)
     main, task = run.main_methods(target), run.task(target)
     own = [row for row in run.table if row.get("target") == target.name and not row.get("test_set")]
@@ -70,7 +71,7 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
     if fewest is not None and sum(method in main for method in groups[fewest]) < len(groups[fewest]):
         many = len(rows[fewest]) if fewest in rows else "several"
         remark = (
-            f" Of {many} methods, these are the first baseline, the paper's proposal and the best by "
+            f" Of {many} methods, these are the first baseline, {run.proposal} and the best by "
             f"{metric(target.metric).name}."
         )
     finished = Finished(
@@ -107,8 +108,9 @@ def _target(run: Run, target: Target, name: str) -> dict[str, Any]:
         "best": {labels: _best(by, target) for labels, by in rows.items()},
         "findings": findings(run, target),
         "gain": charts.gain(run, target),
-        "tests": comparisons(run, target),
-        "compared": sum(row.get("target") == target.name for row in run.tests),
+        "tests": tests,
+        "without_p": without_p(row for by in tests.values() for row in by),
+        "p_values": sum(row.get("target") == target.name and not row.get("no_p") for row in run.tests),
         "sentences": sentences(run, target),
         "tuning": {labels: charts.tuning(run, target, labels) for labels in groups},
     }
@@ -124,7 +126,7 @@ def _neighbours(run: Run) -> dict[str, list[Figure]]:
 
 
 def _trainings(run: Run) -> str:
-    several = {"seeds": len(run.config.get("seeds") or ()), "repeats": run.repeats}
+    several = {f"{run.seed_word}s": len(run.config.get("seeds") or ()), "repeats": run.repeats}
     return " and ".join(word for word, count in several.items() if count > 1)
 
 

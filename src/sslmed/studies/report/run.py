@@ -12,7 +12,7 @@ from ...tasks import KINDS
 from ...tasks._report import TaskReport
 from ...tasks.metrics import metric
 from .. import manifest, monitor
-from ..cells import Target, amount_as_number
+from ..cells import Target, amount_as_number, seed_word
 from ..pictures import pictures
 from ..results import Curve, Result, arrays, columns, csv_rows, results
 
@@ -50,7 +50,7 @@ class Run:
         config = _json(folder / "config.json", {})
         pretraining = config.get("kind") == "pretraining"
         known = manifest.Manifest() if pretraining else manifest.read(folder)
-        cells = [] if pretraining else results(folder)
+        cells = [] if pretraining else results(folder, seed_word(_folds(config)))
         done = {cell.cell for cell in cells}
         order = {name: k for k, name in enumerate(config.get("methods") or ())}
         cells.sort(key=lambda c: (-c.amount, order.get(c.method, len(order)), c.method, c.seed, c.repeat))
@@ -89,6 +89,26 @@ class Run:
     def unit(self) -> str:
         """What labels are counted in: "%" or "volumes"."""
         return str(self.config.get("labels_unit") or "%")
+
+    @property
+    def folds(self) -> int | None:
+        """The number of folds of a cross-validation, which the seeds then number, or None."""
+        return _folds(self.config)
+
+    @property
+    def seed_word(self) -> str:
+        """What a seed is called, "seed" or "fold"."""
+        return seed_word(self.folds)
+
+    @property
+    def paper(self) -> str:
+        """The paper that the run follows; "" for none."""
+        return str(self.config.get("paper") or "")
+
+    @property
+    def proposal(self) -> str:
+        """What the method is called that the study is about."""
+        return "the paper's proposal" if self.paper else "the proposed method"
 
     @property
     def sets(self) -> list[dict[str, Any]]:
@@ -144,7 +164,7 @@ class Run:
         return {labels: found[labels] for labels in sorted(found, reverse=True)}
 
     def main_methods(self, target: Target) -> list[str]:
-        """At most four: first baseline, the paper's proposal, and the best at the fewest labels."""
+        """At most four: first baseline, the proposed method, and the best at the fewest labels."""
         groups, rows = self.groups(target), self.rows(target)
         order = {name: k for k, name in enumerate(self.config.get("methods") or ())}
         methods = sorted({m for by in groups.values() for m in by}, key=lambda m: (order.get(m, len(order)), m))
@@ -185,6 +205,11 @@ class Run:
     def galleries(self) -> dict[str, Any]:
         """Arrays of galleries.npz; empty where the run made none."""
         return arrays(self.folder / "galleries.npz")
+
+
+def _folds(config: dict[str, Any]) -> int | None:
+    found = (config.get("arguments") or {}).get("folds")
+    return None if found is None else int(found)
 
 
 def _json(file: Path, absent: Any) -> Any:
