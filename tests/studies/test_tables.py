@@ -205,7 +205,7 @@ def test_holms_correction_counts_the_p_values_alone(tmp_path: Path) -> None:
 def test_folds_are_called_folds_and_their_cases_add_up(tmp_path: Path) -> None:
     frame = replace(FRAME, folds=3)
     tests = compared(tmp_path, frame, [(0, 0), (1, 0), (2, 0)])
-    rows = write_table(tmp_path, frame, {}, comparability_notes={"segmentation": ""})
+    rows = write_table(tmp_path, frame, {})
     assert {(row["seeds"], row["cases"], row["why_not_comparable"]) for row in rows} == {(3, 24, "")}
     text = show(rows, tests, frame)
     assert "(folds ± " in text
@@ -215,9 +215,11 @@ def test_folds_are_called_folds_and_their_cases_add_up(tmp_path: Path) -> None:
 
 def test_the_paper_has_a_column_where_it_printed_a_number(tmp_path: Path) -> None:
     cell(tmp_path, "supervised", 0, np.array([0.2, 0.4]), ["a", "b"])
-    published = {("segmentation", "20 %", "supervised"): Published("BUSI", {"dice": ("0.847", "0.1")})}
+    published = {
+        ("segmentation", "", "20 %", "supervised"): Published("BUSI", {"dice": ("0.847", "0.1")}, "other images")
+    }
     for given, shown in ((published, ["ours", "paper"]), ({}, ["mean"])):
-        rows = write_table(tmp_path, FRAME, given, comparability_notes={"segmentation": "other images"})
+        rows = write_table(tmp_path, FRAME, given)
         lines = show(rows, [], FRAME).splitlines()
         assert lines[2].split() == ["labels", "method", "metric", *shown]
         assert lines[3].endswith("0.847 ± 0.1" if given else "0.300 ± 0.141")
