@@ -11,6 +11,7 @@ _USAGE = """usage: sslmed COMMAND ...
 commands:
   audit     check a folder of images: unreadable files, near duplicates, what gives a class away
   pretrain  learn an encoder from a folder of images without labels
+  predict   outline the scans of a folder with the networks of a few-labels run
   report    write the report of a run folder again
 
 `sslmed COMMAND --help` shows the options of a command."""
@@ -29,7 +30,7 @@ def main() -> None:
         from .data.audit import main as audit
 
         audit(rest, prog="sslmed audit")
-    elif command in ("pretrain", "report"):
+    elif command in ("pretrain", "predict", "report"):
         try:
             from .studies import commands
         except ModuleNotFoundError as error:

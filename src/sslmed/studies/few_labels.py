@@ -26,11 +26,11 @@ from ..augment import SyntheticLesions, views
 from ..data import Phantom
 from ..methods import BYOL, MeanTeacher, Method, SimCLR
 from ..methods import SyntheticLesions as LesionPretext
-from ..models import ResNetEncoder, ResUNet, UNetFeatures, load_encoder
+from ..models import ResUNet, UNetFeatures, load_encoder
 from ..tasks import Segmentation, Task, dice_bce
 from . import cli, options
 from .data_spec import TRAIN, DataSpec
-from .encoders import IMAGENET, make_encoder
+from .encoders import IMAGENET, make_unet
 from .engine import Fit
 from .image_set import ImageSet
 from .optimisers import Optimiser
@@ -131,9 +131,7 @@ PRESETS = {
 
 def make_segmenter(preset: Preset, start: Start) -> ResUNet:
     """The U-Net on the encoder, which starts from a file, from ImageNet, or at random."""
-    encoder = make_encoder(preset.encoder, width=preset.width, imagenet=start == IMAGENET)
-    width = {} if isinstance(encoder, ResNetEncoder) else {"width": preset.width}
-    network = ResUNet(encoder, standardise=True, **width)
+    network = make_unet(preset.encoder, width=preset.width, imagenet=start == IMAGENET)
     if isinstance(start, Path):
         load_encoder(network, start)
     assert network.out.bias is not None
