@@ -25,7 +25,7 @@ def test_usage_version_and_unknown_commands() -> None:
     assert "unknown command 'train'" in unknown.stderr
 
 
-@pytest.mark.parametrize("name", ["pretrain", "report"])
+@pytest.mark.parametrize("name", ["pretrain", "predict", "report"])
 def test_without_the_extra_one_line_says_what_to_install(name: str) -> None:
     done = command(name, "--help", before="sys.modules['lightning'] = None")
     assert done.returncode == 1

@@ -12,6 +12,7 @@ commands:
   audit       check a folder of images: unreadable files, near duplicates, what gives a class away
   pretrain    learn an encoder from a folder of images without labels
   few-labels  learn a segmentation from few outlines and many scans without outlines
+  predict     outline the scans of a folder with the networks of a few-labels run
   report      write the report of a run folder again
 
 `sslmed COMMAND --help` shows the options of a command."""
@@ -30,7 +31,7 @@ def main() -> None:
         from .data.audit import main as audit
 
         audit(rest, prog="sslmed audit")
-    elif command in ("pretrain", "few-labels", "report"):
+    elif command in ("pretrain", "few-labels", "predict", "report"):
         try:
             from .studies import commands
         except ModuleNotFoundError as error:

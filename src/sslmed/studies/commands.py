@@ -1,4 +1,4 @@
-"""The commands `sslmed pretrain`, `sslmed few-labels` and `sslmed report`."""
+"""The commands `sslmed pretrain`, `sslmed few-labels`, `sslmed predict` and `sslmed report`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from ..methods import COMMANDS
 from . import cli, manifest
 from .few_labels import run as run_few_labels
+from .prediction import Prediction
 from .pretraining import Pretraining
 from .pretraining_settings import PRESETS, Settings
 from .report import write_report
@@ -98,6 +99,36 @@ def _show(settings: Settings) -> int:
 def few_labels(arguments: Sequence[str]) -> None:
     """Learn a segmentation from few outlines and many scans without outlines."""
     run_few_labels(arguments)
+
+
+def predict(arguments: Sequence[str]) -> None:
+    """Outline the scans of a folder with the networks of a few-labels run."""
+    parser = cli.Parser(prog="sslmed predict", description=predict.__doc__)
+    parser.add_argument("run", type=cli.path, metavar="RUN", help="the folder of a few-labels run, or its model.pt")
+    parser.add_argument(
+        "--data",
+        type=cli.filled,
+        required=True,
+        metavar="FOLDER",
+        help="scans: PNG, JPEG, BMP, TIFF, GIF, DICOM, NIfTI, MetaImage, in any folders below",
+    )
+    parser.add_argument(
+        "--out",
+        type=cli.path,
+        required=True,
+        metavar="FOLDER",
+        help="a new folder for the masks, the table and the page to review them, or one of the same model, where what "
+        "is done is kept",
+    )
+    parser.add_argument(
+        "--skip-broken",
+        action="store_true",
+        help="leave out files that cannot be read, and list them, instead of stopping",
+    )
+    args = parser.parse_args(list(arguments))
+    cli.run_as_program(
+        lambda: Prediction(args.run, data=args.data, out=args.out, skip_broken=args.skip_broken).run, prog=parser.prog
+    )
 
 
 def report(arguments: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import importlib
 
 from torch import nn
 
-from ..models import FeatureEncoder, ResNetEncoder
+from ..models import FeatureEncoder, ResNetEncoder, ResUNet
 
 IMAGENET = "imagenet"
 
@@ -47,6 +47,15 @@ def make_encoder(name: str, *, width: int, imagenet: bool = False) -> ResNetEnco
             f"the ImageNet weights of {name} cannot be fetched ({error}); fetch them elsewhere and give the file with "
             "--weights FILE, or start at random with --weights none"
         ) from error
+
+
+def make_unet(encoder: str, *, width: int, imagenet: bool = False) -> ResUNet:
+    """The U-Net for gray images on the encoder of a name; the arguments are those of `make_encoder`.
+
+    `width` is that of the decoder too.
+    """
+    made = make_encoder(encoder, width=width, imagenet=imagenet)
+    return ResUNet(made, standardise=True, **({} if isinstance(made, ResNetEncoder) else {"width": width}))
 
 
 def _of_torchvision(name: str, imagenet: bool) -> nn.Module:

@@ -26,14 +26,15 @@ from ..augment import SyntheticLesions, views
 from ..data import Phantom
 from ..methods import BYOL, MeanTeacher, Method, SimCLR
 from ..methods import SyntheticLesions as LesionPretext
-from ..models import ResNetEncoder, ResUNet, UNetFeatures, load_encoder
+from ..models import ResUNet, UNetFeatures, load_encoder
 from ..tasks import Segmentation, Task, dice_bce
 from . import cli, options, program
 from .data_spec import TRAIN, DataSpec
-from .encoders import IMAGENET, make_encoder
+from .encoders import IMAGENET, make_unet
 from .engine import Fit
 from .image_set import ImageSet
 from .optimisers import Optimiser
+from .prediction import write_model
 from .runs import sha256
 from .sources import PHANTOM, Source
 from .study import SUPERVISED, Recipe, Refinement, Stage, Study
@@ -144,9 +145,7 @@ PRESETS = {
 
 def make_segmenter(preset: Preset, start: Start) -> ResUNet:
     """The U-Net on the encoder, which starts from a file, from ImageNet, or at random."""
-    encoder = make_encoder(preset.encoder, width=preset.width, imagenet=start == IMAGENET)
-    width = {} if isinstance(encoder, ResNetEncoder) else {"width": preset.width}
-    network = ResUNet(encoder, standardise=True, **width)
+    network = make_unet(preset.encoder, width=preset.width, imagenet=start == IMAGENET)
     if isinstance(start, Path):
         load_encoder(network, start)
     assert network.out.bias is not None
@@ -362,4 +361,14 @@ def make_parser(presets: Mapping[str, Preset] = PRESETS) -> cli.Parser:
 
 def run(arguments: Sequence[str] | None = None, presets: Mapping[str, Preset] = PRESETS) -> NoReturn:
     """The command; None takes the arguments of the process."""
-    program.run_study(make_parser(presets), declare, presets=presets, methods=METHODS, arguments=arguments)
+    program.run_study(
+        make_parser(presets), declare, presets=presets, methods=METHODS, arguments=arguments, finish=_write_model
+    )
+
+
+def _write_model(folder: Path) -> None:
+    """Write the networks of the recipe as one model, if this run has trained them all."""
+    try:
+        write_model(folder)
+    except ValueError as error:
+        print(f"no model.pt: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -85,6 +86,7 @@ def run_study(
     presets: Mapping[str, Any],
     methods: Sequence[str],
     arguments: Sequence[str] | None = None,
+    finish: Callable[[Path], Any] | None = None,
 ) -> NoReturn:
     """Parse the command line, declare the study, and run it.
 
@@ -94,6 +96,7 @@ def run_study(
         presets: by name.
         methods: all of them.
         arguments: of the command line; None for those of the process.
+        finish: what to do with the run folder once every cell of the command is finished.
     """
     args = parse(parser, methods, arguments)
 
@@ -110,7 +113,16 @@ def run_study(
         if args.preset in ("gpu", "paper") and not torch.cuda.is_available():
             for one in runs:
                 print(estimate(one), flush=True)
-        return work
+        if finish is None or args.sweep is not None:
+            return work
+
+        def complete() -> int:
+            status = work()
+            if status == 0:
+                finish(args.out)
+            return status
+
+        return complete
 
     cli.run_as_program(prepare, prog=parser.prog)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,11 +162,12 @@ def _cases(cells: Sequence[Result], frame: Frame) -> int:
 
 
 def by_seed(cells: Iterable[Result], key: str) -> list[list[float]]:
-    """A metric of the fine-tunings that have it: a list for each seed, with a value for each repeat."""
+    """A metric of the fine-tunings for which it is defined: a list for each seed, with a value for each repeat."""
     found: dict[int, list[float]] = {}
     for cell in cells:
-        if key in cell.mean:
-            found.setdefault(cell.seed, []).append(cell.mean[key])
+        value = cell.mean.get(key, math.nan)
+        if not math.isnan(value):
+            found.setdefault(cell.seed, []).append(value)
     return list(found.values())
 
 

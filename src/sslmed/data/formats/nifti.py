@@ -85,7 +85,7 @@ def _volume(path: Path, axes: str) -> Volume:
     values = values.reshape(shape)
     if axes == "anatomical":
         try:
-            values, spacing = _turned(values, spacing, _orientation(image))
+            values, spacing = _turned(values, spacing, orientation_of(image))
         except ValueError as error:
             raise ValueError(f"{path}: {error}; axes='file' needs none") from error
     # A copy always: along axes of length 1 NumPy calls an array contiguous that torch refuses for its negative steps.
@@ -100,7 +100,7 @@ def nifti_shape(path: str | os.PathLike[str]) -> tuple[int, int, int, int]:
         image = header_of(path)
         shape = _checked_shape(path, image)
         _spacing_mm(path, image.header)
-        axes = [int(axis) for axis in _orientation(image)[:, 0]]
+        axes = [int(axis) for axis in orientation_of(image)[:, 0]]
     left, back, up = (shape[axes.index(k)] for k in range(3))
     return shape[3], up, back, left
 
@@ -179,7 +179,7 @@ def _turned(
     return apply_orientation(values, turn), [spacing[int(axis)] for axis in np.argsort(turn[:, 0])]
 
 
-def _orientation(image: Any) -> npt.NDArray[np.float64]:
+def orientation_of(image: Any) -> npt.NDArray[np.float64]:
     """Nearest anatomical axis and direction of each axis; raise ValueError where the header does not tell them."""
     from nibabel.orientations import io_orientation
 

@@ -6,6 +6,7 @@ import operator
 import os
 import re
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,18 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
             self._last = path, read_frames(path, kind, window=self.window)
         item = {"image": self._sizing.image(frame_of(self._last[1], frame, path)), "id": self.ids[i]}
         return item if self.groups is None else item | {"group": self.groups[i]}
+
+    @property
+    def scans(self) -> list[tuple[Path, str, int]]:
+        """Each file that holds images, with its format and the number of its frames."""
+        return [
+            (path, kind, count) for (path, kind), count in Counter((p, kind) for p, kind, _ in self._frames).items()
+        ]
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """What of `skipped` is neither a mask nor known to hold no scan."""
+        return {name: reason for name, reason in self.skipped.items() if reason not in (_MASK, _NO_SCAN)}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_last": None}  # workers decode for themselves

@@ -1,0 +1,234 @@
+"""The networks of a run as one model, in a file from which it is rebuilt without the run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ... import __version__
+from ...data import Phantom
+from ...models import pooled_features
+from ...tasks.segmentation import confidence
+from .. import manifest
+from ..encoders import make_unet
+from ..manifest import CellEntry
+from ..processes import rank
+from ..runs import read_json, write_bytes
+from .onnx_file import write_onnx
+
+FORMAT = 1
+MODEL, ONNX = "model.pt", "model.onnx"
+COMPARED = 4  # images on which a written file is compared with what was written
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an ensemble is made of; `model.pt` holds it beside the weights.
+
+    Attributes:
+        encoder: its name, as `sslmed.studies.encoders` knows it.
+        width: of the networks.
+        size: pixels a side of their images.
+        fit: how images become square, "stretch" or "pad".
+        least_confidence: of each network: below it, an image shows no lesion.
+        method: that trained them.
+        cells: folder names of the fine-tunings.
+    """
+
+    encoder: str
+    width: int
+    size: int
+    fit: str
+    least_confidence: tuple[float, ...]
+    method: str
+    cells: tuple[str, ...]
+
+
+class Ensemble(nn.Module):
+    """Segmentation networks as one: the mean of their chances.
+
+    Args:
+        networks: each (B, 1, S, S) -> logits (B, 1, S, S).
+        description: of them.
+
+    Attributes:
+        least_confidence: the mean of the networks'. An image with a lower confidence is said to show no lesion.
+
+    Raises:
+        ValueError: there is no network, or the description is of another number of them.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], description: Description) -> None:
+        super().__init__()
+        if not networks or len(networks) != len(description.least_confidence):
+            raise ValueError(
+                "networks must be at least one, each with its least confidence, got "
+                f"{len(networks)} and {len(description.least_confidence)}"
+            )
+        self.networks = nn.ModuleList(networks)
+        self.description = description
+        self.least_confidence = fmean(description.least_confidence)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Outline lesions.
+
+        Args:
+            images: (B, 1, S, S) in [0, 1].
+
+        Returns:
+            The chance of each pixel to be of a lesion, (B, 1, S, S), and the confidence that there is one, (B,): both
+            in [0, 1], and means over the networks.
+        """
+        return self.joined(self.logits(images))
+
+    def joined(self, logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, from the logits of each network."""
+        chances = torch.stack([one.sigmoid() for one in logits]).mean(0)
+        return chances, torch.stack([confidence(one) for one in logits]).mean(0)
+
+    def logits(self, images: Tensor) -> list[Tensor]:
+        """The logits (B, 1, S, S) of each network, in float32."""
+        return [network(images).float() for network in self.networks]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (B, F) of images: of each encoder its pooled ones at unit length, side by side."""
+        found = [pooled_features(network.encoder_maps, images) for network in self.networks]  # type: ignore[arg-type]
+        return torch.cat([nn.functional.normalize(one.float(), dim=1) for one in found], dim=1)
+
+
+def write_model(run: Path) -> Path:
+    """Write `model.pt`, and `model.onnx` where the packages for it are installed, of a finished few-labels run.
+
+    The networks are those of the proposed method with the most labels. Both files are loaded again and compared.
+
+    Args:
+        run: the run folder.
+
+    Returns:
+        Path of model.pt.
+
+    Raises:
+        ValueError: the folder holds no few-labels run, or some of its networks are not finished.
+        RuntimeError: a written file does not compute what the networks do.
+    """
+    path = run / MODEL
+    if rank() > 0:
+        return path
+    ensemble = _of_run(run)
+    buffer = io.BytesIO()
+    torch.save(_content(ensemble), buffer)
+    write_bytes(path, buffer.getvalue())
+    size = ensemble.description.size
+    phantom = Phantom(COMPARED, size=size)
+    images = torch.stack([phantom[k]["image"] for k in range(COMPARED)])
+    with torch.inference_mode():
+        expected, found = ensemble(images), load_model(path)(images)
+    if not all(torch.equal(a, b) for a, b in zip(expected, found, strict=True)):
+        path.unlink()
+        raise RuntimeError(f"{path} was removed: loaded again, it does not compute what the networks do")
+    print(f"model: {path}, of {len(ensemble.networks)} networks")
+    print(write_onnx(run / ONNX, ensemble, images, _described(ensemble.description)))
+    return path
+
+
+def load_model(path: Path) -> Ensemble:
+    """Rebuild an ensemble from its file, on the CPU and in evaluation mode.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is no such file, or its encoder cannot be built here.
+
+    Example:
+        `chances, confidence = load_model(Path("RUN/model.pt"))(images)`
+    """
+    wrong = f"{path} is not a model that `sslmed few-labels` wrote"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # what is no such file fails in as many ways as there are files
+        raise ValueError(f"{wrong}: {error}") from error
+    if not isinstance(content, dict) or not {"format", "sslmed", "description", "networks"} <= content.keys():
+        raise ValueError(wrong)
+    if content["format"] != FORMAT:
+        raise ValueError(f"{wrong} in format {FORMAT}; sslmed {content['sslmed']} wrote it, use that version")
+    about = content["description"]
+    description = Description(
+        **about | {"least_confidence": tuple(about["least_confidence"]), "cells": tuple(about["cells"])}
+    )
+    return _built(description, content["networks"], path)
+
+
+def _content(ensemble: Ensemble) -> dict[str, Any]:
+    """What model.pt holds: plain values and tensors, which `torch.load(weights_only=True)` reads."""
+    return {
+        "format": FORMAT,
+        "sslmed": __version__,
+        "description": _described(ensemble.description),
+        "networks": [network.state_dict() for network in ensemble.networks],
+    }
+
+
+def _described(description: Description) -> dict[str, Any]:
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(description).items()}
+
+
+def _built(description: Description, states: Sequence[Any], place: Path) -> Ensemble:
+    networks = []
+    for state in states:
+        network = make_unet(description.encoder, width=description.width)
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"{place}: the weights do not fit {description.encoder}: {error}") from error
+        networks.append(network)
+    return Ensemble(networks, description).eval()
+
+
+def _of_run(run: Path) -> Ensemble:
+    """The ensemble of the cells of a run."""
+    config = read_json(run / "config.json") if (run / "config.json").is_file() else {}
+    preset, method = config.get("preset") or {}, config.get("proposed")
+    if not {"encoder", "width", "size"} <= preset.keys() or method is None:
+        raise ValueError(f"{run} is not the folder of a few-labels run")
+    cells = _cells(run, method)
+    results = [read_json(run / cell.folder / "result.json") for cell in cells]
+    if not all("least_confidence" in result["mean"] for result in results):
+        raise ValueError(f"{run} is not the folder of a few-labels run: its networks have no least confidence")
+    description = Description(
+        encoder=preset["encoder"],
+        width=preset["width"],
+        size=preset["size"],
+        fit="stretch",  # as few-labels runs read all images
+        least_confidence=tuple(float(result["mean"]["least_confidence"]) for result in results),
+        method=method,
+        cells=tuple(cell.cell.name for cell in cells),
+    )
+    states = [torch.load(run / cell.folder / MODEL, map_location="cpu", weights_only=True) for cell in cells]
+    return _built(description, states, run)
+
+
+def _cells(run: Path, method: str) -> list[CellEntry]:
+    """The cells of a method with the most labels, all finished."""
+    of_method = [entry for entry in manifest.read(run).cells if entry.cell.method == method]
+    if not of_method:
+        raise ValueError(f"{run} has no network of {method}; add it to --methods of the run")
+    most = max(entry.cell.labels for entry in of_method)
+    cells = [entry for entry in of_method if entry.cell.labels == most]
+    missing = [
+        entry.folder
+        for entry in cells
+        if not all((run / entry.folder / name).is_file() for name in ("result.json", MODEL))
+    ]
+    if missing:
+        raise ValueError(
+            f"{run}: {missing[0]} is not finished" + (f", nor are {len(missing) - 1} more" if missing[1:] else "")
+        )
+    return cells

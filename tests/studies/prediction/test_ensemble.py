@@ -1,0 +1,122 @@
+"""The networks of a run as one model, written and read again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lightning")
+
+import torch
+
+from few_labels_runs import bright, write_run
+from sslmed import __version__
+from sslmed.studies.prediction import ensemble as module
+from sslmed.studies.prediction import load_model, write_model
+from sslmed.tasks.segmentation import confidence
+
+
+def images(count: int = 3) -> torch.Tensor:
+    return torch.rand(count, 1, 32, 32, generator=torch.Generator().manual_seed(7))
+
+
+def test_the_model_is_the_mean_of_the_networks(tmp_path: Path) -> None:
+    networks = write_run(tmp_path / "run")
+    model = load_model(write_model(tmp_path / "run"))
+    assert not model.training
+    assert model.least_confidence == 0.5
+    with torch.inference_mode():
+        logits = [network(images()) for network in networks]
+        chances, sure = model(images())
+        assert torch.equal(chances, torch.stack([one.sigmoid() for one in logits]).mean(0))
+        assert torch.equal(sure, torch.stack([confidence(one) for one in logits]).mean(0))
+        features = model.features(images())
+    assert features.shape == (3, 2 * 32)
+    assert torch.allclose(features.norm(dim=1), torch.tensor(2.0).sqrt())
+
+
+def test_the_file_holds_plain_values_and_its_description(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    content = torch.load(write_model(tmp_path / "run"), weights_only=True)
+    assert content["sslmed"] == __version__
+    assert content["description"] == {
+        "encoder": "resnet18",
+        "width": 4,
+        "size": 32,
+        "fit": "stretch",
+        "least_confidence": [0.25, 0.75],
+        "method": "lesions+teacher",
+        "cells": ["lesions+teacher-l100-s0", "lesions+teacher-l100-s1"],
+    }
+
+
+def test_an_encoder_of_torchvision(tmp_path: Path) -> None:
+    (network,) = write_run(tmp_path / "run", least=[0.5], encoder="torchvision/mobilenet_v3_small")
+    with torch.inference_mode():
+        assert torch.equal(load_model(write_model(tmp_path / "run"))(images())[0], network(images()).sigmoid())
+
+
+def test_a_file_that_computes_something_else_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path / "run")
+    monkeypatch.setattr(module, "load_model", lambda path: bright(0.5, 0.5))
+    with pytest.raises(RuntimeError, match="loaded again, it does not compute what the networks do"):
+        write_model(tmp_path / "run")
+    assert not (tmp_path / "run" / "model.pt").exists()
+
+
+def test_an_unfinished_run_and_other_folders_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    result = tmp_path / "run/cells/lesions+teacher-l100-s1/result.json"
+    result.write_text(json.dumps({"mean": {"dice": 0.5}}))
+    with pytest.raises(ValueError, match="its networks have no least confidence"):
+        write_model(tmp_path / "run")
+    result.unlink()
+    with pytest.raises(ValueError, match=r"lesions\+teacher-l100-s1 is not finished"):
+        write_model(tmp_path / "run")
+    with pytest.raises(ValueError, match="is not the folder of a few-labels run"):
+        write_model(tmp_path)
+
+
+def test_other_files_are_no_models(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pt")
+    (tmp_path / "b.pt").write_text("no model")
+    for name in ("a.pt", "b.pt"):
+        with pytest.raises(ValueError, match=f"{name} is not a model that `sslmed few-labels` wrote"):
+            load_model(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        load_model(tmp_path / "c.pt")
+
+
+def test_without_onnx_a_line_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    write_run(tmp_path / "run")
+    write_model(tmp_path / "run")
+    assert "model.onnx was not written: it needs onnx." in capsys.readouterr().out
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("encoder", ["resnet18", "torchvision/mobilenet_v3_small"])
+def test_the_onnx_file_computes_the_same(
+    encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    write_run(tmp_path / "run", encoder=encoder)
+    model = load_model(write_model(tmp_path / "run"))
+    file = tmp_path / "run" / "model.onnx"
+    assert f"model: {file}, compared with model.pt" in capsys.readouterr().out
+    (about,) = onnx.load(file).metadata_props
+    assert json.loads(about.value)["mean_least_confidence"] == 0.5
+    found = runtime.InferenceSession(str(file)).run(None, {"images": images(5).numpy()})
+    with torch.inference_mode():
+        for a, b in zip(model(images(5)), found, strict=True):
+            assert torch.allclose(a, torch.from_numpy(b), atol=1e-3)
+    monkeypatch.setattr("sslmed.studies.prediction.onnx_file.TOLERANCE", -1.0)
+    with pytest.raises(RuntimeError, match="its chances differ"):
+        write_model(tmp_path / "run")
+    assert not file.exists()
