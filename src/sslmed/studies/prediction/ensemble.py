@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ... import __version__
 from ...data import Phantom
 from ...models import pooled_features
 from ...tasks.segmentation import confidence
@@ -170,7 +170,7 @@ def _content(ensemble: Ensemble) -> dict[str, Any]:
     """What model.pt holds: plain values and tensors, which `torch.load(weights_only=True)` reads."""
     return {
         "format": FORMAT,
-        "sslmed": __version__,
+        "sslmed": version("sslmed"),
         "description": _described(ensemble.description),
         "networks": [network.state_dict() for network in ensemble.networks],
     }
