@@ -64,6 +64,7 @@ class Constants:
     lam_pirl: float = 0.75  # Eq. 13, IV-B: NCE against perceptual
     temperature: float = 0.07  # of the NCE loss: PIRL's, to which III-E refers
     patch_head: str = "concat_linear"  # III-B: "features from each patch" concatenated, then linear
+    batch_norm: bool = False  # [ours] in both heads; with it the relation loss leaves 0.5 from a random start
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)  # Table I: training, validation, test
     sgd_momentum: float = 0.9  # [ours] PIRL's
     weight_decay: float = 1e-4  # [ours] PIRL's
@@ -155,6 +156,7 @@ def make_method(method: str, preset: Preset, weights: Path | None, count: int) -
         "grid": c.grid,
         "dim": c.dim,
         "patch_head": c.patch_head,
+        "batch_norm": c.batch_norm,
         "level_weight": c.level_weight,
         "most_negatives": c.most_negatives,
         "momentum": c.momentum,

@@ -23,6 +23,7 @@ import ultrasound_relation
 from sslmed.data import Phantom
 from sslmed.models import ResNetEncoder, load_encoder
 from sslmed.studies.runs import read_csv
+from sslmed.studies.settings import changed
 
 SCRIPT = Path(ultrasound_relation.__file__)
 SMOKE = ultrasound_relation.PRESETS["smoke"]
@@ -157,6 +158,15 @@ def test_every_cell_of_the_grid_learns_from_a_batch(method: str) -> None:
     levels = w * logged["image_level"] + (1 - w) * logged["patch_level"]
     expected = lam * levels + (1 - lam) * logged.get("perceptual", torch.tensor(0.0))
     torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("method", ["jig/rcl", "jig/pirl"])
+def test_batch_norm_of_the_heads_can_be_set(method: str) -> None:
+    assert not any(preset.constants.batch_norm for preset in ultrasound_relation.PRESETS.values())
+    preset = changed(SMOKE, [("constants.batch_norm", "true")])
+    for heads, setting in ((torch.nn.Identity, SMOKE), (torch.nn.BatchNorm1d, preset)):
+        module = ultrasound_relation.make_method(method, setting, None, 6)
+        assert {type(module.image_head.norm), type(module.patch_head.norm)} == {heads}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from sslmed import methods
 from sslmed.augment import MultiView, RandomPatchMask, views
 from sslmed.augment.functional import split_patches
 from sslmed.losses import NCE, InfoNCE, RelationContrastive
-from sslmed.methods import PIRL, Method, MoCo, SimCLR
+from sslmed.methods import PIRL, Method, MoCo, RelationContrast, SimCLR
 from sslmed.models import ResNetEncoder, UNet, UNetFeatures
 
 FOLLOWED = {"moco": "key", "byol": "target"}
@@ -228,6 +228,24 @@ def test_the_two_levels_and_the_perceptual_loss_by_hand(contrast: str) -> None:
 def test_pirls_contrast_is_its_own_by_default() -> None:
     assert isinstance(method("pirl").contrast, NCE)
     assert isinstance(method("relation").contrast, RelationContrastive)
+
+
+@pytest.mark.parametrize("name", ["pirl", "relation"])
+def test_batch_norm_of_the_heads_spreads_the_embeddings(name: str) -> None:
+    torch.manual_seed(0)
+    kind = PIRL if name == "pirl" else RelationContrast
+    plain, normed = (
+        kind(ResNetEncoder("resnet18", width=4), 6, views=fixed_views(name), grid=(2, 2), dim=DIM, batch_norm=b)
+        for b in (False, True)
+    )
+    x = images(6).tensors[0]
+    with torch.no_grad():
+        z, standardised = plain.embed(x), normed.embed(x)
+    assert float((z.mean(0)).norm()) > 0.9  # a random network gives all images nearly one direction
+    assert float((standardised.mean(0)).norm()) < 0.3
+    for batch_norm, module in ((False, plain), (True, normed)):
+        kinds = {type(part.norm) for part in (module.image_head, module.patch_head)}
+        assert kinds == {torch.nn.BatchNorm1d if batch_norm else torch.nn.Identity}
 
 
 @pytest.mark.parametrize("name", ["pirl", "relation"])

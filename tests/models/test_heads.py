@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -48,6 +50,21 @@ def test_image_head_averages_a_map():
     torch.testing.assert_close(head(features), head(features.mean(dim=(2, 3))))
     expected = head.linear(features.mean(dim=(2, 3)))
     torch.testing.assert_close(head(features), expected / expected.square().sum(1, keepdim=True).sqrt())
+
+
+@pytest.mark.parametrize("head", [ImageHead(6, 4, batch_norm=True), PatchHead(2, 4, patches=3, batch_norm=True)])
+def test_batch_norm_removes_what_all_images_share(head: nn.Module) -> None:
+    torch.manual_seed(0)
+    head = copy.deepcopy(head).double()
+    linear = head.linear if isinstance(head, ImageHead) else head.all
+    with torch.no_grad():
+        linear.bias.fill_(50)
+    x = torch.rand(8, 6, dtype=torch.float64)
+    z = linear(x)
+    expected = (z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt()
+    features = x if isinstance(head, ImageHead) else x.view(8, 3, 2)
+    torch.testing.assert_close(head(features), expected / expected.norm(dim=1, keepdim=True))
+    assert sum(p.numel() for p in head.norm.parameters()) == 0
 
 
 def test_patch_head_concatenates_in_order():

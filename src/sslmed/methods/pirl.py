@@ -33,6 +33,7 @@ class PIRL(Method):
         grid: rows and columns of the jigsaw.
         dim: width of the embeddings.
         patch_head: style of `sslmed.models.PatchHead`.
+        batch_norm: whether both heads standardise their output over the batch, as in `sslmed.models.ImageHead`.
         contrast: of an embedding with its image's row and with those of others; by default PIRL's own NCE. InfoNCE
             is the other choice.
         perceptual: compares the second-coarsest maps of image and patches (Ellis et al., Eq. 11-12); None leaves it
@@ -66,6 +67,7 @@ class PIRL(Method):
         grid: tuple[int, int] = (6, 6),
         dim: int = 128,
         patch_head: str = "concat_linear",
+        batch_norm: bool = False,
         contrast: NCE | InfoNCE | RelationContrastive | None = None,
         perceptual: Perceptual | None = None,
         level_weight: float = 0.5,
@@ -77,8 +79,10 @@ class PIRL(Method):
         _checks.integer("count", count, low=2)
         width = feature_width(encoder)
         self.encoder = as_channels_last(encoder)
-        self.image_head = ImageHead(width, dim)
-        self.patch_head = PatchHead(width, dim, patches=grid[0] * grid[1], style=patch_head)
+        self.image_head = ImageHead(width, dim, batch_norm=batch_norm)
+        self.patch_head = PatchHead(
+            width, dim, patches=grid[0] * grid[1], style=patch_head, batch_norm=batch_norm
+        )
         self.bank = MemoryBank(count, dim, momentum=momentum)
         self.contrast = contrast if contrast is not None else NCE()
         self.perceptual = perceptual

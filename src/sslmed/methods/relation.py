@@ -26,6 +26,7 @@ class RelationContrast(PIRL):
         input_scale: factor on its input: the raw product of unit vectors of 128 dimensions, near 1/128, is too small
             to learn from.
         patch_head: as in `PIRL`.
+        batch_norm: as in `PIRL`.
         perceptual: whether to add the perceptual loss (Eq. 11-12).
         level_weight: as in `PIRL`.
         lam: as in `PIRL`.
@@ -57,6 +58,7 @@ class RelationContrast(PIRL):
         hidden: int = 64,
         input_scale: float = 128.0,
         patch_head: str = "concat_linear",
+        batch_norm: bool = False,
         perceptual: bool = True,
         level_weight: float = 0.5,
         lam: float = 0.1,
@@ -70,6 +72,7 @@ class RelationContrast(PIRL):
             grid=grid,
             dim=dim,
             patch_head=patch_head,
+            batch_norm=batch_norm,
             perceptual=Perceptual() if perceptual else None,
             level_weight=level_weight,
             lam=lam,

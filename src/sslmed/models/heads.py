@@ -96,6 +96,8 @@ class ImageHead(nn.Module):
     Args:
         in_dim: features F of the encoder.
         out_dim: width of the output.
+        batch_norm: standardise each output feature over the batch, without learned scale and shift, before rows are
+            scaled to length 1. It removes what all images share; it is not in the paper.
 
     Raises:
         ValueError: a size below 1.
@@ -107,12 +109,13 @@ class ImageHead(nn.Module):
         (torch.Size([4, 128]), True)
     """
 
-    def __init__(self, in_dim: int, out_dim: int = 128) -> None:
+    def __init__(self, in_dim: int, out_dim: int = 128, *, batch_norm: bool = False) -> None:
         super().__init__()
         _checks.integer("in_dim", in_dim, low=1)
         _checks.integer("out_dim", out_dim, low=1)
         self.in_dim = in_dim
         self.linear = nn.Linear(in_dim, out_dim)
+        self.norm = _standardise(out_dim, batch_norm)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Embed images.
@@ -129,7 +132,7 @@ class ImageHead(nn.Module):
         if features.shape[1] != self.in_dim:
             raise ValueError(f"features must have shape {expected}, got {tuple(features.shape)}")
         pooled = features.mean(dim=(2, 3)) if features.ndim == 4 else features
-        return _unit_rows(self.linear(pooled))
+        return _unit_rows(self.norm(self.linear(pooled)))
 
 
 class PatchHead(nn.Module):
@@ -142,6 +145,7 @@ class PatchHead(nn.Module):
         style: "concat_linear" is the paper's text, one linear map of the P x F concatenated features
             (9 437 312 parameters for F = 2048, P = 36); "two_stage" is PIRL's, a linear map of each patch and
             one of the results (852 224).
+        batch_norm: as in `ImageHead`.
 
     Raises:
         ValueError: a size below 1, or an unknown style.
@@ -152,7 +156,15 @@ class PatchHead(nn.Module):
         torch.Size([4, 128])
     """
 
-    def __init__(self, in_dim: int, out_dim: int = 128, *, patches: int = 36, style: str = "concat_linear") -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int = 128,
+        *,
+        patches: int = 36,
+        style: str = "concat_linear",
+        batch_norm: bool = False,
+    ) -> None:
         super().__init__()
         self.in_dim = _checks.integer("in_dim", in_dim, low=1)
         _checks.integer("out_dim", out_dim, low=1)
@@ -160,6 +172,7 @@ class PatchHead(nn.Module):
         self.style = _checks.choice("style", style, ("concat_linear", "two_stage"))
         self.each = nn.Linear(in_dim, out_dim) if style == "two_stage" else nn.Identity()
         self.all = nn.Linear(patches * (out_dim if style == "two_stage" else in_dim), out_dim)
+        self.norm = _standardise(out_dim, batch_norm)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Embed images by their patches.
@@ -175,11 +188,16 @@ class PatchHead(nn.Module):
         _checks.shaped("features", features, expected, ndim=3)
         if features.shape[1:] != (self.patches, self.in_dim):
             raise ValueError(f"features must have shape {expected}, got {tuple(features.shape)}")
-        return _unit_rows(self.all(self.each(features).flatten(1)))
+        return _unit_rows(self.norm(self.all(self.each(features).flatten(1))))
 
     def extra_repr(self) -> str:
         """Show the settings."""
         return f"patches={self.patches}, style={self.style!r}"
+
+
+def _standardise(dim: int, batch_norm: bool) -> nn.Module:
+    """Batch norm without learned scale and shift, or nothing."""
+    return nn.BatchNorm1d(dim, affine=False) if batch_norm else nn.Identity()
 
 
 def _unit_rows(x: torch.Tensor) -> torch.Tensor:
