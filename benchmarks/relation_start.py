@@ -5,7 +5,7 @@
 Each run trains a small network on phantoms, or on images of BUSI, with one change of the settings. The file records, at
 the start and at the end: the terms of the loss; the norms of their gradients; the scores of positives and of negatives,
 and how often a positive scores higher than a negative (AUC), for the relation network and for the plain cosine; and how
-many held-out images the encoder recognises in another view (`sslmed.studies.learned.matched`). The views are the plain
+many held-out images the encoder recognises in another view. The views are the plain
 ones, whole image and jigsaw of 3 x 3 patches. Runs that benchmarks/results/relation_start.json holds are not repeated.
 """
 
@@ -27,12 +27,14 @@ from sslmed.augment import MultiView, views
 from sslmed.data import BUSI, Phantom
 from sslmed.methods import PIRL, RelationContrast
 from sslmed.metrics import effective_rank
-from sslmed.models import ResNetEncoder
-from sslmed.studies.learned import embedded, matched
+from sslmed.models import ResNetEncoder, pooled_features
+from sslmed.studies.modes import evaluation_mode
+from sslmed.studies.monitor import found_views
 from sslmed.studies.optimisers import Optimiser
 
 GRID, WIDTH, BATCH, HELD = (3, 3), 8, 16, 64
-SIZES = {"phantom": 48, "busi": 64}  # HELD is one batch of `embedded`, so that its statistics are those of all
+SIZES = {"phantom": 48, "busi": 64}
+SIDES = ("positive", "negative")
 COUNTS = {"phantom": 256, "busi": 200}
 
 
@@ -75,6 +77,8 @@ RUNS = {
     "15 negatives": Settings(negatives=15),
     "bank momentum 0.95": Settings(momentum=0.95),
     "batch norm, lr 0.05, 600 steps": replace(NORMED, steps=600),
+    "no perceptual term, 600 steps": Settings(steps=600),
+    "lr 0.05, 600 steps": Settings(lr=0.05, steps=600),
 }
 
 
@@ -133,15 +137,27 @@ def recognised(encoder: nn.Module, images: Tensor, pair: MultiView) -> dict[str,
         if isinstance(norm, nn.BatchNorm2d):
             norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
     return {
-        "jigsaw, as trained": share(matched(encoder, images, pair)),
-        "jigsaw": share(matched(now, images, pair)),
-        "two whole views": share(matched(now, images, first_views)),  # type: ignore[arg-type]
-        "effective rank": float(effective_rank(embedded(now, images, batch_size=len(images)))),
+        "jigsaw, as trained": share(encoder, images, pair),
+        "jigsaw": share(now, images, pair),
+        "two whole views": share(now, images, first_views),
+        "effective rank": float(effective_rank(nn.functional.normalize(embedded(now, images), dim=1))),
     }
 
 
-def share(found: list[bool]) -> float:
-    return sum(found) / len(found)
+@torch.no_grad()
+def embedded(encoder: nn.Module, images: Tensor) -> Tensor:
+    """Features (N, F) in evaluation mode, of all images as one batch."""
+    with evaluation_mode(encoder):
+        return pooled_features(encoder, images)
+
+
+def share(encoder: nn.Module, images: Tensor, pair: Any) -> float:
+    """Share of the images whose other view is the nearest of all images' views."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first, second = pair(images)
+    views_ = torch.stack([embedded(encoder, first), embedded(encoder, second)], dim=1)
+    return float(found_views(views_).float().mean())
 
 
 def norm_of_gradient(term: Tensor, parameters: list[nn.Parameter]) -> float:
@@ -166,6 +182,7 @@ class Watch:
             method.perceptual.register_forward_hook(lambda _, inputs, out: self.perceptual.append(out))
 
     def clear(self) -> None:
+        """Forget the last step."""
         self.contrasts.clear()
         self.perceptual.clear()
 
@@ -176,13 +193,15 @@ class Watch:
         for level, (inputs, out) in zip(("image", "patch"), self.contrasts, strict=True):
             anchor, positive, negatives = (x.detach() for x in inputs)
             cosines = (anchor * positive).sum(1), (anchor[:, None] * negatives).sum(2)
-            row |= {f"{level} cosine {k}": float(v.mean()) for k, v in zip(("positive", "negative"), cosines)}
+            row |= {f"{level} cosine {k}": float(v.mean()) for k, v in zip(SIDES, cosines, strict=True)}
             row[f"{level} AUC of the cosine"] = auc(*cosines)
             row[f"{level} gradient, encoder"] = norm_of_gradient(out, encoder)
             if relation:
                 with torch.no_grad():
-                    scores = [self.method.contrast.head(*pair) for pair in ((anchor, positive), (anchor[:, None], negatives))]
-                row |= {f"{level} score {k}": float(v.mean()) for k, v in zip(("positive", "negative"), scores)}
+                    scores = [
+                        self.method.contrast.head(*pair) for pair in ((anchor, positive), (anchor[:, None], negatives))
+                    ]
+                row |= {f"{level} score {k}": float(v.mean()) for k, v in zip(SIDES, scores, strict=True)}
                 row[f"{level} AUC of the score"] = auc(*scores)
                 row[f"{level} gradient, relation network"] = norm_of_gradient(out, relation)
         if self.perceptual:

@@ -80,9 +80,7 @@ class PIRL(Method):
         width = feature_width(encoder)
         self.encoder = as_channels_last(encoder)
         self.image_head = ImageHead(width, dim, batch_norm=batch_norm)
-        self.patch_head = PatchHead(
-            width, dim, patches=grid[0] * grid[1], style=patch_head, batch_norm=batch_norm
-        )
+        self.patch_head = PatchHead(width, dim, patches=grid[0] * grid[1], style=patch_head, batch_norm=batch_norm)
         self.bank = MemoryBank(count, dim, momentum=momentum)
         self.contrast = contrast if contrast is not None else NCE()
         self.perceptual = perceptual
