@@ -44,7 +44,7 @@ endif
 	@touch $@
 
 demo: $(VENV)/.installed-studies
-	$(BIN)/python examples/few_labels.py --data phantom --preset demo --out $(OUT)
+	$(BIN)/python examples/few_labels.py --data phantom --preset demo --seeds 0 1 2 --out $(OUT)
 
 test: $(VENV)/.installed-test
 	$(PYTEST)

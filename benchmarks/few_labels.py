@@ -17,10 +17,12 @@ import csv
 import dataclasses
 import json
 import os
+import statistics
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.stats
 import timm
 import torch
 
@@ -85,16 +87,43 @@ def weights_for_timm(source: Path, out: Path) -> Path:
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """The table and the paired tests of a run, with its settings."""
+    """The table and the paired tests of a run, the results of each draw of labels, and the settings."""
     config = json.loads((run / "config.json").read_text())
-    environment = json.loads((run / "environment.json").read_text())
     return {
         "preset": config["preset"],
         "seeds": config["seeds"],
-        "environment": environment,
+        "environment": json.loads((run / "environment.json").read_text()),
         "table": read_csv(run / "table.csv"),
-        "tests": read_csv(run / "tests.csv") if (run / "tests.csv").exists() else [],
+        "tests": read_csv(run / "tests.csv"),
+        "draws": draws(run),
     }
+
+
+def draws(run: Path) -> list[dict[str, Any]]:
+    """Mean Dice of each method in each draw of labels, and the test of the differences over draws.
+
+    The p-values of tests.csv are over images, for these trainings; these are over trainings.
+    """
+    results = [json.loads(file.read_text()) for file in sorted(run.glob("cells/*/result.json"))]
+    rows = []
+    for labels in sorted({r["labels"] for r in results}):
+        for test_set in ("", *results[0].get("test_sets", {})):
+            found: dict[str, dict[int, float]] = {}
+            for r in (r for r in results if r["labels"] == labels):
+                mean = (r["test_sets"][test_set] if test_set else r)["mean"]
+                found.setdefault(r["method"], {})[r["seed"]] = mean["dice"]
+            for method, own in found.items():
+                base = found["supervised"]
+                seeds = sorted(own.keys() & base.keys())
+                row: dict[str, Any] = {"labels": labels, "test_set": test_set, "method": method, "dice": own}
+                if method != "supervised" and len(seeds) > 2:
+                    gains = [own[seed] - base[seed] for seed in seeds]
+                    t = scipy.stats.ttest_1samp(gains, 0)
+                    low, high = t.confidence_interval()
+                    row |= {"gain": statistics.fmean(gains), "low": float(low), "high": float(high)}
+                    row["p_over_draws"] = float(t.pvalue)
+                rows.append(row)
+    return rows
 
 
 def main() -> None:
