@@ -200,8 +200,8 @@ def metrics_of(kind: str, of: Literal["cases", "set"] | None = None) -> list[Met
 
 
 def table_metrics(kind: str) -> tuple[str, ...]:
-    """The keys of the metrics of a kind of task that table.csv lists."""
-    return tuple(m.key for m in METRICS.values() if kind in m.kinds and m.in_table)
+    """The keys of the metrics of a kind of task that table.csv lists, but for those of a decision."""
+    return tuple(m.key for m in METRICS.values() if kind in m.kinds and m.in_table and m.of != "decision")
 
 
 def case_metric(key: str, kind: str) -> Metric:
