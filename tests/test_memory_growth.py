@@ -76,6 +76,10 @@ def metric(name: str) -> Callable[[int], object]:
         return lambda n: function(metrics.dice, *(mask[:, None].expand(n, CLASSES, 2, DIM) for mask in masks(n)))
     if names[:2] == ["scores", "target"]:
         return lambda n: function(*binary(n))
+    if names[:2] == ["train", "labels"]:
+        return lambda n: function(rows(n), labels(n), rows(n), classes=CLASSES)
+    if name == "lidar":
+        return lambda n: function(rows(2 * n).unflatten(0, (n, 2)))
     if names[0] == "z0":
         return lambda n: function(rows(n), rows(n) + 1)
     if names[0] == "z":

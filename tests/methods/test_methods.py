@@ -241,8 +241,9 @@ def test_batch_norm_of_the_heads_spreads_the_embeddings(name: str) -> None:
     x = images(6).tensors[0]
     with torch.no_grad():
         z, standardised = plain.embed(x), normed.embed(x)
-    assert float((z.mean(0)).norm()) > 0.9  # a random network gives all images nearly one direction
-    assert float((standardised.mean(0)).norm()) < 0.3
+    shared, left = (float(rows.mean(0).norm()) for rows in (z, standardised))
+    assert shared > 0.7  # a random network gives all images nearly one direction
+    assert left < 0.5 * shared
     for batch_norm, module in ((False, plain), (True, normed)):
         kinds = {type(part.norm) for part in (module.image_head, module.patch_head)}
         assert kinds == {torch.nn.BatchNorm1d if batch_norm else torch.nn.Identity}

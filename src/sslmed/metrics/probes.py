@@ -129,7 +129,7 @@ def _checked(train: Tensor, labels: Tensor, test: Tensor, classes: int) -> None:
 
 
 def _one_hot(labels: Tensor, classes: int) -> Tensor:
-    return torch.nn.functional.one_hot(labels.long(), classes).double()
+    return (labels[:, None] == torch.arange(classes, device=labels.device)).double()
 
 
 def _plus_diagonal(matrix: Tensor, value: float) -> Tensor:
