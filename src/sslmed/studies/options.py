@@ -25,7 +25,7 @@ SETTINGS = {
 }
 PURPOSES = {
     "smoke": "checks the installation, about a minute",
-    "demo": "20 outlines of synthetic images, about five minutes",
+    "demo": "20 outlines of synthetic images, some minutes",
     "small": "for CPUs (default)",
     "gpu": "for one GPU, 224 px, 200 epochs",
     "paper": "the paper's own numbers",
