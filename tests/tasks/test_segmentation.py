@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from cases import TensorCases
 from sslmed.tasks import Segmentation, Segmenter, Volumes, dice_bce, soft_dice
-from sslmed.tasks.segmentation import classes_of, confidence, least_confidence, predictions
+from sslmed.tasks.decision import confidence, least_confidence
+from sslmed.tasks.segmentation import classes_of, predictions
 
 
 class Threshold(torch.nn.Module):
@@ -244,6 +245,13 @@ def test_a_denied_lesion_counts_0_after_the_decision() -> None:
     assert (mean["dice"], mean["decided_dice"], mean["decided_false_alarms"]) == (1, 0.5, 0)
 
 
+def test_without_images_that_show_no_lesion_there_are_no_false_alarms_to_report() -> None:
+    cases = TensorCases(*squares(0.6, 0.9))
+    mean = DECIDES.evaluate(DECIDES.learner(cases, None), cases, range(2)).summary["mean"]
+    assert not {"false_alarms", "decided_false_alarms"} & set(mean)
+    assert all(value == value for value in mean.values())
+
+
 def test_a_deciding_network_learns_from_images_with_a_lesion_only() -> None:
     cases = TensorCases(*squares(0.6, -0.9, 0.7))
     assert len(DECIDES.pairs(cases, range(3))) == 2  # type: ignore[arg-type]
@@ -252,15 +260,16 @@ def test_a_deciding_network_learns_from_images_with_a_lesion_only() -> None:
 
 def test_the_least_confidence_is_the_best_of_all() -> None:
     generator = torch.Generator().manual_seed(0)
-    for count in (1, 2, 7, 30):
-        sure, scores = torch.rand(count, generator=generator), torch.rand(count, generator=generator).double()
+    for count, levels in ((1, 999), (2, 999), (7, 999), (30, 999), (30, 4), (30, 1)):  # few levels: many are equal
+        sure = torch.randint(1, levels + 1, (count,), generator=generator) / levels
+        scores = torch.rand(count, generator=generator).double()
         lesion = torch.rand(count, generator=generator) < 0.6
         scores = torch.where(lesion, scores, (scores > 0.7).double())
 
         def value(least: float, sure: Tensor = sure, scores: Tensor = scores, lesion: Tensor = lesion) -> float:
             return float(torch.where(sure >= least, scores, (~lesion).double()).mean())
 
-        best = max(value(least) for least in [0.0, *(sure + 1e-6).tolist()])
+        best = max(value(least) for least in [0.0, *(sure[sure < 1] + 1e-6).tolist()])
         assert value(least_confidence(sure, scores, lesion)) == pytest.approx(best)
     assert least_confidence(torch.tensor([0.2, 0.9]), torch.ones(2).double(), torch.tensor([True, True])) == 0
 

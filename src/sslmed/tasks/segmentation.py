@@ -20,6 +20,7 @@ from ..losses._overlap import dice_bce as dice_bce
 from ._report import TaskReport
 from ._segmentation_report import IMAGES
 from .base import BATCH, Batches, Cases, Evaluation, Learner, Task, in_batches, mean_loss, means_and_sds
+from .decision import confidence, least_confidence
 from .metrics import metrics_of
 from .shown_cases import choose, sampled
 
@@ -88,15 +89,6 @@ class Segmenter(Learner):
             counts.append(len(images))
         weights = torch.tensor(counts, dtype=torch.float64) / sum(counts)
         return {name: (torch.stack(v).double().cpu() * weights).sum().item() for name, v in found.items()}
-
-
-def confidence(logits: Tensor) -> Tensor:
-    """How sure the network is that an image shows the structure: the mean of its highest chances (N,), from 0 to 1.
-
-    They are those of one pixel in a hundred: logits (N, 1, H, W).
-    """
-    chance = logits.sigmoid().flatten(1)
-    return chance.topk(max(1, chance.shape[1] // 100), dim=1).values.mean(1)
 
 
 def classes_of(logits: Tensor) -> Tensor:
@@ -231,13 +223,14 @@ class Segmentation(Task):
         return torch.cat(found), shown, sum(losses) / len(index)
 
     def _false_alarms(self, learner: Segmenter, cases: Cases, others: Sequence[int]) -> dict[str, float]:
-        """The shares of cases without a lesion in which something is outlined; NaN without such cases."""
-        rates = [float("nan")] * 2
+        """The least confidence, and the shares of cases without a lesion in which something is outlined, if any."""
+        found = {"least_confidence": learner.least_confidence}
         if others:
             pred, sure, _ = self._tested(learner, cases, others)
             alarms = pred.flatten(1).any(1)
-            rates = [alarms.double().mean().item(), (alarms & sure).double().mean().item()]
-        return dict(zip(DECISION[1:], rates, strict=True)) | {"least_confidence": learner.least_confidence}
+            found["false_alarms"] = alarms.double().mean().item()
+            found["decided_false_alarms"] = (alarms & sure).double().mean().item()
+        return found
 
     def pictures(
         self, cases: Cases, index: Sequence[int], tests: Sequence[Sequence[Mapping[str, str]]]
@@ -269,28 +262,6 @@ class Segmentation(Task):
     def references(self, cases: Cases, index: Sequence[int]) -> Tensor:
         """The numbers of the structures (N, H, W) in some images."""
         return cases.masks(index)[:, 0]
-
-
-def least_confidence(confidence: Tensor, scores: Tensor, lesion: Tensor) -> float:
-    """The least confidence at which an image is said to show a lesion, with the highest mean score of all images.
-
-    Args:
-        confidence: (N,) in [0, 1].
-        scores: (N,) of the outlines of images with a lesion; 1 for nothing outlined in an image without one, else 0.
-        lesion: (N,) whether an image shows a lesion.
-
-    Returns:
-        0 where no image is without a lesion, or a decision does not help; else halfway between two images' confidences.
-    """
-    order = confidence.argsort()
-    kept = torch.where(lesion, 0.0, 1.0)[order]  # the score of an image that is said to show nothing
-    gain = torch.cat([torch.zeros(1, dtype=torch.float64), (kept - scores[order]).double().cumsum(0)])
-    best = int(gain.argmax())
-    sorted_ = confidence[order].double()
-    if best == 0:
-        return 0.0
-    above = sorted_[best] if best < len(sorted_) else torch.tensor(1.0)
-    return float((sorted_[best - 1] + above) / 2)
 
 
 def predict(learner: Learner, cases: Cases, index: Sequence[int]) -> Tensor:

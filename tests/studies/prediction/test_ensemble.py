@@ -15,7 +15,7 @@ from few_labels_runs import bright, write_run
 from sslmed import __version__
 from sslmed.studies.prediction import ensemble as module
 from sslmed.studies.prediction import load_model, write_model
-from sslmed.tasks.segmentation import confidence
+from sslmed.tasks.decision import confidence
 
 
 def images(count: int = 3) -> torch.Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...data import Phantom
 from ...models import pooled_features
-from ...tasks.segmentation import confidence
+from ...tasks.decision import confidence
 from .. import manifest
 from ..encoders import make_unet
 from ..manifest import CellEntry
