@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 
 from ..tasks import Learner, Task
-from . import manifest, outputs, parts, schedule
+from . import manifest, outputs, parts, schedule, trial
 from .cells import SUPERVISED, Cell, amount, slug, slugs
 from .cli import unique
 from .engine import fit, weights_of
@@ -25,6 +23,7 @@ from .merge import check_sources, merge
 from .pixels import Numbered
 from .pretext import pretrain
 from .processes import barrier, rank
+from .refinement import refine
 from .runs import (
     RunFolder,
     read_csv,
@@ -35,7 +34,7 @@ from .runs import (
 )
 from .sample import sample_size
 from .seeding import derived_seed
-from .study import Refinement, Stage, Study
+from .study import Stage, Study
 from .study_data import StudyData
 
 GROWING = ("methods", "labels", "seeds")  # lists that a later command may add to
@@ -75,7 +74,7 @@ class Run:
         study, args = self.study, self.args
         self.folder.check()
         manifest.check(self.folder.path, option="--out")
-        self._try_methods()
+        trial.methods(study, args.methods)
         self.data = {spec.name: StudyData(spec) for spec in study.data}
         self.notes: list[str] = []
         self.trains = any(data.labelled for data in self.data.values())
@@ -86,7 +85,8 @@ class Run:
         # Images without labels stay at their size: nothing is fine-tuned on them.
         self.images = {n: data.at(study.size) if data.labelled else data.data for n, data in self.data.items()}
         self.test_sets = {name: data.test_sets_at(study.size) for name, data in self.data.items()}
-        self._try_tasks()
+        for task in study.tasks if self.trains else ():
+            trial.task(study, task, self.data[task.domain], self.images[task.domain])
         config = {
             "paper": study.citation,
             "title": study.title,
@@ -120,37 +120,6 @@ class Run:
         task.check(data.data, option=data.spec.labelled.option)
         for source, images in zip(data.spec.test_sets, data.test_sets.values(), strict=True):
             task.check_test_set(images, data.data, option=f"{source.option} {source.place}")
-
-    def _try_methods(self) -> None:
-        """Build each method once, so that settings it refuses are found before images are read."""
-        with torch.random.fork_rng(devices=[]):
-            for method in self.args.methods:
-                recipe = self.study.methods[method]
-                for stage in recipe.stages if recipe else ():
-                    with _refused(method):
-                        stage.optimiser.build(stage.build(2, None).parameter_groups(), epochs=stage.fit.epochs)
-
-    def _try_tasks(self) -> None:
-        """Build the network of each task once, so that settings it refuses are found before any training."""
-        with torch.random.fork_rng(devices=[]):
-            for task in self.tasks.values() if self.trains else ():
-                with _refused(task.name):
-                    learner = task.learner(self.images[task.domain], None)
-                    self.study.tuning.build(learner.parameter_groups(), epochs=self.study.finetune.epochs)
-                self._check_parts(task, self.data[task.domain])
-
-    def _check_parts(self, task: Task, data: StudyData) -> None:
-        """Raise ValueError where a part of a split lacks what the task needs."""
-        for seed, split in data.splits.items():
-            number = f"{self.study.seed_word} {seed}"
-            labelled = {
-                f"{amount(share, self.study.unit)} of the labels": part for share, part in split.labelled.items()
-            }
-            for name, part in (labelled | {"the validation part": split.val, "the test part": split.test}).items():
-                try:
-                    task.pairs(data.data, part)
-                except ValueError as error:
-                    raise ValueError(f"{data.spec.labelled.option}, {number}, {name}: {error}") from error
 
     def _usable(self) -> list[str]:
         """The requested methods that can be run on these images."""
@@ -315,7 +284,9 @@ class Run:
         )
         learner.load_state_dict(weights_of(best))
         if recipe and recipe.refinement:
-            self._refine(learner, recipe.refinement, cell, pairs, val, folder, seed)
+            pool = self.data[task.domain].pretext(cell.seed, recipe.refinement.mix)
+            workers = self.args.workers
+            refine(learner, recipe.refinement, pairs, pool, val=val, fine_tuned=folder, seed=seed, workers=workers)
         task.calibrate(learner, images, split.val)
         summary = self._test(task, learner, images, split.test, folder)
         folders = self._test_folders(task.domain)
@@ -340,41 +311,6 @@ class Run:
             **({"test_sets": others} if others else {}),
             **({"parts": on_parts} if on_parts else {}),
         }
-
-    def _refine(
-        self,
-        learner: Learner,
-        refinement: Refinement,
-        cell: Cell,
-        pairs: Dataset[Any],
-        val: Dataset[Any],
-        folder: Path,
-        seed: int,
-    ) -> None:
-        """Train on with images without labels; keep the result if the validation part shows it to be better."""
-        pool = self.data[self.tasks[cell.target].domain].pretext(cell.seed, refinement.mix)
-        images, targets = (torch.stack(part) for part in zip(*(pairs[i] for i in range(len(pairs))), strict=True))  # type: ignore[arg-type]
-        fine_tuned = {name: value.clone() for name, value in learner.model.state_dict().items()}
-        method = refinement.build(learner.model, images, targets)
-        place = folder / "refinement"
-        best = fit(
-            method,
-            pool,
-            refinement.fit,
-            optimiser=refinement.optimiser,
-            folder=place,
-            seed=derived_seed(seed, "refinement"),
-            title="with unlabelled images",
-            val=val,
-            workers=self.args.workers,
-        )
-        before, after = (
-            min(float(row["val_loss"]) for row in read_csv(where / "curves.csv")) for where in (folder, place)
-        )
-        if after < before:
-            method.load_state_dict(weights_of(best))
-            fine_tuned = method.trained.state_dict()
-        learner.model.load_state_dict(fine_tuned)
 
     def _test(
         self, task: Task, learner: Learner, images: ImageSet, index: Sequence[int], folder: Path
@@ -406,12 +342,3 @@ class Run:
         with folder_lock(self.folder.path, wait=True):
             outputs.finish(self)
         return int(busy)
-
-
-@contextlib.contextmanager
-def _refused(name: str) -> Iterator[None]:
-    """Turn what a network raises while it is built into a user's mistake."""
-    try:
-        yield
-    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
-        raise ValueError(f"the settings of {name} do not fit: {error}") from error
