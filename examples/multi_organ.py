@@ -18,6 +18,7 @@ import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import pair_gallery
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
-from sslmed.studies.runs import read_csv
+from sslmed.studies.runs import read_csv, read_json, write_csv
 from sslmed.studies.sources import PHANTOM, Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
 from sslmed.studies.tables import Published
@@ -249,13 +250,14 @@ WORDS = {
     "multi-organ": ("multi-organ", "Pretrained on ultrasound of the breast and of other organs."),
 }  # fmt: skip
 RESULTS = Path(__file__).parent / "papers" / "multi_organ.csv"
+MEANS = RESULTS.with_name("multi_organ_means.csv")
 
 
-def nearest(preset: Preset) -> tuple[str, int]:
+def nearest(network: str, size: int) -> tuple[str, int]:
     """The network and the size of the paper's table that is printed beside ours."""
-    network = "unet" if preset.network == "unet" else "resnet50"
+    network = "unet" if network == "unet" else "resnet50"
     sizes = {int(row["size"]) for row in read_csv(RESULTS) if row["network"] == network}
-    return network, min(sizes, key=lambda size: abs(size - preset.size))
+    return network, min(sizes, key=lambda other: abs(other - size))
 
 
 def published(preset: Preset, name: str) -> dict[tuple[str, str, str], Published]:
@@ -266,15 +268,16 @@ def published(preset: Preset, name: str) -> dict[tuple[str, str, str], Published
             {"dice": (row["dice"], row["dice_sd"])},
         )
         for row in read_csv(RESULTS)
-        if (row["network"], int(row["size"])) == nearest(preset) and not preset.network.endswith(DECODER)
+        if (row["network"], int(row["size"])) == nearest(preset.network, preset.size)
+        and not preset.network.endswith(DECODER)
     }
 
 
 def comparability_note(preset: Preset, others: Mapping[str, Source], task: Task, images: ImageSet) -> str:
     """What differs from the paper."""
     reasons = ["the paper's SD is over ten repetitions: compare it with our SD over repeats (--repeats 10)"]
-    if nearest(preset)[1] != preset.size:
-        reasons.append(f"images of {preset.size} px (paper {nearest(preset)[1]})")
+    if nearest(preset.network, preset.size)[1] != preset.size:
+        reasons.append(f"images of {preset.size} px (paper {nearest(preset.network, preset.size)[1]})")
     if images.name != "BUSI":
         reasons.append(f"{images.name} instead of BUSI")
     elif images.published and len(images) != sum(images.published.values()):
@@ -395,9 +398,33 @@ def make_parser() -> cli.Parser:
     return parser
 
 
+def write_means(folder: Path) -> None:
+    """Tables A.5 to A.8 as means.csv: Dice averaged over the three methods on the same images, beside the paper's."""
+    if not (folder / "table.csv").exists():  # images without masks
+        return
+    preset = read_json(folder / "config.json")["preset"]
+    network, size = nearest(preset["network"], preset["size"])
+    paper: dict[tuple[str, str], list[str]] = {}
+    for row in read_csv(MEANS):
+        if (row["network"], int(row["size"])) == (network, size):
+            words = " ".join(filter(None, (row["mean_dice"], row["natural_images"])))
+            paper.setdefault((row["images"], f"{row['labels_percent']} %"), []).append(words)
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in read_csv(folder / "table.csv"):
+        if row["metric"] == "dice" and not row["test_set"] and row["method"] != SUPERVISED:
+            found.setdefault((row["method"].partition("/")[2], row["labels"]), []).append(float(row["mean"]))
+    means = [
+        {"images": images, "labels": labels, "dice": f"{fmean(dice):.3f}", "paper": ", ".join(paper.get(key, []))}
+        for key, dice in found.items()
+        for images, labels in (key,)
+        if len(dice) == len(SSL)
+    ]
+    write_csv(folder / "means.csv", means, columns=["images", "labels", "dice", "paper"])
+
+
 def main() -> None:
     """Run the program."""
-    program.run_study(make_parser(), declare, presets=PRESETS, methods=METHODS)
+    program.run_study(make_parser(), declare, presets=PRESETS, methods=METHODS, finish=write_means)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import statistics
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 pytest.importorskip("lightning")
 
+import multi_organ
 import ultrasound_relation
+from sslmed.studies.runs import read_csv, write_csv, write_json
 
 PAPERS = Path(ultrasound_relation.__file__).parent / "papers"
 SMOKE = ultrasound_relation.PRESETS["smoke"]
@@ -88,6 +91,25 @@ def test_the_means_over_methods_follow_from_the_tables_but_for_three() -> None:
             wrong.append((mean["table"], mean["images"], mean["labels_percent"]))
     # As the page says: A.6 repeats another row, and A.8 belongs to another value of Table 4.
     assert wrong == [("A.6", "natural", "25"), ("A.6", "natural", "10"), ("A.8", "BUS+natural", "100")]
+
+
+def test_the_means_over_methods_are_written_beside_the_papers(tmp_path: Path) -> None:
+    preset = dataclasses.asdict(multi_organ.PRESETS["paper"])
+    write_json(tmp_path / "config.json", {"preset": preset})
+    dice = {
+        "moco/BUS": "0.1",
+        "simclr/BUS": "0.2",
+        "simsiam/BUS": "0.6",
+        "moco/multi-organ": "0.5",
+        "supervised": "0.9",
+    }
+    table = [{"metric": m, "test_set": t, "method": k, "labels": "25 %", "mean": v}
+             for m in ("dice", "jaccard") for t in ("", "other") for k, v in dice.items()]  # fmt: skip
+    write_csv(tmp_path / "table.csv", table, columns=list(table[0]))
+    multi_organ.write_means(tmp_path)
+    keys = {(r["table"], r["images"], r["labels_percent"]): r["mean_dice"] for r in rows("multi_organ_means")}
+    paper = keys["A.5", "BUS", "25"]
+    assert read_csv(tmp_path / "means.csv") == [{"images": "BUS", "labels": "25 %", "dice": "0.300", "paper": paper}]
 
 
 def test_the_thesis_pixel_accuracy_is_marked_as_uncertain() -> None:
