@@ -1,4 +1,4 @@
-"""The study of few labels on BUSI and BUS-BRA: does the recipe beat the baseline at its plateau?
+"""The study of few labels on BUSI and BUS-BRA: does the recipe beat a baseline of more steps?
 
 Fine-tuning uses 10 and 20 % of BUSI's training outlines. Tested are BUSI's test part, and 300 images of BUS-BRA, which
 other scanners took. The scans without outlines are BUSI's training part and all scans of BUS-BRA's other patients.

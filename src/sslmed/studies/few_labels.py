@@ -1,8 +1,9 @@
 r"""Few labels: a better segmentation from few outlines and many scans without outlines, against a strong baseline.
 
 A U-Net is trained on scans into which lesions were drawn, then fine-tuned on the outlined images, then trained on with
-scans without outlines as a mean teacher. The baseline is the same network with the same augmentation, fine-tuned until
-it no longer improves. Reported are the overlap on test images, and the false alarms on images without a lesion.
+scans without outlines as a mean teacher. The baseline is the same network with the same augmentation, fine-tuned for
+at least as many steps; of both, the network of the best validation loss is kept. Reported are the overlap on test
+images, and the false alarms on images without a lesion.
 
     sslmed few-labels --data my_labelled --unlabelled my_scans --weights imagenet --out RUN
 
@@ -48,7 +49,7 @@ METHODS = (SUPERVISED, "lesions", "teacher", RECIPE, "simclr", "byol")
 
 @dataclasses.dataclass(frozen=True)
 class Constants:
-    """Numbers of the recipe, from a trial on BUSI and BUS-BRA that docs/evidence.md describes."""
+    """Numbers of the recipe, from an early trial on BUSI and BUS-BRA; docs/evidence.md has what they give."""
 
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)  # of training, validation and test cases, without folds
     bias: float = -2.0  # of the last layer: few pixels are of a lesion
@@ -220,8 +221,8 @@ def make_recipe(method: str, preset: Preset, start: Start) -> Recipe | None:
 
 
 WORDS = {
-    SUPERVISED: ("Baseline", "The same network and augmentation, fine-tuned on the outlined images alone until it no "
-                 "longer improves."),
+    SUPERVISED: ("Baseline", "The same network and augmentation, fine-tuned on the outlined images alone, for at least "
+                 "as many steps."),
     "lesions": ("Synthetic lesions", "First trained to outline lesions that were drawn into scans."),
     "teacher": ("Mean teacher", "After fine-tuning, trained on with scans without outlines: a moving average of the "
                 "network outlines them."),

@@ -48,7 +48,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model.pt that stands for two networks; `use` in a test replaces them."""
+    """A path of a model.pt; loading it gives two simple networks, or those that the test chose with `use`."""
     use(monkeypatch, bright(0.5, 0.5))
     (tmp_path / "model.pt").write_text("a model")
     return tmp_path / "model.pt"
