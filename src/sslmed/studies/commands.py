@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..methods import COMMANDS
-from . import cli, manifest
+from . import cli, manifest, options
 from .few_labels import run as run_few_labels
 from .prediction import Prediction
 from .pretraining import Pretraining
@@ -35,18 +35,7 @@ def pretrain(arguments: Sequence[str]) -> None:
         default="small",
         help="smoke: checks the installation; small (default): for CPUs; gpu: for one GPU",
     )
-    parser.add_argument(
-        "--cache",
-        type=cli.path,
-        metavar="FOLDER",
-        help="where decoded images are kept, for later runs too (default: RUN/cache)",
-    )
-    parser.add_argument(
-        "--skip-broken",
-        action="store_true",
-        help="leave out files that cannot be read, and list them, instead of stopping",
-    )
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that load images (0)")
+    options.add_reading(parser, cache="RUN/cache")
     for field in dataclasses.fields(Settings):
         if field.name not in ("method", "options"):
             kinds: dict[str, Callable[[str], Any]] = {"int": cli.count, "float": float, "str": cli.filled}
@@ -120,11 +109,7 @@ def predict(arguments: Sequence[str]) -> None:
         help="a new folder for the masks, the table and the page to review them, or one of the same model, where what "
         "is done is kept",
     )
-    parser.add_argument(
-        "--skip-broken",
-        action="store_true",
-        help="leave out files that cannot be read, and list them, instead of stopping",
-    )
+    options.add_skip_broken(parser)
     args = parser.parse_args(list(arguments))
     cli.run_as_program(
         lambda: Prediction(args.run, data=args.data, out=args.out, skip_broken=args.skip_broken).run, prog=parser.prog

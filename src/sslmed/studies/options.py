@@ -85,18 +85,7 @@ def add_study(
         "order of the cases (1)",
     )
     add("--out", type=cli.path, metavar="FOLDER", default=Path(out), help=f"the run folder ({out})")
-    add(
-        "--cache",
-        type=cli.path,
-        metavar="FOLDER",
-        help="where decoded images are kept, for later runs too (default: FOLDER/cache in the run folder)",
-    )
-    add(
-        "--skip-broken",
-        action="store_true",
-        help="leave out files that cannot be read, and list them, instead of stopping",
-    )
-    add("--workers", type=cli.seed, default=0, metavar="N", help="processes that load images (0)")
+    add_reading(parser, cache="FOLDER/cache in the run folder")
     add(
         "--shard",
         type=cli.shard,
@@ -135,6 +124,27 @@ def add_study(
         "its own folder, and compare them on the validation cases",
     )
     group.add_argument("--show-settings", action="store_true", help="print all settings and stop")
+
+
+def add_reading(parser: argparse.ArgumentParser, *, cache: str) -> None:
+    """Add the options on how images are read; `cache` says where they are kept by default."""
+    parser.add_argument(
+        "--cache",
+        type=cli.path,
+        metavar="FOLDER",
+        help=f"where decoded images are kept, for later runs too (default: {cache})",
+    )
+    add_skip_broken(parser)
+    parser.add_argument("--workers", type=cli.seed, default=0, metavar="N", help="processes that load images (0)")
+
+
+def add_skip_broken(parser: argparse.ArgumentParser) -> None:
+    """Add the option to leave out broken files."""
+    parser.add_argument(
+        "--skip-broken",
+        action="store_true",
+        help="leave out files that cannot be read, and list them, instead of stopping",
+    )
 
 
 def add_sets(
