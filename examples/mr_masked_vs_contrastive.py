@@ -39,6 +39,7 @@ from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import masked_gallery
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
+from sslmed.studies.pretext import load_all_but_last
 from sslmed.studies.sources import Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
 from sslmed.studies.tables import Published
@@ -208,9 +209,7 @@ def make_network(preset: Preset, outputs: int, weights: Path | None) -> nn.Modul
     """A U-Net with an output for each structure and the background."""
     model = UNet(classes=outputs, width=preset.width)
     if weights is not None:
-        # The last layer belongs to the task; all other weights come from the pretext.
-        own = {name: value for name, value in model.state_dict().items() if name.startswith("out.")}
-        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True) | own)
+        load_all_but_last(model, weights)
     return model
 
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from torch import nn
 
 from sslmed.augment import MultiView, views
@@ -42,6 +41,7 @@ from sslmed.studies.engine import Fit
 from sslmed.studies.galleries import pair_gallery
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.optimisers import Optimiser
+from sslmed.studies.pretext import load_all_but_last
 from sslmed.studies.runs import read_csv, read_json, write_csv
 from sslmed.studies.sources import PHANTOM, Source
 from sslmed.studies.study import SUPERVISED, Recipe, Stage, Study
@@ -228,9 +228,7 @@ def make_network(preset: Preset, outputs: int, weights: Path | None) -> nn.Modul
     if weights is None:
         return model
     if with_decoder(preset):
-        # No pretext trains the last layer: all methods of a seed share its random start.
-        own = {name: value for name, value in model.state_dict().items() if name.startswith("out.")}
-        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True) | own)
+        load_all_but_last(model, weights)
     else:
         load_encoder(model, weights)
     return model

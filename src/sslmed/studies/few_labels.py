@@ -36,6 +36,7 @@ from .engine import Fit
 from .image_set import ImageSet
 from .optimisers import Optimiser
 from .prediction import write_model
+from .pretext import load_all_but_last
 from .runs import sha256
 from .sources import PHANTOM, Source
 from .study import SUPERVISED, Recipe, Refinement, Stage, Study
@@ -157,11 +158,8 @@ def make_segmenter(preset: Preset, start: Start) -> ResUNet:
 def make_network(preset: Preset, start: Start, outputs: int, weights: Path | None) -> nn.Module:
     """The network for fine-tuning: from a pretext that trained all of it or its encoder, else as it starts."""
     network = make_segmenter(preset, start if weights is None else None)
-    if weights is None:
-        return network
-    state = torch.load(weights, map_location="cpu", weights_only=True)
-    # The last layer is new: all methods of a seed share its random start.
-    network.load_state_dict(state | {k: v for k, v in network.state_dict().items() if k.startswith("out.")})
+    if weights is not None:
+        load_all_but_last(network, weights)
     return network
 
 

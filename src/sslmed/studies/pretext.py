@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
 from torch.utils.data import Dataset
 
 from ..methods import Method
@@ -74,3 +76,16 @@ def pretrain(
     if sample is not None and (learned := statement(folder)):
         print(f"    {learned}", flush=True)
     return weights
+
+
+def load_all_but_last(network: nn.Module, weights: Path) -> None:
+    """Load a whole pretrained U-Net, but for its last layer `out`: that belongs to the task, and keeps its own start.
+
+    So all methods of a seed share the random start of the last layer.
+
+    Args:
+        network: the network to fine-tune; its last layer may have other outputs than the pretrained one's.
+        weights: network.pt of a pretext.
+    """
+    own = {name: value for name, value in network.state_dict().items() if name.startswith("out.")}
+    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True) | own)
