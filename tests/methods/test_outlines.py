@@ -98,10 +98,10 @@ def test_a_step_of_the_teacher_by_hand() -> None:
     torch.manual_seed(0)
     net = Shade()
     own = dice_bce(net(labelled), (labelled > 0.5)[:, 0].long())
-    chance = net(unlabelled).sigmoid().detach()
-    confident = [2 * float(c[8 + 4, 8 + 4]) - 1 >= 0.6 for c in chance[:, 0]]
+    probability = net(unlabelled).sigmoid().detach()
+    confident = [2 * float(c[8 + 4, 8 + 4]) - 1 >= 0.6 for c in probability[:, 0]]
     assert confident == [True, True, False]
-    others = dice_bce(net(unlabelled[:2]), (chance[:2, 0] > 0.5).long()) * 2 / 3
+    others = dice_bce(net(unlabelled[:2]), (probability[:2, 0] > 0.5).long()) * 2 / 3
     assert float(step.terms["counted"]) == pytest.approx(2 / 3)
     assert float(step.terms["labelled"]) == pytest.approx(float(own.detach()), rel=1e-4)
     assert float(step.terms["unlabelled"]) == pytest.approx(float(others.detach()), rel=1e-4)

@@ -12,7 +12,7 @@ def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
     Soft Dice is that of each image, smoothed by one pixel so that an empty mask that is predicted empty costs nothing.
     """
     mask = target[:, None].to(logits.dtype)
-    chance = logits.sigmoid()
-    overlap = (chance * mask).sum((1, 2, 3))
-    total = chance.sum((1, 2, 3)) + mask.sum((1, 2, 3))
+    probability = logits.sigmoid()
+    overlap = (probability * mask).sum((1, 2, 3))
+    total = probability.sum((1, 2, 3)) + mask.sum((1, 2, 3))
     return F.binary_cross_entropy_with_logits(logits, mask) + (1 - (2 * overlap + 1) / (total + 1)).mean()

@@ -132,10 +132,10 @@ class MeanTeacher(Method):
     @torch.no_grad()
     def _outlines(self, seen: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's masks (B, 1, H, W), and whether each of the scans counts (B,)."""
-        chance = self.teacher(channels_last(seen)).float().sigmoid()
-        masks = (chance > 0.5) & inside
+        probability = self.teacher(channels_last(seen)).float().sigmoid()
+        masks = (probability > 0.5) & inside
         area = masks.sum((1, 2, 3))
-        sure = torch.where(masks, (2 * chance - 1).abs(), 0.0).sum((1, 2, 3)) / area.clamp(min=1)
+        sure = torch.where(masks, (2 * probability - 1).abs(), 0.0).sum((1, 2, 3)) / area.clamp(min=1)
         return masks, (sure >= self.confidence) & (area >= self.smallest * masks[0].numel()) & (area > 0)
 
     def after_step(self) -> None:

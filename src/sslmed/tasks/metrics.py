@@ -137,7 +137,7 @@ METRICS = {
         Metric("pixel_accuracy", "pixel accuracy", "Pixel acc.", "(TP + TN) / all pixels",
                "Share of correct pixels; high even for an empty prediction where structures are small.", _IMAGES,
                lambda pred, target: metrics.pixel_accuracy(pred, target).double().mean(), "set"),
-        Metric("decided_dice", "Dice after the decision", "Dice after decision", "as Dice; 0 where a lesion is denied",
+        Metric("decided_dice", "Dice after the decision", "Dice after decision", "as Dice; 0 where a lesion is missed",
                "The network also decides whether an image shows a lesion: it says no where it is not confident of any "
                "outline. A lesion that is missed in this way has a Dice of 0.", _IMAGES, of="decision"),
         Metric("false_alarms", "false alarms", "False alarms", "outlined / all images without a lesion",
@@ -145,7 +145,7 @@ METRICS = {
                "metrics of outlines are of the images with a lesion.", _IMAGES, of="decision", smaller=True),
         Metric("decided_false_alarms", "false alarms after the decision", "False alarms after decision",
                "outlined / all images without a lesion",
-               "The same, where images that are said to show no lesion count as not outlined.", _IMAGES,
+               "The same, where images classified as showing no lesion count as not outlined.", _IMAGES,
                of="decision", smaller=True),
         Metric("mcc", "Matthews correlation coefficient", "MCC", "correlation of true and predicted classes",
                "1 is perfect, 0 is no better than chance, also where classes are of unequal size.",

@@ -42,7 +42,7 @@ class Segmenter(Learner):
         rates: name of a part of the network, as `out` -> how many times as fast its parameters learn.
 
     Attributes:
-        least_confidence: an image whose `confidence` is lower is said to show nothing; see `Segmentation.calibrate`.
+        least_confidence: an image with a lower `confidence` is classified as showing none; see `Segmentation.calibrate`.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class Segmentation(Task):
         return Evaluation(rows, summary, predictions([cases.ids[i] for i in index], pred))
 
     def _tested(self, learner: Segmenter, cases: Cases, index: Sequence[int]) -> tuple[Tensor, Tensor, float]:
-        """The structure (N, H, W) in some cases, whether the network says that they show it (N,), and the mean loss."""
+        """The structure (N, H, W) in some cases, whether they are classified as showing it (N,), and the mean loss."""
         target, found, sure, losses = cases.masks(index)[:, 0], [], [], []
         for k, logits in enumerate(in_batches(learner, cases, index)):
             own = target[k * BATCH : (k + 1) * BATCH].to(logits.device)

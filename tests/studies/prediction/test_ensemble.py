@@ -29,8 +29,8 @@ def test_the_model_is_the_mean_of_the_networks(tmp_path: Path) -> None:
     assert model.least_confidence == 0.5
     with torch.inference_mode():
         logits = [network(images()) for network in networks]
-        chances, sure = model(images())
-        assert torch.equal(chances, torch.stack([one.sigmoid() for one in logits]).mean(0))
+        probabilities, sure = model(images())
+        assert torch.equal(probabilities, torch.stack([one.sigmoid() for one in logits]).mean(0))
         assert torch.equal(sure, torch.stack([confidence(one) for one in logits]).mean(0))
         features = model.features(images())
     assert features.shape == (3, 2 * 32)
@@ -117,6 +117,6 @@ def test_the_onnx_file_computes_the_same(
         for a, b in zip(model(images(5)), found, strict=True):
             assert torch.allclose(a, torch.from_numpy(b), atol=1e-3)
     monkeypatch.setattr("sslmed.studies.prediction.onnx_file.TOLERANCE", -1.0)
-    with pytest.raises(RuntimeError, match="its chances differ"):
+    with pytest.raises(RuntimeError, match="its probabilities differ"):
         write_model(tmp_path / "run")
     assert not file.exists()

@@ -33,13 +33,13 @@ def test_one_network_agrees_with_itself() -> None:
 
 
 def test_uncertainty_against_a_loop() -> None:
-    chances = torch.rand(3, 4, 5, 6, generator=torch.Generator().manual_seed(1))
-    found = uncertainty(chances)
+    probabilities = torch.rand(3, 4, 5, 6, generator=torch.Generator().manual_seed(1))
+    found = uncertainty(probabilities)
     for b in range(4):
         total = 0.0
-        outline = [float(v > 0.5) for v in chances[:, b].mean(0).flatten()]
+        outline = [float(v > 0.5) for v in probabilities[:, b].mean(0).flatten()]
         for k in range(3):
-            values = chances[k, b].flatten().tolist()
+            values = probabilities[k, b].flatten().tolist()
             overlap = sum(v * m for v, m in zip(values, outline, strict=True))
             total += (2 * overlap + 0.3) / (sum(values) + sum(outline) + 0.3)
         assert found[b].item() == pytest.approx(1 - total / 3, abs=1e-5)
@@ -55,4 +55,4 @@ def test_uncertainty_is_zero_for_networks_that_are_sure_of_one_outline() -> None
     faint = mask * 0.7
     assert uncertainty(apart).item() > 0.2
     assert uncertainty(faint).item() > 0.1
-    assert uncertainty(torch.full((3, 1, 100, 100), 1e-4)).item() < 0.02  # faint chances all over an empty image
+    assert uncertainty(torch.full((3, 1, 100, 100), 1e-4)).item() < 0.02  # faint probabilities all over an empty image

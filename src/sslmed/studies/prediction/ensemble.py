@@ -52,14 +52,14 @@ class Description:
 
 
 class Ensemble(nn.Module):
-    """Segmentation networks as one: the mean of their chances.
+    """Segmentation networks as one: the mean of their probabilities.
 
     Args:
         networks: each (B, 1, S, S) -> logits (B, 1, S, S).
         description: of them.
 
     Attributes:
-        least_confidence: the mean of the networks'. An image with a lower confidence is said to show no lesion.
+        least_confidence: the mean of the networks'. An image with a lower confidence is classified as showing none.
 
     Raises:
         ValueError: there is no network, or the description is of another number of them.
@@ -83,15 +83,15 @@ class Ensemble(nn.Module):
             images: (B, 1, S, S) in [0, 1].
 
         Returns:
-            The chance of each pixel to be of a lesion, (B, 1, S, S), and the confidence that there is one, (B,): both
-            in [0, 1], and means over the networks.
+            The probability of a lesion at each pixel, (B, 1, S, S), and the confidence that there is one, (B,): both in
+            [0, 1], and means over the networks.
         """
         return self.joined(self.logits(images))
 
     def joined(self, logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """What `forward` returns, from the logits of each network."""
-        chances = torch.stack([one.sigmoid() for one in logits]).mean(0)
-        return chances, torch.stack([confidence(one) for one in logits]).mean(0)
+        probabilities = torch.stack([one.sigmoid() for one in logits]).mean(0)
+        return probabilities, torch.stack([confidence(one) for one in logits]).mean(0)
 
     def logits(self, images: Tensor) -> list[Tensor]:
         """The logits (B, 1, S, S) of each network, in float32."""
@@ -146,7 +146,7 @@ def load_model(path: Path) -> Ensemble:
         ValueError: it is no such file, or its encoder cannot be built here.
 
     Example:
-        `chances, confidence = load_model(Path("RUN/model.pt"))(images)`
+        `probabilities, confidence = load_model(Path("RUN/model.pt"))(images)`
     """
     wrong = f"{path} is not a model that `sslmed few-labels` wrote"
     try:

@@ -19,13 +19,13 @@ from ..runs import write_bytes
 if TYPE_CHECKING:
     from .ensemble import Ensemble
 
-TOLERANCE = 1e-3  # of chances and confidences: other libraries sum in another order
+TOLERANCE = 1e-3  # of probabilities and confidences: other libraries sum in another order
 
 
 def write_onnx(path: Path, ensemble: Ensemble, images: Tensor, description: Mapping[str, Any]) -> str:
     """Write an ensemble as ONNX, and compare the file with it.
 
-    Its input `images` is (B, 1, S, S) in [0, 1], its outputs `chances` (B, 1, S, S) and `confidence` (B,). Its
+    Its input `images` is (B, 1, S, S) in [0, 1], its outputs `probabilities` (B, 1, S, S) and `confidence` (B,). Its
     metadata hold the description as JSON, under the key `sslmed`.
 
     Args:
@@ -67,7 +67,7 @@ def _exported(ensemble: Ensemble, images: Tensor) -> Any:
             ensemble,
             (images,),
             input_names=["images"],
-            output_names=["chances", "confidence"],
+            output_names=["probabilities", "confidence"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             dynamo=True,
             verbose=False,
@@ -83,7 +83,7 @@ def _compare(path: Path, runtime: Any, ensemble: Ensemble, images: Tensor) -> No
         with torch.inference_mode():
             expected = ensemble(batch)
         found = session.run(None, {"images": batch.numpy()})
-        for name, a, b in zip(("chances", "confidence"), expected, found, strict=True):
+        for name, a, b in zip(("probabilities", "confidence"), expected, found, strict=True):
             worst = float(np.abs(a.numpy() - b).max())
             if not worst <= TOLERANCE:
                 path.unlink()

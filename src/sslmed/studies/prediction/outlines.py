@@ -69,12 +69,12 @@ def outlines(files: Sequence[ScanFile], model: Ensemble) -> Iterator[Outline]:
     for batch in batches(frames, BATCH):
         with torch.inference_mode():
             logits = model.logits(torch.stack([square for *_, square in batch]).to(device))
-            chances, confidence = (values.cpu() for values in model.joined(logits))
+            probabilities, confidence = (values.cpu() for values in model.joined(logits))
             each = torch.stack(logits).sigmoid()[:, :, 0]
             differ, unsure = disagreement(each > 0.5).tolist(), uncertainty(each).tolist()
         for k, (scan, frame, shape, _) in enumerate(batch):
             sure = float(confidence[k])
-            mask = (at_size(chances[k], shape, about.fit)[0] > 0.5) & (sure >= model.least_confidence)
+            mask = (at_size(probabilities[k], shape, about.fit)[0] > 0.5) & (sure >= model.least_confidence)
             yield Outline(scan, frame, mask, sure, differ[k], unsure[k])
 
 

@@ -31,15 +31,15 @@ def disagreement(masks: Tensor) -> Tensor:
     return 1 - torch.stack(pairs).mean(0).float() if pairs else torch.zeros(masks.shape[1], device=masks.device)
 
 
-def uncertainty(chances: Tensor) -> Tensor:
-    """How unsure an outline is: 1 - mean soft Dice between each network's chances and the outline of all together.
+def uncertainty(probabilities: Tensor) -> Tensor:
+    """How uncertain an outline is: 1 - mean soft Dice between each network's probabilities and the joint outline.
 
-    It is high where networks disagree, and also where they agree on chances near 0.5. The outline is where the mean
-    chance is above 0.5. Both areas are taken to be larger by 1 % of the image, so that faint chances of an image
-    without an outline do not count as a lesion that was missed.
+    It is high where networks disagree, and also where they agree on probabilities near 0.5. The joint outline is where
+    the mean probability is above 0.5. Both areas are enlarged by 1 % of the image, so that low probabilities in an image
+    without an outline do not count as a missed lesion.
 
     Args:
-        chances: (K, B, H, W) in [0, 1], of K networks.
+        probabilities: (K, B, H, W) in [0, 1], of K networks.
 
     Returns:
         (B,) float32 in [0, 1].
@@ -48,8 +48,8 @@ def uncertainty(chances: Tensor) -> Tensor:
         >>> uncertainty(torch.tensor([0.0, 0.5, 1.0]).view(1, 3, 1, 1).expand(2, 3, 10, 10))
         tensor([0.0000, 0.9804, 0.0000])
     """
-    chances = chances.float()
-    outline = (chances.mean(0) > 0.5).float()
+    probabilities = probabilities.float()
+    outline = (probabilities.mean(0) > 0.5).float()
     extra = _FLOOR * outline[0].numel()
-    overlap, total = (chances * outline).sum((2, 3)), (chances + outline).sum((2, 3))
+    overlap, total = (probabilities * outline).sum((2, 3)), (probabilities + outline).sum((2, 3))
     return 1 - ((2 * overlap + extra) / (total + extra)).mean(0)
