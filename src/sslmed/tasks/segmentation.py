@@ -42,7 +42,7 @@ class Segmenter(Learner):
         rates: name of a part of the network, as `out` -> how many times as fast its parameters learn.
 
     Attributes:
-        least_confidence: an image with a lower `confidence` is classified as showing none; see `Segmentation.calibrate`.
+        least_confidence: images of lower `confidence` are classified as showing none; see `Segmentation.calibrate`.
     """
 
     def __init__(

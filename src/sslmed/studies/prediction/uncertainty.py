@@ -35,7 +35,7 @@ def uncertainty(probabilities: Tensor) -> Tensor:
     """How uncertain an outline is: 1 - mean soft Dice between each network's probabilities and the joint outline.
 
     It is high where networks disagree, and also where they agree on probabilities near 0.5. The joint outline is where
-    the mean probability is above 0.5. Both areas are enlarged by 1 % of the image, so that low probabilities in an image
+    the mean probability is above 0.5. Both areas are enlarged by 1 % of an image, so that low probabilities in one
     without an outline do not count as a missed lesion.
 
     Args:
