@@ -146,7 +146,7 @@ def test_settings_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
         ),
         (("--data", "phantom", "--set", "temperature=-1"), "temperature must be"),
         (("--data", "phantom", "--encoder", "vgg"), "vgg"),
-        (("--data", "phantom", "--workers", "-1"), "--workers must be at least 0"),
+        (("--data", "phantom", "--workers", "-1"), "--workers: '-1' is not a non-negative integer"),
         (("--data", "phantom", "--out", "/proc/run"), "--out /proc/run: cannot write there"),
     ],
 )

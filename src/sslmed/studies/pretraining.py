@@ -65,8 +65,6 @@ class Pretraining:
         self, settings: Settings, *, data: str, out: Path, cache: Path, skip_broken: bool, workers: int
     ) -> None:
         self.settings, self.workers = settings, workers
-        if workers < 0:
-            raise ValueError(f"--workers must be at least 0, got {workers}")
         self.folder = RunFolder(out)
         try:
             self._prepare(data, cache, skip_broken)
