@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -190,3 +191,38 @@ def test_a_worker_moves_a_shared_generator_once(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(_source, "get_worker_info", lambda: SimpleNamespace(seed=12))
     one.forward_parameters((1, 1, 4, 4))
     assert shared.initial_seed() != start
+
+
+def test_threads_that_overlap_leave_torch_compile_at_work() -> None:
+    first, second, left = threading.Event(), threading.Event(), threading.Event()
+
+    class Meets(nn.Module):
+        def __init__(self, arrived: threading.Event, leaves_after: threading.Event) -> None:
+            super().__init__()
+            self.arrived, self.leaves_after = arrived, leaves_after
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.arrived.set()
+            assert self.leaves_after.wait(60)
+            return x
+
+    def one() -> None:  # arrives first and leaves first
+        MultiView(Meets(first, second), generator=seeded())(torch.zeros(1, 1, 4, 4))
+        left.set()
+
+    def other() -> None:
+        assert first.wait(60)
+        MultiView(Meets(second, left), generator=seeded())(torch.zeros(1, 1, 4, 4))
+
+    with ThreadPoolExecutor(2) as pool:
+        for call in [pool.submit(one), pool.submit(other)]:
+            call.result()
+
+    compiled: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., object]:
+        compiled.append(graph)
+        return graph.forward
+
+    torch.compile(lambda x: x + 1, backend=backend)(torch.zeros(2))
+    assert compiled

@@ -10,10 +10,11 @@ the main process's generator, so without that all workers would draw the same, a
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -88,11 +89,31 @@ class _Redirected(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Modules of others, such as kornia's, draw from torch's global generator. To seed that one would disturb all other
     threads; a dispatch mode acts on the calling thread alone.
+
+    But torch notes for the whole process whether it is in a mode, and each mode puts back what it found. Where two
+    threads overlap, the last to leave would put back "in a mode" for good, and torch.compile would from then on do
+    nothing. One stack for all threads ends with what the first of them found.
     """
+
+    _turn = threading.Lock()
+    _found: ClassVar[tuple[deque[bool], ...]] = (deque(), deque(), deque())
 
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.generator = generator
+        (
+            self.old_dispatch_mode_flags,
+            self.old_non_infra_dispatch_mode_flags,
+            self.old_without_ignore_compile_internals_dispatch_mode_flags,
+        ) = self._found
+
+    def __enter__(self) -> _Redirected:
+        with self._turn:
+            return super().__enter__()  # type: ignore[no-untyped-call, no-any-return]
+
+    def __exit__(self, *error: object) -> None:
+        with self._turn:
+            super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
