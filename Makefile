@@ -17,7 +17,7 @@ KERNELS   := MKL_CBWR=COMPATIBLE,ATEN_CPU_CAPABILITY=default MKL_CBWR=AVX2,ONEDN
 NUMERICAL := $(filter-out %/data/ %/examples/ %/studies/ %/__pycache__/,$(wildcard tests/*/)) tests/data/phantoms tests/data/test_leaks.py tests/data/test_splits.py \
 	tests/test_pages.py $(addprefix src/sslmed/,augment losses memory metrics models methods tasks)
 
-.PHONY: help demo test test-slow test-all test-kernels lint docs clean
+.PHONY: help demo test test-slow test-all test-kernels test-oldest lint docs smoke clean
 
 help:
 	@echo "make demo           few outlines and many scans of synthetic ultrasound, against the baseline; OUT=folder"
@@ -26,6 +26,7 @@ help:
 	@echo "make test-all       run both"
 	@echo "make test-kernels   run the numerical tests with the kernels of other processors"
 	@echo "make test-oldest    run the library's tests and an example with the oldest supported versions"
+	@echo "make smoke          run each example in its smallest size; -j2 runs two at a time"
 	@echo "make lint           ruff and mypy"
 	@echo "make docs           build the documentation into docs/_build/html"
 	@echo "make clean          remove the environment and what was built"
@@ -61,7 +62,8 @@ test-kernels: $(VENV)/.installed-test
 	$(PYTEST) -m threads --repeat-threads 20
 
 # The library's tests and one example with the oldest direct dependencies that pyproject.toml admits, in an environment
-# of their own. What these versions only call deprecated today is no error there.
+# of their own. What these versions only call deprecated today is no error there. Three cases of each parametrised test
+# are enough: whether a version fits does not depend on every size.
 OLDEST := .venv-oldest
 
 $(OLDEST)/.installed: pyproject.toml
@@ -75,12 +77,23 @@ endif
 		--resolution lowest-direct -e '.[test]'
 	@touch $@
 
-.PHONY: test-oldest
 test-oldest: $(OLDEST)/.installed
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
-		-m "not peers and not slow" -W default::DeprecationWarning \
+		-m "not peers and not slow and not gpu" --cases 3 -W default::DeprecationWarning \
 		-W "ignore:Please use the new API settings:UserWarning" --ignore tests/examples tests src
 	$(OLDEST)/bin/python examples/ultrasound_relation.py --preset smoke --out "$$(mktemp -d)/smoke"
+
+# The example programs, and one that trains in two processes.
+SMOKE := $(addprefix smoke-,few_labels ultrasound_relation multi_organ multimodal_breast mr_masked_vs_contrastive)
+
+.PHONY: $(SMOKE) smoke-ddp
+smoke: $(SMOKE) smoke-ddp
+
+$(SMOKE): smoke-%: $(VENV)/.installed-test
+	out=$$(mktemp -d) && $(BIN)/python examples/$*.py --preset smoke --out "$$out/$*" && rm -r "$$out"
+
+smoke-ddp: $(VENV)/.installed-test
+	$(BIN)/python -m torch.distributed.run --nproc-per-node 2 examples/simclr_ddp.py --steps 10
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

@@ -32,6 +32,7 @@ def fresh_compiler() -> Iterator[None]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cases", type=int, help="of each parametrised test, run at most so many cases, evenly spread")
     parser.addoption("--repeat-threads", type=int, default=1, help="how often to run each test of threads")
 
 
@@ -47,8 +48,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("repeat", range(repeats))
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` selects
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         if isinstance(item, pytest.Function) and starts_threads(item.function):
             item.add_marker("threads")
+    yield  # `-m` selects
+    if (most := config.getoption("cases")) is not None:
+        kept = some_cases(items, most)
+        config.hook.pytest_deselected(items=list(set(items) - set(kept)))
+        items[:] = kept
+
+
+def some_cases(items: list[pytest.Item], most: int) -> list[pytest.Item]:
+    """At most so many cases of each test, evenly spread."""
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    return [
+        cases[k * len(cases) // count]
+        for cases in tests.values()
+        for count in [min(most, len(cases))]
+        for k in range(count)
+    ]
