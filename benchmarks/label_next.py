@@ -14,6 +14,7 @@ benchmarks/results/label_next.json holds are not repeated.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -24,11 +25,11 @@ import numpy as np
 import scipy.stats
 import torch
 
-from few_labels import STUDY, weights_for_timm
+from few_labels import ENCODER, weights_for_timm
 from measure import RESULTS, report, write
 from sslmed.augment import views
 from sslmed.studies.engine import Fit, fit, weights_of
-from sslmed.studies.few_labels import make_network
+from sslmed.studies.few_labels import PRESETS, make_network
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.prediction.ensemble import Description, Ensemble
 from sslmed.studies.prediction.label_next import choose_next
@@ -43,8 +44,14 @@ from sslmed.tasks.segmentation import Segmenter
 
 FIRST, ADDED, NETWORKS = 26, 20, 2
 FRACTIONS = (0.6, 0.1, 0.3)
-FIT = Fit(epochs=5, batch_size=8, batches=24)
 PARTS = ("val", "test")
+PRESET = dataclasses.replace(
+    PRESETS["small"],
+    size=48,
+    encoder=f"timm/{ENCODER}",
+    width=16,
+    baseline=Fit(epochs=5, batch_size=8, batches=20),
+)
 
 
 class Draw:
@@ -65,10 +72,10 @@ class Draw:
         self.first = [i for i in order if data.outlined[i]][:FIRST]
         self.rest = [i for i in order if i not in self.first]
         self.task = Segmentation(
-            network=partial(make_network, STUDY, start),
+            network=partial(make_network, PRESET, start),
             loss=dice_bce,
-            augment=views.segmentation(STUDY.size),
-            rates={"out": STUDY.constants.last_layer},
+            augment=views.segmentation(PRESET.size),
+            rates={"out": PRESET.constants.last_layer},
             decides=True,
         )
 
@@ -80,8 +87,8 @@ class Draw:
         best = fit(
             learner,
             self.task.pairs(self.data, index),
-            FIT,
-            optimiser=STUDY.tuning,
+            PRESET.baseline,
+            optimiser=PRESET.tuning,
             folder=self.folder / f"{self.number}-{name}-{repeat}",
             seed=seed,
             title=f"draw {self.number}, {name}",
@@ -93,7 +100,7 @@ class Draw:
     def ranked(self, learners: Sequence[Segmenter]) -> list[int]:
         """The scans to outline next, in the order of label_next.csv."""
         ends = (0.0,) * len(learners)
-        about = Description("", STUDY.width, STUDY.size, "stretch", ends, "", ())
+        about = Description("", PRESET.width, PRESET.size, "stretch", ends, "", ())
         model = Ensemble([learner.model for learner in learners], about).eval()
         unsure, features = [], []
         with torch.inference_mode():
@@ -145,7 +152,7 @@ def main() -> None:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     start = weights_for_timm(args.weights, args.out)
-    data = read(Source("--busi", str(args.busi)), size=STUDY.size, cache=args.out / "cache")
+    data = read(Source("--busi", str(args.busi)), size=PRESET.size, cache=args.out / "cache")
     file = RESULTS / "label_next.json"
     content = json.loads(file.read_text()) if file.exists() else report("cpu", 1, 1)
     for number in range(args.draws):

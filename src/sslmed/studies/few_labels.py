@@ -35,8 +35,11 @@ from .encoders import IMAGENET, make_unet
 from .engine import Fit
 from .image_set import ImageSet
 from .optimisers import Optimiser
+from .outlook import write_outlook
 from .prediction import write_model
 from .pretext import load_all_but_last
+from .processes import rank
+from .report import write_report
 from .runs import sha256
 from .sources import PHANTOM, Source
 from .study import SUPERVISED, Recipe, Refinement, Stage, Study
@@ -361,12 +364,16 @@ def make_parser(presets: Mapping[str, Preset] = PRESETS) -> cli.Parser:
 def run(arguments: Sequence[str] | None = None, presets: Mapping[str, Preset] = PRESETS) -> NoReturn:
     """The command; None takes the arguments of the process."""
     program.run_study(
-        make_parser(presets), declare, presets=presets, methods=METHODS, arguments=arguments, finish=_write_model
+        make_parser(presets), declare, presets=presets, methods=METHODS, arguments=arguments, finish=_finish
     )
 
 
-def _write_model(folder: Path) -> None:
-    """Write the networks of the recipe as one model, if this run has trained them all."""
+def _finish(folder: Path) -> None:
+    """Write the outlook, and the networks of the recipe as one model, if this run has trained them all."""
+    if rank() == 0 and (found := write_outlook(folder)):
+        for one in found["methods"].values():
+            print(one["sentence"])
+        write_report(folder)
     try:
         write_model(folder)
     except ValueError as error:
