@@ -70,7 +70,8 @@ class Draw:
         random = np.random.default_rng([number, 17])
         order = [self.split.train[k] for k in random.permutation(len(self.split.train))]
         self.first = [i for i in order if data.outlined[i]][:FIRST]
-        self.rest = [i for i in order if i not in self.first]
+        others = [i for i in self.split.train if i not in self.first]
+        self.rest = [int(i) for i in random.permutation(others)]
         self.task = Segmentation(
             network=partial(make_network, PRESET, start),
             loss=dice_bce,
