@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("lightning")
 
 from run_folders import write_csv
-from sslmed.studies import manifest, tables
+from sslmed.studies import few_labels, manifest, tables
 from sslmed.studies.cells import Cell, Target
 from sslmed.studies.outlook import write_outlook
 from sslmed.studies.report import write_report
@@ -58,6 +58,15 @@ def test_the_outlook_is_written_and_shown(tmp_path: Path) -> None:
     page = write_report(run).read_text()
     assert "Dice against the number of outlined images: Synthetic lesions" in page
     assert words in page
+
+
+def test_a_few_labels_run_ends_with_the_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path, 0.25, 0.5, 1.0)
+    few_labels._finish(run)
+    printed = capsys.readouterr().out
+    assert "Synthetic lesions: 50 more outlined images than 80 would raise the Dice" in printed
+    assert "no model.pt" in printed
+    assert "50 more outlined images" in (run / "report.html").read_text()
 
 
 def test_two_amounts_give_a_curve_and_the_reason(tmp_path: Path) -> None:
