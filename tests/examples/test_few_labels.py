@@ -100,12 +100,17 @@ def test_a_run_tests_each_case_once_and_reports_the_false_alarms(
 def test_each_method_is_prepared(own: tuple[Path, Path], tmp_path: Path) -> None:
     run = prepare(tmp_path / "run", "--data", own[0], "--unlabelled", own[1], "--methods", *METHODS)
     places = {cell.method: run.pretext(cell) for cell in run.cells()}
-    assert places["supervised"] is places["teacher"] is None
-    assert places["lesions"] == places[RECIPE] == "pretext/lesions-s0"
+    assert places["supervised"] is places["teacher"] is places["selftraining"] is None
+    assert places["lesions"] == places[RECIPE] == places["lesions+selftraining"] == "pretext/lesions-s0"
     assert places["simclr"] == "pretext/simclr-s0"
-    recipe = run.study.methods[RECIPE]
-    assert recipe is not None
-    assert recipe.refinement is not None
+    kinds = {}
+    for name in METHODS[1:]:
+        recipe = run.study.methods[name]
+        assert recipe is not None
+        built = recipe.refinement and recipe.refinement.build(torch.nn.Identity(), *torch.rand(2, 3, 1, 32, 32))
+        kinds[name] = type(built).__name__
+    assert {name for name, kind in kinds.items() if kind == "MeanTeacher"} == {"teacher", RECIPE}
+    assert {name for name, kind in kinds.items() if kind == "SelfTraining"} == {"selftraining", "lesions+selftraining"}
 
 
 def test_one_split_learns_from_the_training_scans_too(own: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Methods that learn outlines: synthetic lesions, and the mean teacher against steps by hand."""
+"""Methods that learn outlines: synthetic lesions; the mean teacher and self-training against steps by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sslmed import augment
 from sslmed.augment import views
 from sslmed.augment.joint import JointView
-from sslmed.methods import MeanTeacher, SyntheticLesions
+from sslmed.methods import MeanTeacher, SelfTraining, SyntheticLesions
 from sslmed.models import ResUNet, UNet
 from sslmed.tasks import dice_bce
 
@@ -181,3 +181,77 @@ def test_labelled_images_of_another_shape_are_refused(images: tuple[int, ...], m
         MeanTeacher(
             Shade(), torch.rand(images), torch.rand(masks) > 0.5, augment=still(), weak=still(), strong=still(), steps=5
         )
+
+
+def self_training(network: nn.Module | None = None, **settings: Any) -> SelfTraining:
+    labelled = scans(0.9)
+    usual: dict[str, Any] = {"augment": still(), "labelled": 2}
+    return SelfTraining(Shade() if network is None else network, labelled, labelled > 0.5, **(usual | settings))
+
+
+def test_a_step_of_self_training_by_hand() -> None:
+    pool = scans(0.95, 0.1, 0.8, 0.6, 0.7)  # nothing is outlined in the second one
+    module = self_training(kept=0.6)
+    module.start([(pool[:2], torch.arange(2)), (pool[2:], torch.arange(2, 5))])
+    probability = float(Shade()(torch.tensor(0.7)).sigmoid().detach())
+    assert float(module.least) == pytest.approx(2 * probability - 1, rel=1e-5)
+    with torch.no_grad():
+        module.student.threshold.fill_(0.4)  # the teacher stays
+    module.after_step()
+    step = module(pool)
+    net = Shade(0.4)
+    own = dice_bce(net(scans(0.9)), (scans(0.9) > 0.5)[:, 0].long())
+    chosen = pool[[0, 2, 4]]
+    others = dice_bce(net(chosen), (chosen[:, 0] > 0.5).long()) * 3 / 5
+    assert float(step.terms["counted"]) == pytest.approx(3 / 5)
+    assert float(step.loss.detach()) == pytest.approx(float((own + others).detach()), rel=1e-4)
+    step.loss.backward()
+    assert float(module.student.threshold.grad) != 0
+    assert module.trained is module.student
+    assert float(module.teacher.threshold) == 0.5
+
+
+def test_self_training_averages_a_scan_and_its_mirror_image() -> None:
+    class Left(nn.Module):
+        """Outlines the left half, whatever the image shows."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits = torch.full_like(x, -9.0)
+            logits[..., : x.shape[-1] // 2] = 3.0
+            return logits
+
+    module = self_training(Left())
+    masks, confidence = module._outlined(scans(0.9))
+    assert not masks.any()  # 0.95 and nearly 0 are averaged
+    assert confidence.tolist() == [-1]
+
+
+def test_self_training_learns_from_no_scan_without_an_outline() -> None:
+    module = self_training(kept=1.0)
+    pool = scans(0.1, 0.2)
+    module.start([(pool, torch.arange(2))])
+    assert float(module(pool).terms["counted"]) == 0
+    with pytest.raises(ValueError, match="kept must be"):
+        self_training(kept=0.0)
+
+
+def test_self_training_improves_on_its_start_and_resumes_with_its_threshold() -> None:
+    torch.manual_seed(0)
+    labelled, pool = scans(0.9), scans(0.8, 0.75, 0.7, 0.65)
+    module = SelfTraining(Shade(0.62), labelled, labelled > 0.5, augment=still(), labelled=1)
+    module.start([(pool, torch.arange(4))])
+    again = SelfTraining(Shade(0.62), labelled, labelled > 0.5, augment=still(), labelled=1)
+    again.load_state_dict(copy.deepcopy(module.state_dict()))
+    assert again.least == module.least > 0
+    optimizer = torch.optim.SGD(module.parameter_groups(), lr=0.01)
+    before = dice_bce(module.trained(pool), (pool[:, 0] > 0.5).long())
+    for _ in range(20):
+        optimizer.zero_grad()
+        module(pool).loss.backward()
+        optimizer.step()
+    assert dice_bce(module.trained(pool), (pool[:, 0] > 0.5).long()) < before - 0.05
+    pairs = [(pool, pool > 0.5)]
+    assert (
+        module.validate(pairs)["val_loss"]
+        < SelfTraining(Shade(0.62), labelled, labelled > 0.5, augment=still()).validate(pairs)["val_loss"]
+    )

@@ -217,6 +217,14 @@ def squares(*grays: float) -> tuple[Tensor, Tensor]:
     return images, masks
 
 
+def test_the_confidence_is_the_mean_probability_over_the_outline() -> None:
+    probability = torch.full((3, 1, 4, 4), 0.1, dtype=torch.float64)
+    probability[0, 0, 0, :3] = torch.tensor([0.9, 0.7, 0.6])
+    probability[1, 0, 2, 1] = 0.4  # nothing is outlined
+    probability[2] = 0.8
+    assert confidence(probability.logit()).tolist() == pytest.approx([2.2 / 3, 0.4, 0.8])
+
+
 def test_a_decision_lowers_false_alarms_and_is_reported_beside_dice() -> None:
     cases = TensorCases(*squares(0.9, 0.8, -0.6, -0.65, 0.95, -0.1))
     learner = DECIDES.learner(cases, None)

@@ -31,6 +31,7 @@ from .mean_teacher import MeanTeacher
 from .moco import MoCo
 from .pirl import PIRL
 from .relation import RelationContrast
+from .self_training import SelfTraining
 from .simclr import SimCLR
 from .simsiam import SimSiam
 
@@ -44,6 +45,7 @@ __all__ = [
     "Method",
     "MoCo",
     "RelationContrast",
+    "SelfTraining",
     "SimCLR",
     "SimSiam",
     "Step",

@@ -6,7 +6,6 @@ augmentation and the threshold of confidence are those of Sohn et al., "FixMatch
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -15,13 +14,12 @@ from torch import Tensor, nn
 from .. import _checks
 from .._step import Step
 from ..augment.joint import JointView
-from ..distributed import ddp_weight
 from ..losses._overlap import dice_bce
 from ..memory import update_ema
-from ._base import Batches, Method, as_channels_last, channels_last
+from ._taught import Taught
 
 
-class MeanTeacher(Method):
+class MeanTeacher(Taught):
     """Train a network on labelled images and on the outlines that a moving average of it draws on unlabelled ones.
 
     Start from a network that was trained on the labelled images. The teacher sees a weakly changed scan; what it
@@ -74,83 +72,36 @@ class MeanTeacher(Method):
         smallest: float = 0.003,
         loss: Callable[[Tensor, Tensor], Tensor] = dice_bce,
     ) -> None:
-        super().__init__()
-        _checks.shaped("images", images, "(N, 1, H, W)", ndim=4)
-        if not len(images) or images.shape[1] != 1 or masks.shape != images.shape:
-            raise ValueError(
-                "images and masks must both have shape (N, 1, H, W) with N above 0, got "
-                f"{tuple(images.shape)} and {tuple(masks.shape)}"
-            )
-        self.student = as_channels_last(network)
-        self.teacher = copy.deepcopy(network).requires_grad_(False).eval()
-        self.augment, self.weak, self.strong, self.loss = augment, weak, strong, loss
+        super().__init__(network, images, masks, augment=augment, labelled=labelled, smallest=smallest, loss=loss)
+        self.weak, self.strong = weak, strong
         self.ramp = _checks.integer("steps", steps, low=1) / 5
-        self.labelled = _checks.integer("labelled", labelled, low=1)
         self.decay = _checks.number("decay", decay, low=0, high=1)
         self.confidence = _checks.number("confidence", confidence, low=0, high=1)
-        self.smallest = _checks.number("smallest", smallest, low=0, high=1)
-        self.images: Tensor
-        self.masks: Tensor
         self.done: Tensor
-        self.register_buffer("images", images, persistent=False)
-        self.register_buffer("masks", masks.bool(), persistent=False)
         self.register_buffer("done", torch.zeros((), dtype=torch.int64))
-
-    def train(self, mode: bool = True) -> MeanTeacher:
-        """Keep the teacher in evaluation mode."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
 
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """One step on unlabelled scans (B, 1, H, W), and labelled images that are drawn here; `index` is not used."""
-        chosen = torch.randint(len(self.images), (self.labelled,)).to(self.images.device)
+        labelled = self.draw_labelled()
         with torch.autocast(images.device.type, enabled=False):  # half precision would part images and masks
-            own, outlines = self.augment(self.images[chosen], self.masks[chosen])
-            inside = torch.ones_like(images, dtype=torch.bool)
-            seen, inside = self.weak(images, inside)
+            seen, inside = self.weak(images, torch.ones_like(images, dtype=torch.bool))
         targets, counted = self._outlines(seen, inside)
         with torch.autocast(images.device.type, enabled=False):
             changed, _ = self.strong(seen, inside)
-        logits = self.student(channels_last(torch.cat([own, changed.to(own.dtype)]))).float()
-        labelled = self.loss(logits[: len(own)], outlines[:, 0].long())
-        unlabelled = logits.sum() * 0
-        if counted.any():
-            share = counted.float().mean()
-            unlabelled = self.loss(logits[len(own) :][counted], targets[counted, 0].long()) * share
-        weight = (self.done / self.ramp).clamp(max=1)
-        loss = labelled + weight * unlabelled
-        terms = {
-            "loss": loss.detach(),
-            "labelled": labelled.detach(),
-            "unlabelled": unlabelled.detach(),
-            "counted": counted.float().mean(),
-            "weight": weight.float(),
-        }
-        return Step(loss * ddp_weight(len(images), device=loss.device), terms)
+        weight = (self.done / self.ramp).clamp(max=1).float()
+        step = self.learn(labelled, changed, targets, counted, weight)
+        return Step(step.loss, {**step.terms, "weight": weight})
 
-    @torch.no_grad()
     def _outlines(self, seen: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's masks (B, 1, H, W), and whether each of the scans counts (B,)."""
-        probability = self.teacher(channels_last(seen)).float().sigmoid()
+        probability = self.probability(seen)
         masks = (probability > 0.5) & inside
-        area = masks.sum((1, 2, 3))
-        sure = torch.where(masks, (2 * probability - 1).abs(), 0.0).sum((1, 2, 3)) / area.clamp(min=1)
-        return masks, (sure >= self.confidence) & (area >= self.smallest * masks[0].numel()) & (area > 0)
+        return masks, self.mean_confidence(probability, masks) >= self.confidence
 
     def after_step(self) -> None:
         """Move the teacher towards the student."""
         self.done += 1
         update_ema(self.teacher, self.student, decay=self.decay)
-
-    def validate(self, batches: Batches) -> dict[str, float]:
-        """The mean loss of the teacher on labelled pairs (image, mask), `val_loss`."""
-        losses, counts = [], []
-        for images, masks in batches:
-            losses.append(self.loss(self.teacher(channels_last(images)).float(), masks[:, 0].long()).double().cpu())
-            counts.append(len(images))
-        weights = torch.tensor(counts, dtype=torch.float64) / sum(counts)
-        return {"val_loss": (torch.stack(losses) * weights).sum().item()}
 
     @property
     def trained(self) -> nn.Module:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ..augment import SyntheticLesions, views
 from ..data import Phantom
-from ..methods import BYOL, MeanTeacher, Method, SimCLR
+from ..methods import BYOL, MeanTeacher, Method, SelfTraining, SimCLR
 from ..methods import SyntheticLesions as LesionPretext
 from ..models import ResUNet, UNetFeatures, load_encoder
 from ..tasks import Segmentation, Task, dice_bce
@@ -35,8 +35,11 @@ from .encoders import IMAGENET, make_unet
 from .engine import Fit
 from .image_set import ImageSet
 from .optimisers import Optimiser
+from .outlook import write_outlook
 from .prediction import write_model
 from .pretext import load_all_but_last
+from .processes import rank
+from .report import write_report
 from .runs import sha256
 from .sources import PHANTOM, Source
 from .study import SUPERVISED, Recipe, Refinement, Stage, Study
@@ -45,7 +48,7 @@ Start = Path | str | None  # a file, IMAGENET, or None for a random start
 NO_WEIGHTS = "none"
 POOL = "unlabelled"
 RECIPE = "lesions+teacher"
-METHODS = (SUPERVISED, "lesions", "teacher", RECIPE, "simclr", "byol")
+METHODS = (SUPERVISED, "lesions", "teacher", RECIPE, "selftraining", "lesions+selftraining", "simclr", "byol")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Constants:
     bias: float = -2.0  # of the last layer: few pixels are of a lesion
     last_layer: float = 10.0  # how many times as fast the last layer learns
     decay: float = 0.98  # of the teacher
-    confidence: float = 0.6  # of the teacher's outline, for a scan to count
+    confidence: float = 0.6  # of the mean teacher's outline, for a scan to count
+    kept: float = 0.6  # share of the scans that self-training learns from
     smallest: float = 0.003  # share of a scan that the outline covers, for a scan to count
     labelled: int = 8  # labelled images of a step with the teacher
 
@@ -193,28 +197,36 @@ def make_teacher(preset: Preset, network: nn.Module, images: Tensor, masks: Tens
     )
 
 
+def make_self_training(preset: Preset, network: nn.Module, images: Tensor, masks: Tensor) -> SelfTraining:
+    """Self-training from a fine-tuned network."""
+    c = preset.constants
+    augment = views.segmentation(preset.size)
+    return SelfTraining(network, images, masks, augment=augment, labelled=c.labelled, kept=c.kept, smallest=c.smallest)
+
+
+REFINEMENTS = {"teacher": make_teacher, "selftraining": make_self_training}
+
+
 def make_recipe(method: str, preset: Preset, start: Start) -> Recipe | None:
-    """Before fine-tuning, a pretext; after it, the teacher. The baseline has neither, and is fine-tuned for longer."""
+    """Before fine-tuning, a pretext; after it, a teacher. The baseline has neither, and is fine-tuned for longer."""
     if method == SUPERVISED:
         return None
-    pretext, _, teacher = method.partition("+") if method != "teacher" else ("", "", method)
+    pretext = next((part for part in method.split("+") if part not in REFINEMENTS), "")
+    teacher = next((part for part in method.split("+") if part in REFINEMENTS), "")
 
     def build(count: int, _: Path | None) -> Method:
         return make_pretext(pretext, preset, start)
 
     optimiser = Optimiser("adamw", lr=preset.pretext_lr, weight_decay=1e-2, schedule="cosine")
-    refinement = Refinement(
-        partial(make_teacher, preset),
-        dataclasses.replace(preset.tuning, lr=preset.teacher_lr),
-        preset.teacher,
-        mix=POOL,
-    )
+    learning = dataclasses.replace(preset.tuning, lr=preset.teacher_lr)
     return Recipe(
         stages=(Stage(build, optimiser, preset.pretext),) if pretext else (),
         mix=POOL,
         pretext=pretext or None,
         finetune=preset.finetune if teacher or pretext == "lesions" else None,
-        refinement=refinement if teacher else None,
+        refinement=Refinement(partial(REFINEMENTS[teacher], preset), learning, preset.teacher, mix=POOL)
+        if teacher
+        else None,
     )
 
 
@@ -225,6 +237,9 @@ WORDS = {
     "teacher": ("Mean teacher", "After fine-tuning, trained on with scans without outlines: a moving average of the "
                 "network outlines them."),
     RECIPE: ("Synthetic lesions, then mean teacher", "Both: the recommended recipe."),
+    "selftraining": ("Self-training", "After fine-tuning, trained on with the scans without outlines that the network "
+                     "outlined most confidently."),
+    "lesions+selftraining": ("Synthetic lesions, then self-training", "Both."),
     "simclr": ("SimCLR", "The encoder first learned to tell scans apart (contrastive loss)."),
     "byol": ("BYOL", "The encoder first learned to predict one altered copy of a scan from another."),
 }  # fmt: skip
@@ -361,12 +376,16 @@ def make_parser(presets: Mapping[str, Preset] = PRESETS) -> cli.Parser:
 def run(arguments: Sequence[str] | None = None, presets: Mapping[str, Preset] = PRESETS) -> NoReturn:
     """The command; None takes the arguments of the process."""
     program.run_study(
-        make_parser(presets), declare, presets=presets, methods=METHODS, arguments=arguments, finish=_write_model
+        make_parser(presets), declare, presets=presets, methods=METHODS, arguments=arguments, finish=_finish
     )
 
 
-def _write_model(folder: Path) -> None:
-    """Write the networks of the recipe as one model, if this run has trained them all."""
+def _finish(folder: Path) -> None:
+    """Write the outlook, and the networks of the recipe as one model, if this run has trained them all."""
+    if rank() == 0 and (found := write_outlook(folder)):
+        for one in found["methods"].values():
+            print(one["sentence"])
+        write_report(folder)
     try:
         write_model(folder)
     except ValueError as error:

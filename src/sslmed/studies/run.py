@@ -305,6 +305,7 @@ class Run:
             "seed": cell.seed,
             "repeat": cell.repeat,
             "labelled_cases": len(labelled),
+            "trained_cases": len(pairs),  # type: ignore[arg-type]
             "epochs": len(read_csv(folder / "curves.csv")),
             "seconds": round(time.monotonic() - began, 1),
             **summary,

@@ -7,16 +7,21 @@ from torch import Tensor
 
 
 def confidence(logits: Tensor) -> Tensor:
-    """The network's confidence that an image shows the structure: the mean of the highest 1 % of its probabilities.
+    """The network's confidence that an image shows the structure: its mean probability over what it outlines.
+
+    Where nothing is outlined, it is the highest probability. The mean over a fixed number of pixels tells less: it
+    mixes how sure the network is with how large the structure is.
 
     Args:
         logits: (N, 1, H, W).
 
     Returns:
-        (N,) in [0, 1].
+        (N,) in [0, 1]; above 0.5 where something is outlined.
     """
     probability = logits.sigmoid().flatten(1)
-    return probability.topk(max(1, probability.shape[1] // 100), dim=1).values.mean(1)
+    outlined = probability > 0.5
+    inside = torch.where(outlined, probability, 0.0).sum(1) / outlined.sum(1).clamp(min=1)
+    return torch.where(outlined.any(1), inside, probability.amax(1))
 
 
 def least_confidence(confidence: Tensor, scores: Tensor, lesion: Tensor) -> float:

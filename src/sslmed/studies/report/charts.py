@@ -37,6 +37,8 @@ COLUMNS = {
 
 def gain(run: Run, target: Target) -> Figure | None:
     """The target's metric against the amount of labels, where there is more than one amount."""
+    if run.outlook.get("metric") == target.metric:
+        return _outlook(run)
     rows = run.rows(target)
     methods = list(dict.fromkeys(method for by in rows.values() for method in by))
     shown = methods if len(methods) <= 7 else run.main_methods(target)
@@ -62,6 +64,20 @@ def gain(run: Run, target: Target) -> Figure | None:
     if len(shown) < len(methods):
         caption = f"Of {len(methods)} methods, the baseline, {run.proposal} and the best. {caption}".strip()
     return _report.figure(figure, alt, caption=caption)
+
+
+def _outlook(run: Run) -> Figure:
+    """Learning curves against the number of outlined images, and what more of them would bring."""
+    lines, methods = {}, run.outlook["methods"]
+    for method, found in methods.items():
+        x, y, high = (np.array([point[name] for point in found["points"]]) for name in ("outlines", "mean", "high"))
+        lines[run.display(method)] = (x, y, high - y)
+    name = metric(run.outlook["metric"]).name
+    figure = plots.label_curves(lines, xlabel="outlined images that a network learned from", ylabel=name, log2=True)
+    sentences = " ".join(found["sentence"] for found in methods.values())
+    bars = f"Bars: 95 % intervals over patients and {run.seed_word}s."
+    alt = f"{name} against the number of outlined images: " + ", ".join(lines)
+    return _report.figure(figure, alt, caption=f"{bars} {sentences}")
 
 
 def _with_all(run: Run, target: Target) -> tuple[str, float] | None:

@@ -13,6 +13,7 @@ from ...tasks._report import TaskReport
 from ...tasks.metrics import metric
 from .. import manifest, monitor
 from ..cells import Target, amount_as_number, seed_word
+from ..outlook import OUTLOOK
 from ..pictures import pictures
 from ..results import Curve, Result, arrays, columns, csv_rows, results
 
@@ -36,6 +37,7 @@ class Run:
     cells: list[Result]
     unfinished: list[str]
     failures: list[dict[str, str]]
+    outlook: dict[str, Any]
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -66,6 +68,7 @@ class Run:
             cells=cells,
             unfinished=sorted(entry.cell.name for entry in known.cells if entry.cell not in done),
             failures=_json(folder / "failures.json", []),
+            outlook=_json(folder / OUTLOOK, {}),
         )
 
     @cached_property
