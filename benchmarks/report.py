@@ -222,6 +222,7 @@ def few_labels() -> str:
         if row["metric"] == "false_alarms" and not row["test_set"]
     ]
     device, python = (result["environment"][key] for key in ("device", "python"))
+    device = device.replace("1 threads", "one thread")
     packages = ", ".join(f"{name} {version}" for name, version in result["environment"]["packages"].items())
     return "\n".join(
         (

@@ -6,6 +6,7 @@ from pathlib import Path
 import sslmed
 
 sys.path.insert(0, str(Path(__file__).parent))
+from inventories.make import PROJECTS  # noqa: E402
 
 project = "sslmed"
 author = "The sslmed authors"
@@ -47,13 +48,12 @@ maximum_signature_line_length = 60
 python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+toc_object_entries = False  # a page holds one object; its entries would be copied into the sidebar of all pages
+napoleon_use_rtype = False
 napoleon_custom_sections = ["Reference"]
 
 # Other projects' objects that the pages name, in files that inventories/make.py makes: no network is used.
-intersphinx_mapping = {
-    file.stem: (file.with_suffix(".url").read_text().strip(), str(file))
-    for file in sorted((Path(__file__).parent / "inventories").glob("*.inv"))
-}
+intersphinx_mapping = {project: (address, f"inventories/{project}.inv") for project, (address, _) in PROJECTS.items()}
 
 # The reference has a page for each object, or for those that are one thing: a loss and its function, a result's class.
 _METRICS = "sslmed.metrics"
