@@ -6,7 +6,7 @@ from pathlib import Path
 import sslmed
 
 sys.path.insert(0, str(Path(__file__).parent))
-from inventories.make import PROJECTS  # noqa: E402
+from inventories.make import PROJECTS
 
 project = "sslmed"
 author = "The sslmed authors"
@@ -14,7 +14,7 @@ copyright = "2026, the sslmed authors"
 release = version = sslmed.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
@@ -25,7 +25,7 @@ extensions = [
     "extensions.docstrings",
     "extensions.links",
 ]
-source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 html_theme = "furo"
@@ -35,13 +35,21 @@ html_css_files = ["sslmed.css"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # the notebooks keep the outputs of docs/run_notebooks.py
 
 default_role = "code"
 copybutton_prompt_text = r">>> |\.\.\. "  # copied without prompts, and without what the code prints
 copybutton_prompt_is_regexp = True
 
 # Signatures: one parameter a line where they are long, with types by their short names.
-autodoc_default_options = {"members": True, "exclude-members": "extra_repr, draws, transform", "show-inheritance": True}
+autodoc_default_options = {
+    "members": True,
+    "show-inheritance": True,
+    # What torch, kornia or a base class calls, and users do not.
+    "exclude-members": "apply_non_transform_mask, apply_transform, apply_transform_mask, draws, extra_repr, "
+    "fields_from, fit, gated, generate_transformation_matrix, inverse_transform, parameters_from, source, train, "
+    "transform, transform_boxes, transform_inputs, transform_keypoints, transform_masks",
+}
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 maximum_signature_line_length = 60
@@ -105,7 +113,11 @@ autosummary_context = {
         f"{_METRICS}.summarize": [f"{_METRICS}.summary.Summary", f"{_METRICS}.summary.Row"],
         "sslmed.models.load_encoder": ["sslmed.models.MatchReport"],
         "sslmed.studies.study.Study": ["sslmed.studies.tables.Published"],
-        "sslmed.studies.engine.Fit": ["sslmed.studies.engine.fit"],
+        "sslmed.studies.engine.Fit": ["sslmed.studies.engine.fit", "sslmed.studies.engine.Trainable"],
+        "sslmed.studies.program.run_study": [
+            f"sslmed.studies.options.{function}" for function in ("add_study", "add_sets", "sets", "reading")
+        ],
+        "sslmed.studies.galleries.pair_gallery": ["sslmed.studies.galleries.masked_gallery"],
         "sslmed.tasks.metrics.Metric": [
             f"sslmed.tasks.metrics.{function}"
             for function in ("metric", "metrics_of", "table_metrics", "case_metric", "with_area")

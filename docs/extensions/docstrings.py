@@ -35,10 +35,10 @@ def public_base(app: Any, name: str, obj: Any, options: Any, bases: list[Any]) -
 
 
 def exported(cls: type) -> bool:
-    """Whether a class is another library's, or a public name of its subpackage."""
-    library, *rest = cls.__module__.split(".")
-    package = sys.modules[".".join([library, *rest[:1]])]
-    return library != "sslmed" or cls.__name__ in getattr(package, "__all__", ())
+    """Whether a class is another library's, or a public name of a module around it."""
+    parts = cls.__module__.split(".")
+    around = (sys.modules[".".join(parts[:k])] for k in range(2, len(parts) + 1))
+    return parts[0] != "sslmed" or any(cls.__name__ in getattr(module, "__all__", ()) for module in around)
 
 
 def setup(app: Any) -> dict[str, bool]:

@@ -1,8 +1,8 @@
 """Write the inventories that the build reads: python docs/inventories/make.py.
 
 Packages do not ship the inventories of their documentation, and the build uses no network. So this is a list of the
-objects that our signatures and pages name, each with its page there. An alias is the module in which a class is defined,
-as autodoc finds it, or the short name in a docstring.
+objects that our signatures and pages name, each with its page there. An alias names the module in which a class is
+defined, as autodoc finds it, or is the short name in a docstring.
 """
 
 from __future__ import annotations
