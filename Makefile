@@ -100,8 +100,11 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Pages of objects that were renamed or removed would stay.
 docs: $(VENV)/.installed-docs
+	rm -rf docs/reference/generated
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "file://$(CURDIR)/docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) $(OLDEST) docs/_build build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) docs/_build docs/reference/generated build dist .mypy_cache .pytest_cache .ruff_cache

@@ -6,7 +6,7 @@ Crops: the share of views that show less than half of the lesion, for kornia's R
 and areas from a smallest one to 1; 20 draws an image. Contrast: mean gray in a ring of 15 pixels around the lesion less
 that inside, after an augmentation of ultrasound at its defaults, as a share of that before; on 117 images of BUSI, four
 draws each, values clamped to [0, 1] as a display would. Partial sets are taken. Results go to
-benchmarks/results/lesions.json; the tables of docs/rooms/augment.md are these.
+benchmarks/results/lesions.json; the tables of docs/explanations/augment.md are these.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def near_duplicates(images: torch.Tensor | Sequence[torch.Tensor], *, threshold:
     axis or turned by 90, 180 or 270 degrees; and with up to 4 % of the height and width cut off each border, alone or
     together with the former. Not searched for are larger crops (most up to 8 % are found too), other rotations,
     inverted gray values, strong changes of gamma, markings over much of the picture, and other views of a lesion. See
-    `benchmarks/copies.py` and docs/rooms/data.md for measured rates.
+    `benchmarks/copies.py` and docs/explanations/data.md for measured rates.
 
     In a set of hardly anything but copies of one picture, noisy ones may be missed: the picture is what all share.
 

@@ -1,0 +1,267 @@
+"""Write docs/benchmarks.md from the files in benchmarks/results: python benchmarks/report.py.
+
+The page has every figure of these files that compares sslmed with something else, those that are worse beside those
+that are better. Nothing is measured here; a test says whether the page is current.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+INTRO = """\
+# Benchmarks
+
+What was measured with the scripts in `benchmarks/`, made from their files in `benchmarks/results/` by
+`python benchmarks/report.py`. Times are medians of interleaved rounds on one thread of a CPU, for a batch; compare
+times of one table only. *Times sslmed* above 1 means slower than sslmed; **bold** where another library's code is
+faster. A floor is the arithmetic that cannot be left out, such as a Fourier transform or a matrix product; it does none
+of the rest of the work. Nothing was measured on a GPU.
+"""
+
+# The class beside which another library's augmentation stands.
+NEAREST = {
+    "kornia: brightness and contrast": "GrayJitter",
+    "kornia: RandomErasing": "RandomPatchMask",
+    "MONAI: RandBiasField": "BiasField",
+    "MONAI: RandGibbsNoise": "GibbsRinging",
+    "MONAI: RandKSpaceSpikeNoise": "KSpaceSpike",
+    "TorchIO: RandomBiasField": "BiasField",
+    "TorchIO: RandomGhosting": "",
+}
+
+
+def read(name: str) -> dict[str, Any]:
+    """A result file."""
+    result: dict[str, Any] = json.loads((RESULTS / name).read_text())
+    return result
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    lines = [list(head), *(list(row) for row in rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def machine(result: dict[str, Any]) -> str:
+    """A sentence that names the machine and the versions."""
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    threads = "one thread" if result["threads"] == 1 else f"{result['threads']} threads"
+    rounds = "one round" if result["rounds"] == 1 else f"{result['rounds']} rounds"
+    return f"{result['machine']}, {result['device'].upper()}, {threads}, {rounds}; {versions}.\n"
+
+
+def ms(value: float) -> str:
+    """Milliseconds with three significant digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def times(name: str, value: float, own: float) -> str:
+    """A time as a multiple of sslmed's, bold where other code that does the work is faster."""
+    text = f"{value / own:.2f}"
+    return f"**{text}**" if float(text) < 1 and not name.startswith(("floor", "sslmed")) else text
+
+
+def timings(result: dict[str, Any], extra: dict[str, Callable[[dict[str, Any]], str]]) -> str:
+    """One table of all jobs whose contenders do the same work as the one named sslmed."""
+    rows = []
+    for job, contenders in result["jobs"].items():
+        if "sslmed" not in contenders:
+            continue
+        own = contenders["sslmed"]["median_ms"]
+        for k, (name, found) in enumerate(contenders.items()):
+            cells = [ms(found["median_ms"]), "1" if name == "sslmed" else times(name, found["median_ms"], own)]
+            rows.append(["" if k else job, name, *cells, *(show(found) for show in extra.values())])
+    return table(["job", "code", "ms", "times sslmed", *extra], rows)
+
+
+def losses() -> str:
+    """Losses, queue and moving average."""
+    result = read("losses-cpu.json")
+    memory = {"peak, MiB": lambda found: f"{found['peak_mib']:.0f}" if "peak_mib" in found else "-"}
+    return "\n".join(
+        (
+            "## Losses and memories\n\nForward and backward for losses; the peak is of memory beyond the inputs.\n",
+            timings(result, memory),
+            machine(result),
+        )
+    )
+
+
+def augmentations() -> str:
+    """Augmentations, with the single ones beside the nearest of other libraries."""
+    result, share = read("augment-cpu.json"), read("augment-share-cpu.json")
+    changes = result["jobs"]["every change of intensity 32x1x224x224"]
+    rows = []
+    for name, found in changes.items():
+        nearest = NEAREST.get(name.removesuffix(", one draw"), "")
+        own = changes.get(f"sslmed: {nearest}")
+        ratio = times(name, found["median_ms"], own["median_ms"]) if own else ""
+        rows.append([name, ms(found["median_ms"]), ratio, nearest])
+    step = share["jobs"]["ResNet-50, batch of 32, 224 x 224"]
+    encoder = step["forward and backward"]["median_ms"]
+    parts = [
+        [name, ms(found["median_ms"]), f"{found['share']:.2%}"] for name, found in step.items() if "share" in found
+    ]
+    return "\n".join(
+        (
+            "## Augmentations\n\n"
+            "MONAI and TorchIO take one image at a time; *one draw* gives the whole batch to MONAI as channels, with\n"
+            "one draw for all images. Neither has a band-stop filter: their nearest are named.\n",
+            timings(result, {}),
+            "Single changes of 32 gray images of 224 x 224 pixels, beside the nearest of sslmed's own. The models\n"
+            "differ, so a ratio says only what a step costs:\n",
+            table(["code", "ms", "times sslmed", "compared with"], rows),
+            machine(result),
+            f"Views beside one forward and backward pass of a ResNet-50 ({encoder:.0f} ms for 32 images of 224 x 224\n"
+            "pixels):\n",
+            table(["views", "ms", "share of the step"], parts),
+            machine(share),
+        )
+    )
+
+
+def metrics() -> str:
+    """Metrics of masks."""
+    result = read("metrics-cpu.json")
+    difference = {"largest difference": lambda found: f"{found['largest_difference']:.3g}"}
+    return "\n".join(
+        (
+            "## Metrics of masks\n\n"
+            "The largest difference of a case's value from sslmed's; [](metrics_compared.md) says where they come\n"
+            "from.\n",
+            timings(result, difference),
+            machine(result),
+        )
+    )
+
+
+def data() -> str:
+    """Reading, caching, and the first batch of many images."""
+    result, scale = read("data-cpu.json"), read("scale.json")
+    rows = [
+        ["" if k else job, name, ms(found["median_ms"])]
+        for job, contenders in result["jobs"].items()
+        for k, (name, found) in enumerate(contenders.items())
+    ]
+    starts = [
+        [
+            job,
+            start,
+            f"{found[start]['first_batch_s']:.0f}",
+            f"{(found[start]['peak_bytes'] - found[start]['import_bytes']) / 2**20:.0f}",
+            f"{found['cache_bytes'] / 2**30:.1f}",
+        ]
+        for job, found in scale["jobs"].items()
+        for start in ("first", "second")
+    ]
+    return "\n".join(
+        (
+            "## Data\n",
+            table(["job", "code", "ms"], rows),
+            machine(result),
+            "Time to the first batch of `sslmed pretrain`: the first start fills the cache. Peaks are relative\n"
+            "to what a process holds after the imports; they may be below 0, since that varies too.\n",
+            table(["files", "start", "first batch, s", "peak beyond imports, MiB", "cache, GiB"], starts),
+            machine(scale),
+        )
+    )
+
+
+def interrupted() -> str:
+    """Runs that were killed and resumed."""
+    result = read("kill_and_resume.json")
+    rows = [
+        [
+            f"`{name}`",
+            str(len(job["kills"])),
+            str(sum(len(kill["damaged"]) for kill in job["kills"])),
+            str(sum(job["compared"].values())),
+            str(len(job["different"])),
+        ]
+        for name, job in result["jobs"].items()
+    ]
+    return "\n".join(
+        (
+            "## Killed and resumed\n\n"
+            "Each program, killed at random moments and resumed by the same command, against an unbroken run.\n",
+            table(["program", "kills", "damaged files", "files compared", "files that differ"], rows),
+            machine(result),
+        )
+    )
+
+
+def few_labels() -> str:
+    """The gain of the few-labels recipe, and what it costs."""
+    result = read("few_labels.json")
+    base = {(row["labels"], row["test_set"]): row["dice"] for row in result["draws"] if row["method"] == "supervised"}
+    rows = []
+    for row in result["draws"]:
+        if "gain" in row:
+            each = [row["dice"][draw] - dice for draw, dice in base[row["labels"], row["test_set"]].items()]
+            worse = sum(difference < 0 for difference in each)
+            rows.append(
+                [
+                    row["test_set"] or "BUSI",
+                    f"{row['labels']:.0%}",
+                    f"{row['gain']:+.3f}",
+                    f"{row['low']:+.3f} to {row['high']:+.3f}",
+                    f"{worse} of {len(each)}",
+                ]
+            )
+    alarms = [
+        [row["labels"], row["method"], row["mean"]]
+        for row in result["table"]
+        if row["metric"] == "false_alarms" and not row["test_set"]
+    ]
+    device, python = (result["environment"][key] for key in ("device", "python"))
+    device = device.replace("1 threads", "one thread")
+    packages = ", ".join(f"{name} {version}" for name, version in result["environment"]["packages"].items())
+    return "\n".join(
+        (
+            "## Few labels\n\n"
+            "![Gain in Dice of the few-labels recipe, with 95 % intervals over draws](images/few_labels.png)\n\n"
+            "Gain in Dice of the recipe (`lesions+teacher`) over fine-tuning from ImageNet weights (`supervised`),\n"
+            "breast ultrasound at 64 pixels; [](evidence.md) has the setting.\n",
+            table(["test set", "outlines", "gain", "95 % over draws", "draws in which the baseline is ahead"], rows),
+            "Worse than the baseline: more images of BUSI without a lesion get an outline (without the decision).\n",
+            table(["outlines", "method", "share of images without a lesion that get an outline"], alarms),
+            f"{device.replace('1 threads', 'one thread')}; python {python}, {packages}.\n",
+        )
+    )
+
+
+def relation() -> str:
+    """Relation contrast against supervised training, from BUSI to BUS-BRA."""
+    with (RESULTS / "busi_to_busbra_table.csv").open(newline="") as file:
+        rows = [
+            [row["test_set"] or "BUSI", f"`{row['method']}`", row["mean"], row["sd_seeds"] or "-", row["seeds"]]
+            for row in csv.DictReader(file)
+            if row["metric"] == "dice"
+        ]
+    return "\n".join(
+        (
+            "## Relation contrast, BUSI to BUS-BRA\n\n"
+            "Dice with 20 % of the labels, from a random start, at 64 pixels. Paired tests show no difference between\n"
+            "these pretexts and supervised training; [the paper's page](papers/ultrasound_relation.md) says why this\n"
+            "is no replication.\n",
+            table(["test set", "method", "Dice", "SD over seeds", "seeds"], rows),
+        )
+    )
+
+
+def page() -> str:
+    """The whole page."""
+    parts = (few_labels, relation, losses, augmentations, metrics, data, interrupted)
+    return "\n".join((INTRO, *(part() for part in parts)))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

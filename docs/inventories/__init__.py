@@ -1,0 +1,1 @@
+"""Inventories of other projects for the links of the documentation."""

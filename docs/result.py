@@ -1,0 +1,56 @@
+"""Draw docs/images/few_labels.png from benchmarks/results/few_labels.json: python docs/result.py (needs matplotlib)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+DOCS = Path(__file__).parent
+RESULT = DOCS.parent / "benchmarks" / "results" / "few_labels.json"
+PICTURE = DOCS / "images" / "few_labels.png"
+SETS = {"": "BUSI, test part", "BUS-BRA": "BUS-BRA, other scanners"}
+COLOURS = {0.1: "#0072b2", 0.2: "#d55e00"}
+
+
+def gains(draws: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that have a gain, each with its differences from the baseline of the same draw of labels."""
+    baseline = {(row["labels"], row["test_set"]): row["dice"] for row in draws if row["method"] == "supervised"}
+    return [
+        {**row, "each": [row["dice"][k] - base for k, base in baseline[row["labels"], row["test_set"]].items()]}
+        for row in draws
+        if "gain" in row
+    ]
+
+
+def draw(draws: list[dict[str, Any]]) -> Figure:
+    """Gain of each test set and amount of labels: each draw, the mean, and its 95 % interval over draws."""
+    figure = Figure(figsize=(7.2, 2.9), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    rows = sorted(gains(draws), key=lambda row: (list(SETS).index(row["test_set"]), row["labels"]), reverse=True)
+    for y, row in enumerate(rows):
+        colour = COLOURS[row["labels"]]
+        axes.scatter(row["each"], [y - 0.2] * len(row["each"]), s=14, color=colour, alpha=0.45, linewidths=0)
+        axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2)
+        axes.plot(row["gain"], y, "o", color=colour, markersize=7)
+        axes.annotate(f"{row['gain']:+.3f}", (row["gain"], y), xytext=(0, 7), textcoords="offset points", ha="center")
+    axes.axvline(0, color="0.4", linewidth=1)
+    axes.set_yticks(range(len(rows)), [f"{SETS[row['test_set']]}\n{row['labels']:.0%} of the outlines" for row in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.3)
+    axes.set_xlabel("gain in Dice over fine-tuning from ImageNet weights")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    return figure
+
+
+def main() -> None:
+    """Write the picture."""
+    draw(json.loads(RESULT.read_text())["draws"]).savefig(PICTURE, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
