@@ -26,7 +26,7 @@ help:
 	@echo "make test-all       run both"
 	@echo "make test-kernels   run the numerical tests with the kernels of other processors"
 	@echo "make test-oldest    run the library's tests and an example with the oldest supported versions"
-	@echo "make lint           ruff and mypy"
+	@echo "make lint           ruff, mypy, and whether every public name has a complete type"
 	@echo "make docs           build the documentation into docs/_build/html"
 	@echo "make clean          remove the environment and what was built"
 
@@ -86,6 +86,7 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes sslmed --ignoreexternal
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

@@ -81,14 +81,17 @@ class MeanTeacher(Method):
                 "images and masks must both have shape (N, 1, H, W) with N above 0, got "
                 f"{tuple(images.shape)} and {tuple(masks.shape)}"
             )
-        self.student = as_channels_last(network)
-        self.teacher = copy.deepcopy(network).requires_grad_(False).eval()
-        self.augment, self.weak, self.strong, self.loss = augment, weak, strong, loss
-        self.ramp = _checks.integer("steps", steps, low=1) / 5
-        self.labelled = _checks.integer("labelled", labelled, low=1)
-        self.decay = _checks.number("decay", decay, low=0, high=1)
-        self.confidence = _checks.number("confidence", confidence, low=0, high=1)
-        self.smallest = _checks.number("smallest", smallest, low=0, high=1)
+        self.student: nn.Module = as_channels_last(network)
+        self.teacher: nn.Module = copy.deepcopy(network).requires_grad_(False).eval()
+        self.augment: JointView = augment
+        self.weak: JointView = weak
+        self.strong: JointView = strong
+        self.loss: Callable[[Tensor, Tensor], Tensor] = loss
+        self.ramp: float = _checks.integer("steps", steps, low=1) / 5
+        self.labelled: int = _checks.integer("labelled", labelled, low=1)
+        self.decay: float = _checks.number("decay", decay, low=0, high=1)
+        self.confidence: float = _checks.number("confidence", confidence, low=0, high=1)
+        self.smallest: float = _checks.number("smallest", smallest, low=0, high=1)
         self.images: Tensor
         self.masks: Tensor
         self.done: Tensor
