@@ -17,7 +17,7 @@ KERNELS   := MKL_CBWR=COMPATIBLE,ATEN_CPU_CAPABILITY=default MKL_CBWR=AVX2,ONEDN
 NUMERICAL := $(filter-out %/data/ %/examples/ %/studies/ %/__pycache__/,$(wildcard tests/*/)) tests/data/phantoms tests/data/test_leaks.py tests/data/test_splits.py \
 	tests/test_pages.py $(addprefix src/sslmed/,augment losses memory metrics models methods tasks)
 
-.PHONY: help demo test test-slow test-all test-kernels lint docs clean
+.PHONY: help demo test test-slow test-all test-kernels lint docs dist clean
 
 help:
 	@echo "make demo           few outlines and many scans of synthetic ultrasound, against the baseline; OUT=folder"
@@ -28,6 +28,7 @@ help:
 	@echo "make test-oldest    run the library's tests and an example with the oldest supported versions"
 	@echo "make lint           ruff, mypy, and whether every public name has a complete type"
 	@echo "make docs           build the documentation into docs/_build/html"
+	@echo "make dist           build the sdist and the wheel into dist/ and check them"
 	@echo "make clean          remove the environment and what was built"
 
 # One stamp a set of extras, renewed when pyproject.toml changes.
@@ -90,6 +91,13 @@ lint: $(VENV)/.installed-lint
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+# isolated, as pip builds: what the build needs is not in the environment
+dist: $(VENV)/.installed-test $(VENV)/.installed-release
+	rm -rf dist
+	$(BIN)/python -m build -o dist
+	$(BIN)/cffconvert --validate
+	$(BIN)/python .ci/check_dist.py dist
 
 clean:
 	rm -rf $(VENV) $(OLDEST) docs/_build build dist .mypy_cache .pytest_cache .ruff_cache
