@@ -17,7 +17,7 @@ KERNELS   := MKL_CBWR=COMPATIBLE,ATEN_CPU_CAPABILITY=default MKL_CBWR=AVX2,ONEDN
 NUMERICAL := $(filter-out %/data/ %/examples/ %/studies/ %/__pycache__/,$(wildcard tests/*/)) tests/data/phantoms tests/data/test_leaks.py tests/data/test_splits.py \
 	tests/test_pages.py $(addprefix src/sslmed/,augment losses memory metrics models methods tasks)
 
-.PHONY: help demo test test-slow test-all test-kernels test-oldest lint docs smoke clean
+.PHONY: help demo test test-slow test-all test-kernels test-oldest lint docs dist smoke clean
 
 help:
 	@echo "make demo           few outlines and many scans of synthetic ultrasound, against the baseline; OUT=folder"
@@ -27,8 +27,9 @@ help:
 	@echo "make test-kernels   run the numerical tests with the kernels of other processors"
 	@echo "make test-oldest    run the library's tests and an example with the oldest supported versions"
 	@echo "make smoke          run each example in its smallest size; -j2 runs two at a time"
-	@echo "make lint           ruff and mypy"
+	@echo "make lint           ruff, mypy, and whether every public name has a complete type"
 	@echo "make docs           build the documentation into docs/_build/html"
+	@echo "make dist           build the sdist and the wheel into dist/ and check them"
 	@echo "make clean          remove the environment and what was built"
 
 # One stamp a set of extras, renewed when pyproject.toml changes.
@@ -99,12 +100,20 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes sslmed --ignoreexternal
 
 # Pages of objects that were renamed or removed would stay.
 docs: $(VENV)/.installed-docs
 	rm -rf docs/reference/generated
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "file://$(CURDIR)/docs/_build/html/index.html"
+
+# isolated, as pip builds: what the build needs is not in the environment
+dist: $(VENV)/.installed-test $(VENV)/.installed-release
+	rm -rf dist
+	$(BIN)/python -m build -o dist
+	$(BIN)/cffconvert --validate
+	$(BIN)/python .ci/check_dist.py dist
 
 clean:
 	rm -rf $(VENV) $(OLDEST) docs/_build docs/reference/generated build dist .mypy_cache .pytest_cache .ruff_cache

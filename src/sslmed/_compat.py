@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import re
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, wraps
@@ -57,8 +59,32 @@ def install_hint(extra: str) -> str:
     Returns:
         A sentence, as "Install it with: python -m pip install ...".
     """
-    needed = " ".join(f'"{requirement}"' for requirement in _requirements(extra))
-    return f"Install it with: python -m pip install {needed}"
+    try:
+        needed = _requirements(extra)
+    except importlib.metadata.PackageNotFoundError:  # a checkout on the path that is not installed
+        needed = [f"sslmed[{extra}]"]
+    listed = " ".join(f'"{requirement}"' for requirement in needed)
+    return f"Install it with: python -m pip install {listed}"
+
+
+def require(user: str, extra: str, *packages: str) -> None:
+    """Check that the packages of an extra are installed, without importing them.
+
+    Args:
+        user: what needs them, for the message.
+        extra: of pyproject.toml that installs them.
+        packages: names as in `import`.
+
+    Raises:
+        ModuleNotFoundError: one is missing; the message says how to install it.
+    """
+    for package in packages:
+        if package in sys.modules:
+            found = sys.modules[package] is not None
+        else:
+            found = importlib.util.find_spec(package) is not None
+        if not found:
+            raise ModuleNotFoundError(f"{user} needs {package}. {install_hint(extra)}", name=package)
 
 
 def _requirements(extra: str) -> list[str]:

@@ -41,9 +41,10 @@ class _OneDraw(Draws):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=number("p", p, low=0, high=1), same_on_batch=same_on_batch, keepdim=keepdim)  # type: ignore[call-arg]
-        self.generator = cpu_generator(generator)
+        self.generator: torch.Generator | None = cpu_generator(generator)
 
-    __repr__ = nn.Module.__repr__
+    def __repr__(self) -> str:
+        return nn.Module.__repr__(self)  # type: ignore[arg-type]  # every subclass is a module
 
     def extra_repr(self) -> str:
         """Settings shared by all augmentations, for `repr`."""

@@ -72,8 +72,8 @@ class MultiView(_DrawsOnCPU):
         for i, transform in enumerate(transforms):
             if not isinstance(transform, nn.Module):
                 raise TypeError(f"transforms[{i}] must be a torch.nn.Module, got {type(transform).__name__}")
-        self.transforms = nn.ModuleList(transforms)
-        self.generator = cpu_generator(generator)
+        self.transforms: nn.ModuleList = nn.ModuleList(transforms)
+        self.generator: torch.Generator | None = cpu_generator(generator)
 
     def forward_parameters(self, batch_shape: Sequence[int]) -> Params:
         """Draw what one call needs to be replayed.
@@ -164,7 +164,7 @@ class PatchWise(Seeded, nn.Module):
         if not isinstance(transform, nn.Module):
             raise TypeError(f"transform must be a torch.nn.Module, got {type(transform).__name__}")
         self.transform = transform
-        self.grid = checked_grid(grid)
+        self.grid: Grid = checked_grid(grid)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""

@@ -192,7 +192,7 @@ class FrequencyBandStop(Intensity):
         True
     """
 
-    names = ("inner", "outer", "cross")
+    names: tuple[str, ...] = ("inner", "outer", "cross")
 
     def __init__(
         self,
@@ -207,11 +207,11 @@ class FrequencyBandStop(Intensity):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.unit = choice("unit", unit, ("bin", "nyquist"))
+        self.unit: str = choice("unit", unit, ("bin", "nyquist"))
         whole, default = unit == "bin", _DEFAULTS[unit]
-        self.radius = _range("radius", default[0] if radius is None else radius, whole=whole)
-        self.cross = _range("cross", default[1] if cross is None else cross, whole=whole)
-        self.cross_from = number("cross_from", default[2] if cross_from is None else cross_from, low=0)
+        self.radius: tuple[float, float] = _range("radius", default[0] if radius is None else radius, whole=whole)
+        self.cross: tuple[float, float] = _range("cross", default[1] if cross is None else cross, whole=whole)
+        self.cross_from: float = number("cross_from", default[2] if cross_from is None else cross_from, low=0)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""

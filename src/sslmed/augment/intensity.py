@@ -93,7 +93,7 @@ class GrayJitter(Intensity):
         torch.Size([4, 1, 32, 32])
     """
 
-    names = ("brightness", "contrast", "gamma")
+    names: tuple[str, ...] = ("brightness", "contrast", "gamma")
 
     def __init__(
         self,
@@ -107,9 +107,9 @@ class GrayJitter(Intensity):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.brightness = number("brightness", brightness, low=0, high=1)
-        self.contrast = number("contrast", contrast, low=0, high=1)
-        self.gamma = number("gamma", gamma, low=0)
+        self.brightness: float = number("brightness", brightness, low=0, high=1)
+        self.contrast: float = number("contrast", contrast, low=0, high=1)
+        self.gamma: float = number("gamma", gamma, low=0)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""

@@ -68,8 +68,8 @@ class PatchJigsaw(Rearrangement):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.grid = checked_grid(grid)
-        self.remainder = choice("remainder", remainder, ("crop", "error"))
+        self.grid: Grid = checked_grid(grid)
+        self.remainder: str = choice("remainder", remainder, ("crop", "error"))
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""
@@ -172,7 +172,7 @@ class CrossPatchJigsaw(PatchJigsaw):
             keepdim=keepdim,
             generator=generator,
         )
-        self.focal = choice("focal", focal, ("mirror", "identity", "random"))
+        self.focal: str = choice("focal", focal, ("mirror", "identity", "random"))
         if focal == "random":
             self.names = ("order", "focal", "flip")
 

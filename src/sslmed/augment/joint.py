@@ -55,9 +55,11 @@ class JointView(Draws, nn.Module):
                 raise TypeError(
                     f"members[{k}] must change values or move pixels by a matrix, got {type(member).__name__}"
                 )
-        self.members = nn.ModuleList(members)
-        self.generator = cpu_generator(generator)
-        self.names = tuple(f"{k}.{n}" for k, member in enumerate(members) for n in ("batch_prob", *member.names))
+        self.members: nn.ModuleList = nn.ModuleList(members)
+        self.generator: torch.Generator | None = cpu_generator(generator)
+        self.names: tuple[str, ...] = tuple(
+            f"{k}.{n}" for k, member in enumerate(members) for n in ("batch_prob", *member.names)
+        )
 
     def _each(self) -> Iterator[Geometry | Intensity]:
         return cast("Iterator[Geometry | Intensity]", iter(self.members))

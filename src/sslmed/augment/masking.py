@@ -97,7 +97,7 @@ class RandomPixelMask(Intensity):
         torch.Size([])
     """
 
-    names = ("mask", "seed")
+    names: tuple[str, ...] = ("mask", "seed")
 
     def __init__(
         self,
@@ -110,8 +110,8 @@ class RandomPixelMask(Intensity):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.ratio = number("ratio", ratio, low=0, high=1)
-        self.sigma = number("sigma", sigma, low=0)
+        self.ratio: float = number("ratio", ratio, low=0, high=1)
+        self.sigma: float = number("sigma", sigma, low=0)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""
@@ -182,7 +182,7 @@ class RandomPatchMask(Intensity):
         tensor([0.7500, 0.7500, 0.7500, 0.7500])
     """
 
-    names = ("mask",)
+    names: tuple[str, ...] = ("mask",)
 
     def __init__(
         self,
@@ -195,8 +195,8 @@ class RandomPatchMask(Intensity):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.ratio = number("ratio", ratio, low=0, high=1)
-        self.patch = integer("patch", patch, low=1)
+        self.ratio: float = number("ratio", ratio, low=0, high=1)
+        self.patch: int = integer("patch", patch, low=1)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""

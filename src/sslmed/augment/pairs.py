@@ -117,7 +117,7 @@ class LocalPair(Seeded, nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.views = MultiView(_Located("view0", view0), _Located("view1", view1), generator=generator)
+        self.views: MultiView = MultiView(_Located("view0", view0), _Located("view1", view1), generator=generator)
 
     def forward_parameters(self, batch_shape: Sequence[int]) -> Params:
         """Draw what one call needs to be replayed, as in MultiView."""

@@ -108,23 +108,28 @@ class DiskCache(Dataset[dict[str, Any]]):
         place = os.path.abspath(getattr(dataset, "root", ""))
         name = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
         memory = FileHashes(Path(folder) / f"hashes-{name}.json")
-        self.hashes = _hashed(dataset, "files", memory)
-        self.path = Path(folder) / _fingerprint(dataset, key, self.hashes | _hashed(dataset, "tables", memory))
+        self.hashes: dict[str, str] = _hashed(dataset, "files", memory)
+        self.path: Path = Path(folder) / _fingerprint(dataset, key, self.hashes | _hashed(dataset, "tables", memory))
         if not self.path.is_dir():
             _write(dataset, self.path, skip=skip, progress=progress or iter)
         memory.save()
         table = self._read_table()
         self.rows: list[dict[str, Any]] = table["rows"]
         self.tiny: list[str] = table["tiny"]
-        self.skipped = {str(name): str(reason) for _, name, reason in table["skipped"]}
+        self.skipped: dict[str, str] = {str(name): str(reason) for _, name, reason in table["skipped"]}
         if self.skipped and not skip:
             raise _broken([reason for _, _, reason in table["skipped"]])
         left_out = {position for position, _, _ in table["skipped"]}
+        self.ids: Sequence[Any] | None
+        self.labels: Sequence[Any] | None
+        self.groups: Sequence[Any] | None
         self.ids, self.labels, self.groups = (
             _without(getattr(dataset, name, None), left_out) for name in ("ids", "labels", "groups")
         )
         self._files = self._found()
-        self.layout = {name: (part.shape, part.dtype) for name, part in self._files.items()}
+        self.layout: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+            name: (part.shape, part.dtype) for name, part in self._files.items()
+        }
 
     def __len__(self) -> int:
         return len(self.rows)

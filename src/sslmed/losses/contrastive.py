@@ -159,6 +159,8 @@ class NTXent(nn.Module):
 
     def __init__(self, *, temperature: float = 0.5, block_size: int | None = None) -> None:
         super().__init__()
+        self.temperature: float
+        self.block_size: int | None
         self.temperature, self.block_size = _checked_settings(temperature, block_size)
 
     def forward(self, z0: torch.Tensor, z1: torch.Tensor) -> torch.Tensor:
@@ -185,6 +187,8 @@ class InfoNCE(nn.Module):
 
     def __init__(self, *, temperature: float = 0.07, block_size: int | None = None) -> None:
         super().__init__()
+        self.temperature: float
+        self.block_size: int | None
         self.temperature, self.block_size = _checked_settings(temperature, block_size)
 
     def forward(

@@ -129,6 +129,9 @@ class LocalContrastive(nn.Module):
 
     def __init__(self, *, temperature: float = 0.1, region: int = 3, negatives: int = 5) -> None:
         super().__init__()
+        self.temperature: float
+        self.region: int
+        self.negatives: int
         self.temperature, self.region, self.negatives = _checked_settings(temperature, region, negatives)
 
     def forward(self, f0: torch.Tensor, f1: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:

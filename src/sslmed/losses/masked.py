@@ -97,7 +97,7 @@ class MaskedL1(nn.Module):
 
     def __init__(self, *, reduction: str = "masked") -> None:
         super().__init__()
-        self.reduction = _checks.choice("reduction", reduction, _REDUCTIONS)
+        self.reduction: str = _checks.choice("reduction", reduction, _REDUCTIONS)
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """The loss of prediction (B, C, H, W), target (B, C, H, W) and mask (B, 1, H, W) bool."""

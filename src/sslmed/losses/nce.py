@@ -97,7 +97,7 @@ class NCE(nn.Module):
 
     def __init__(self, *, temperature: float = 0.07) -> None:
         super().__init__()
-        self.temperature = _checks.number("temperature", temperature, low=0, low_open=True)
+        self.temperature: float = _checks.number("temperature", temperature, low=0, low_open=True)
 
     def forward(
         self, query: torch.Tensor, positive: torch.Tensor, negatives: torch.Tensor, *, population: int

@@ -81,7 +81,7 @@ class Perceptual(nn.Module):
 
     def __init__(self, *, match: str = "pool") -> None:
         super().__init__()
-        self.match = _checks.choice("match", match, _MATCHES)
+        self.match: str = _checks.choice("match", match, _MATCHES)
 
     def forward(self, image: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
         """The loss of image maps (N, F, h, w) and patch maps (N, P, F, h', w')."""

@@ -82,10 +82,10 @@ class RelationHead(nn.Module):
 
     def __init__(self, dim: int = 128, *, hidden: int = 64, input_scale: float = 1.0) -> None:
         super().__init__()
-        self.dim = _checks.integer("dim", dim, low=1)
-        self.input_scale = _checks.number("input_scale", input_scale, low=0, low_open=True)
-        self.hidden = nn.Linear(dim, _checks.integer("hidden", hidden, low=1))
-        self.score = nn.Linear(hidden, 1)
+        self.dim: int = _checks.integer("dim", dim, low=1)
+        self.input_scale: float = _checks.number("input_scale", input_scale, low=0, low_open=True)
+        self.hidden: nn.Linear = nn.Linear(dim, _checks.integer("hidden", hidden, low=1))
+        self.score: nn.Linear = nn.Linear(hidden, 1)
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """The relation of `a` and `b`, the same as that of `b` and `a`.
@@ -149,7 +149,7 @@ class RelationContrastive(nn.Module):
 
     def __init__(self, dim: int = 128, *, hidden: int = 64, input_scale: float = 1.0) -> None:
         super().__init__()
-        self.head = RelationHead(dim, hidden=hidden, input_scale=input_scale)
+        self.head: RelationHead = RelationHead(dim, hidden=hidden, input_scale=input_scale)
 
     def forward(self, anchor: torch.Tensor, positive: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
         """The loss of embeddings.

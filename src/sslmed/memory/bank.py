@@ -53,7 +53,7 @@ class MemoryBank(nn.Module):
         super().__init__()
         _checks.integer("rows", rows, low=1)
         _checks.integer("dim", dim, low=1)
-        self.momentum = _checks.number("momentum", momentum, low=0, high=1)
+        self.momentum: float = _checks.number("momentum", momentum, low=0, high=1)
         _checks.generator(generator)
         device = None if generator is None else generator.device
         start = torch.randn(rows, dim, generator=generator, device=device)

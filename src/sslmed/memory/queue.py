@@ -62,7 +62,7 @@ class MomentumQueue(nn.Module):
 
     def __init__(self, size: int, dim: int, *, with_ids: bool = False) -> None:
         super().__init__()
-        self.size = _checks.integer("size", size, low=1)
+        self.size: int = _checks.integer("size", size, low=1)
         self.register_buffer("keys", torch.zeros(size, _checks.integer("dim", dim, low=1)))
         self.register_buffer("key_ids", torch.full((size,), _NO_ID, dtype=torch.int64) if with_ids else None)
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))

@@ -49,11 +49,12 @@ class Taught(Method):
                 "images and masks must both have shape (N, 1, H, W) with N above 0, got "
                 f"{tuple(images.shape)} and {tuple(masks.shape)}"
             )
-        self.student = as_channels_last(network)
-        self.teacher = copy.deepcopy(network).requires_grad_(False).eval()
-        self.augment, self.loss = augment, loss
-        self.labelled = _checks.integer("labelled", labelled, low=1)
-        self.smallest = _checks.number("smallest", smallest, low=0, high=1)
+        self.student: nn.Module = as_channels_last(network)
+        self.teacher: nn.Module = copy.deepcopy(network).requires_grad_(False).eval()
+        self.augment: JointView = augment
+        self.loss: Callable[[Tensor, Tensor], Tensor] = loss
+        self.labelled: int = _checks.integer("labelled", labelled, low=1)
+        self.smallest: float = _checks.number("smallest", smallest, low=0, high=1)
         self.images: Tensor
         self.masks: Tensor
         self.register_buffer("images", images, persistent=False)

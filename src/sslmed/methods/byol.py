@@ -54,15 +54,17 @@ class BYOL(Method):
         momentum: float = 0.99,
     ) -> None:
         super().__init__()
-        self.encoder = as_channels_last(encoder)
+        self.encoder: nn.Module = as_channels_last(encoder)
         if head is None:
             head = ProjectionHead(feature_width(encoder), 4096, 256, batch_norm=True)
         self.head = head
-        self.predictor = predictor if predictor is not None else PredictionHead(head_width(head, encoder), 4096)
-        self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
-        self.target_head = copy.deepcopy(head).requires_grad_(False)
+        self.predictor: nn.Module = (
+            predictor if predictor is not None else PredictionHead(head_width(head, encoder), 4096)
+        )
+        self.target_encoder: nn.Module = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.target_head: nn.Module = copy.deepcopy(head).requires_grad_(False)
         self.views = views
-        self.momentum = _checks.number("momentum", momentum, low=0, high=1)
+        self.momentum: float = _checks.number("momentum", momentum, low=0, high=1)
 
     @classmethod
     def usual_views(cls, size: int, *, modality: str) -> MultiView:

@@ -53,8 +53,8 @@ class SyntheticLesions(Method):
         loss: Callable[[Tensor, Tensor], Tensor] = dice_bce,
     ) -> None:
         super().__init__()
-        self.network = as_channels_last(network)
-        self.lesions = augment.SyntheticLesions() if lesions is None else lesions
+        self.network: nn.Module = as_channels_last(network)
+        self.lesions: augment.SyntheticLesions = augment.SyntheticLesions() if lesions is None else lesions
         self.view = view
         self.loss = loss
 

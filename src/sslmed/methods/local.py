@@ -55,18 +55,20 @@ class LocalContrast(Method):
         negatives: int = 5,
     ) -> None:
         super().__init__()
-        self.blocks = _checks.integer("blocks", blocks, low=1, high=len(network.up))
+        self.blocks: int = _checks.integer("blocks", blocks, low=1, high=len(network.up))
         self.network: UNet = as_channels_last(network).requires_grad_(False)
         self.network.up[:blocks].requires_grad_(True)
         width = network.width * 2 ** (len(network.up) - blocks)
-        self.head = nn.Sequential(
+        self.head: nn.Sequential = nn.Sequential(
             nn.Conv2d(width, width, 1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.Conv2d(width, dim, 1),
         )
         self.views = views
-        self.temperature, self.region, self.negatives = temperature, region, negatives
+        self.temperature: float = temperature
+        self.region: int = region
+        self.negatives: int = negatives
         self.train()
 
     def train(self, mode: bool = True) -> LocalContrast:

@@ -38,7 +38,7 @@ class MaskedPixels(Method):
 
     def __init__(self, network: nn.Module, *, mask: RandomPixelMask | RandomPatchMask) -> None:
         super().__init__()
-        self.network = as_channels_last(network)
+        self.network: nn.Module = as_channels_last(network)
         self.mask = mask
 
     @classmethod

@@ -73,10 +73,11 @@ class MeanTeacher(Taught):
         loss: Callable[[Tensor, Tensor], Tensor] = dice_bce,
     ) -> None:
         super().__init__(network, images, masks, augment=augment, labelled=labelled, smallest=smallest, loss=loss)
-        self.weak, self.strong = weak, strong
-        self.ramp = _checks.integer("steps", steps, low=1) / 5
-        self.decay = _checks.number("decay", decay, low=0, high=1)
-        self.confidence = _checks.number("confidence", confidence, low=0, high=1)
+        self.weak: JointView = weak
+        self.strong: JointView = strong
+        self.ramp: float = _checks.integer("steps", steps, low=1) / 5
+        self.decay: float = _checks.number("decay", decay, low=0, high=1)
+        self.confidence: float = _checks.number("confidence", confidence, low=0, high=1)
         self.done: Tensor
         self.register_buffer("done", torch.zeros((), dtype=torch.int64))
 

@@ -63,14 +63,14 @@ class MoCo(Method):
         momentum: float = 0.999,
     ) -> None:
         super().__init__()
-        self.encoder = as_channels_last(encoder)
-        self.head = head if head is not None else default_head(encoder)
-        self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
-        self.key_head = copy.deepcopy(self.head).requires_grad_(False)
-        self.queue = MomentumQueue(queue_size, head_width(self.head, encoder), with_ids=True)
+        self.encoder: nn.Module = as_channels_last(encoder)
+        self.head: nn.Module = head if head is not None else default_head(encoder)
+        self.key_encoder: nn.Module = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.key_head: nn.Module = copy.deepcopy(self.head).requires_grad_(False)
+        self.queue: MomentumQueue = MomentumQueue(queue_size, head_width(self.head, encoder), with_ids=True)
         self.views = views
-        self.temperature = _checks.number("temperature", temperature, low=0, low_open=True)
-        self.momentum = _checks.number("momentum", momentum, low=0, high=1)
+        self.temperature: float = _checks.number("temperature", temperature, low=0, low_open=True)
+        self.momentum: float = _checks.number("momentum", momentum, low=0, high=1)
 
     @classmethod
     def for_images(cls, count: int, *, queue_size: int = 4096, **settings: Any) -> Method:

@@ -78,16 +78,19 @@ class PIRL(Method):
         super().__init__()
         _checks.integer("count", count, low=2)
         width = feature_width(encoder)
-        self.encoder = as_channels_last(encoder)
-        self.image_head = ImageHead(width, dim, batch_norm=batch_norm)
-        self.patch_head = PatchHead(width, dim, patches=grid[0] * grid[1], style=patch_head, batch_norm=batch_norm)
-        self.bank = MemoryBank(count, dim, momentum=momentum)
-        self.contrast = contrast if contrast is not None else NCE()
+        self.encoder: nn.Module = as_channels_last(encoder)
+        self.image_head: ImageHead = ImageHead(width, dim, batch_norm=batch_norm)
+        self.patch_head: PatchHead = PatchHead(
+            width, dim, patches=grid[0] * grid[1], style=patch_head, batch_norm=batch_norm
+        )
+        self.bank: MemoryBank = MemoryBank(count, dim, momentum=momentum)
+        self.contrast: NCE | InfoNCE | RelationContrastive = contrast if contrast is not None else NCE()
         self.perceptual = perceptual
-        self.views, self.grid = views, grid
-        self.level_weight = _checks.number("level_weight", level_weight, low=0, high=1)
-        self.lam = _checks.number("lam", lam, low=0, high=1) if perceptual is not None else 1.0
-        self.negatives = most_negatives if count - 1 > most_negatives else None  # None: all other rows
+        self.views: MultiView = views
+        self.grid: tuple[int, int] = grid
+        self.level_weight: float = _checks.number("level_weight", level_weight, low=0, high=1)
+        self.lam: float = _checks.number("lam", lam, low=0, high=1) if perceptual is not None else 1.0
+        self.negatives: int | None = most_negatives if count - 1 > most_negatives else None  # None: all other rows
 
     @classmethod
     def for_images(cls, count: int, *, encoder: str, width: int, size: int, modality: str, **options: Any) -> Method:

@@ -79,7 +79,7 @@ class RelationContrast(PIRL):
             most_negatives=most_negatives,
             momentum=momentum,
         )
-        self.contrast = RelationContrastive(dim, hidden=hidden, input_scale=input_scale)
+        self.contrast: RelationContrastive = RelationContrastive(dim, hidden=hidden, input_scale=input_scale)
 
     @classmethod
     def usual_views(cls, size: int, *, modality: str, harder: bool = True) -> MultiView:

@@ -39,10 +39,10 @@ class SimCLR(Method):
         self, encoder: nn.Module, *, views: MultiView, head: nn.Module | None = None, temperature: float = 0.5
     ) -> None:
         super().__init__()
-        self.encoder = as_channels_last(encoder)
-        self.head = head if head is not None else default_head(encoder)
+        self.encoder: nn.Module = as_channels_last(encoder)
+        self.head: nn.Module = head if head is not None else default_head(encoder)
         self.views = views
-        self.temperature = _checks.number("temperature", temperature, low=0, low_open=True)
+        self.temperature: float = _checks.number("temperature", temperature, low=0, low_open=True)
 
     def forward(self, images: Tensor, index: Tensor | None = None) -> Step:
         """As `Method.forward`; `index` is not used."""

@@ -49,8 +49,8 @@ class SimSiam(Method):
         predictor: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.encoder = as_channels_last(encoder)
-        self.head = head if head is not None else _default_head(encoder)
+        self.encoder: nn.Module = as_channels_last(encoder)
+        self.head: nn.Module = head if head is not None else _default_head(encoder)
         if predictor is None:
             dim = head_width(self.head, encoder)
             predictor = PredictionHead(dim, max(1, dim // 4))

@@ -27,7 +27,8 @@ class Collected(nn.Module):
         super().__init__()
         if not callable(metric):
             raise TypeError(f"metric must be a function of pred and target, got {metric!r}")
-        self.metric, self.settings = metric, settings
+        self.metric: Metric = metric
+        self.settings: dict[str, Any] = settings
         self._persistent = False
         self.reset()
 
@@ -124,7 +125,7 @@ class PerCase(Collected):
         tensor([0.8333, 0.8333, 1.0000])
     """
 
-    names = ("values",)
+    names: tuple[str, ...] = ("values",)
 
     def update(self, pred: Tensor, target: Tensor, **settings: Any) -> None:
         """Add the cases of a batch.
@@ -183,7 +184,7 @@ class WholeSet(Collected):
         tensor(0.7000, dtype=torch.float64)
     """
 
-    names = ("pred", "target")
+    names: tuple[str, ...] = ("pred", "target")
 
     def update(self, pred: Tensor, target: Tensor) -> None:
         """Add the cases of a batch.

@@ -62,7 +62,7 @@ class FeatureEncoder(nn.Module):
         super().__init__()
         if not isinstance(network, nn.Module):
             raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
-        self.in_channels = _checks.integer("in_channels", in_channels, low=1, high=3)
+        self.in_channels: int = _checks.integer("in_channels", in_channels, low=1, high=3)
         kind, network = type(network).__name__, copy.deepcopy(network)
         self._stem_channels = _set_in_channels(network, in_channels)
         training, like = network.training, next(network.parameters())
@@ -79,7 +79,7 @@ class FeatureEncoder(nn.Module):
                 network = _with_maps(network, image)
                 found = network(image)
         self.network = network
-        self.maps = _finest_first(list(found))
+        self.maps: list[tuple[int, bool]] = _finest_first(list(found))
         if len(self.maps) < 2:
             raise ValueError(
                 f"network {kind} must have feature maps (B, F, h, w) of at least two sizes from a half to a 32nd of the"
@@ -88,8 +88,8 @@ class FeatureEncoder(nn.Module):
         with torch.enable_grad():
             maps = self(image[:, :1].expand(-1, in_channels, -1, -1))
             self._freeze_unused(maps)
-        self.channels = tuple(m.shape[1] for m in maps)
-        self.strides = tuple(_SIDE // m.shape[2] for m in maps)
+        self.channels: tuple[int, ...] = tuple(m.shape[1] for m in maps)
+        self.strides: tuple[int, ...] = tuple(_SIDE // m.shape[2] for m in maps)
         self.network.train(training)
 
     def forward(self, x: Tensor) -> list[Tensor]:

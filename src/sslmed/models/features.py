@@ -92,7 +92,7 @@ class UNetFeatures(nn.Module):
 
     def __init__(self, network: UNet | ResUNet, *, at: str = "bottom", flat_size: int | None = None) -> None:
         super().__init__()
-        self.at = _checks.choice("at", at, ("bottom", "decoder"))
+        self.at: str = _checks.choice("at", at, ("bottom", "decoder"))
         if flat_size is not None:
             _checks.integer("flat_size", flat_size, low=32)
             if at != "bottom":
@@ -101,9 +101,10 @@ class UNetFeatures(nn.Module):
                 raise ValueError(
                     "flat_size must be None for a ResUNet: only a plain U-Net's bottom map is laid out flat"
                 )
-        self.network, self.flat_size = network, flat_size
+        self.network: UNet | ResUNet = network
+        self.flat_size: int | None = flat_size
         bottom = network.encoder.channels[-1] if isinstance(network, ResUNet) else 16 * network.width
-        self.features = bottom if at == "bottom" else network.out.in_channels
+        self.features: int = bottom if at == "bottom" else network.out.in_channels
         if flat_size is not None:
             self.features *= (flat_size // 16) ** 2
         for part in [network.out] if at == "decoder" else [network.out, network.up]:

@@ -48,7 +48,7 @@ class ProjectionHead(nn.Module):
             parts.append(nn.Linear(width, hidden, bias=not batch_norm))
             parts.extend([nn.BatchNorm1d(hidden)] if batch_norm else [])
             parts.append(nn.ReLU(inplace=True))
-        self.mlp = nn.Sequential(*parts, nn.Linear(hidden, out_dim))
+        self.mlp: nn.Sequential = nn.Sequential(*parts, nn.Linear(hidden, out_dim))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Project features (N, in_dim) to (N, out_dim)."""
@@ -77,7 +77,7 @@ class PredictionHead(nn.Module):
         _checks.integer("dim", dim, low=1)
         _checks.integer("hidden", hidden, low=1)
         self.dim = dim
-        self.mlp = nn.Sequential(
+        self.mlp: nn.Sequential = nn.Sequential(
             nn.Linear(dim, hidden, bias=False),
             nn.BatchNorm1d(hidden),
             nn.ReLU(inplace=True),
@@ -114,8 +114,8 @@ class ImageHead(nn.Module):
         _checks.integer("in_dim", in_dim, low=1)
         _checks.integer("out_dim", out_dim, low=1)
         self.in_dim = in_dim
-        self.linear = nn.Linear(in_dim, out_dim)
-        self.norm = _standardise(out_dim, batch_norm)
+        self.linear: nn.Linear = nn.Linear(in_dim, out_dim)
+        self.norm: nn.Module = _standardise(out_dim, batch_norm)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Embed images.
@@ -166,13 +166,13 @@ class PatchHead(nn.Module):
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.in_dim = _checks.integer("in_dim", in_dim, low=1)
+        self.in_dim: int = _checks.integer("in_dim", in_dim, low=1)
         _checks.integer("out_dim", out_dim, low=1)
-        self.patches = _checks.integer("patches", patches, low=1)
-        self.style = _checks.choice("style", style, ("concat_linear", "two_stage"))
-        self.each = nn.Linear(in_dim, out_dim) if style == "two_stage" else nn.Identity()
-        self.all = nn.Linear(patches * (out_dim if style == "two_stage" else in_dim), out_dim)
-        self.norm = _standardise(out_dim, batch_norm)
+        self.patches: int = _checks.integer("patches", patches, low=1)
+        self.style: str = _checks.choice("style", style, ("concat_linear", "two_stage"))
+        self.each: nn.Module = nn.Linear(in_dim, out_dim) if style == "two_stage" else nn.Identity()
+        self.all: nn.Linear = nn.Linear(patches * (out_dim if style == "two_stage" else in_dim), out_dim)
+        self.norm: nn.Module = _standardise(out_dim, batch_norm)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Embed images by their patches.

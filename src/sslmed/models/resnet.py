@@ -65,23 +65,23 @@ class ResNetEncoder(nn.Module):
 
     def __init__(self, name: str = "resnet18", *, in_channels: int = 1, width: int = 64) -> None:
         super().__init__()
-        self.name = _checks.choice("name", name, tuple(_DEPTHS))
-        self.in_channels = _checks.integer("in_channels", in_channels, low=1)
-        self.width = _checks.integer("width", width, low=1)
+        self.name: str = _checks.choice("name", name, tuple(_DEPTHS))
+        self.in_channels: int = _checks.integer("in_channels", in_channels, low=1)
+        self.width: int = _checks.integer("width", width, low=1)
         block_name, depths = _DEPTHS[name]
         block: Any = getattr(_compat.torchvision("models.resnet"), block_name)
         self._expansion: int = block.expansion
 
-        self.conv1 = StridedConv(in_channels, width, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.conv1: StridedConv = StridedConv(in_channels, width, 7, stride=2, padding=3, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.relu: nn.ReLU = nn.ReLU(inplace=True)
+        self.maxpool: nn.MaxPool2d = nn.MaxPool2d(3, stride=2, padding=1)
         channels = (width, *(width * 2**k for k in range(4)))
         ins = (width, *(c * self._expansion for c in channels[1:4]))
-        self.layer1 = _stage(block, ins[0], channels[1], depths[0], stride=1)
-        self.layer2 = _stage(block, ins[1], channels[2], depths[1], stride=2)
-        self.layer3 = _stage(block, ins[2], channels[3], depths[2], stride=2)
-        self.layer4 = _stage(block, ins[3], channels[4], depths[3], stride=2)
+        self.layer1: nn.Sequential = _stage(block, ins[0], channels[1], depths[0], stride=1)
+        self.layer2: nn.Sequential = _stage(block, ins[1], channels[2], depths[1], stride=2)
+        self.layer3: nn.Sequential = _stage(block, ins[2], channels[3], depths[2], stride=2)
+        self.layer4: nn.Sequential = _stage(block, ins[3], channels[4], depths[3], stride=2)
         initialise(self)
 
     @property

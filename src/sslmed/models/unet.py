@@ -37,15 +37,15 @@ class UNet(nn.Module):
 
     def __init__(self, *, in_channels: int = 1, classes: int = 1, width: int = 64) -> None:
         super().__init__()
-        self.in_channels = _checks.integer("in_channels", in_channels, low=1)
-        self.classes = _checks.integer("classes", classes, low=1)
-        self.width = _checks.integer("width", width, low=1)
+        self.in_channels: int = _checks.integer("in_channels", in_channels, low=1)
+        self.classes: int = _checks.integer("classes", classes, low=1)
+        self.width: int = _checks.integer("width", width, low=1)
         channels = [width * 2**k for k in range(5)]
-        self.down = nn.ModuleList(
+        self.down: nn.ModuleList = nn.ModuleList(
             _ConvBlock(before, after) for before, after in zip([in_channels, *channels[:-1]], channels, strict=True)
         )
-        self.up = nn.ModuleList(_Up(2 * c, c, c) for c in reversed(channels[:-1]))
-        self.out = nn.Conv2d(width, classes, 1)
+        self.up: nn.ModuleList = nn.ModuleList(_Up(2 * c, c, c) for c in reversed(channels[:-1]))
+        self.out: nn.Conv2d = nn.Conv2d(width, classes, 1)
         initialise(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -141,7 +141,7 @@ class ResUNet(nn.Module):
         standardise: bool = False,
     ) -> None:
         super().__init__()
-        self.classes = _checks.integer("classes", classes, low=1)
+        self.classes: int = _checks.integer("classes", classes, low=1)
         self.standardise = standardise
         if isinstance(encoder, str):
             encoder = ResNetEncoder(encoder, in_channels=in_channels, width=width)
@@ -162,11 +162,11 @@ class ResUNet(nn.Module):
         self.encoder = encoder
         *skips, bottom = encoder.channels
         decoder = [max(1, own_width * 4 // 2**k) for k in range(len(encoder.channels))]
-        self.up = nn.ModuleList(
+        self.up: nn.ModuleList = nn.ModuleList(
             _Up(below, skip, after)
             for below, skip, after in zip([bottom, *decoder[:-1]], [*reversed(skips), 0], decoder, strict=True)
         )
-        self.out = nn.Conv2d(decoder[-1], classes, 1)
+        self.out: nn.Conv2d = nn.Conv2d(decoder[-1], classes, 1)
         initialise(self.up)
         initialise(self.out)
 

@@ -21,7 +21,8 @@ class Means:
 
     def __init__(self, device: torch.device) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.device, self.count = device, 0
+        self.device: torch.device = device
+        self.count: int = 0
 
     def add(self, terms: dict[str, Tensor], count: int) -> None:
         """Add means over `count` cases."""

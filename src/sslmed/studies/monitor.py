@@ -44,7 +44,10 @@ class Monitor:
     def __init__(
         self, encoder: nn.Module, sample: Sample, folder: Path, *, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self.encoder, self.sample, self.folder, self._clock = encoder, sample, folder, clock
+        self.encoder: nn.Module = encoder
+        self.sample: Sample = sample
+        self.folder: Path = folder
+        self._clock = clock
         self.rows: list[dict[str, float]] = [
             {name: float(value) for name, value in row.items()} for row in csv_rows(folder / ROWS)
         ]

@@ -14,7 +14,7 @@ from .sources import PHANTOM, Source
 from .study import SUPERVISED
 
 # Options for the settings that are asked for most, and the settings of a preset that each of them sets.
-SETTINGS = {
+SETTINGS: dict[str, tuple[tuple[str, ...], Callable[[str], Any], str]] = {
     "epochs": (("pretext.epochs",), cli.count, "epochs of the pretext"),
     "batch-size": (("pretext.batch_size", "batch"), cli.count, "images of a step of the pretext"),
     "lr": (("lr", "pretext_lr", "constants.adam", "constants.rate"), cli.positive, "learning rate of the pretext"),

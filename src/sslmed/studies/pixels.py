@@ -22,7 +22,9 @@ class Pairs(Dataset[tuple[Tensor, Any]]):
     """
 
     def __init__(self, data: ImageSet, index: Sequence[int], target: str) -> None:
-        self.data, self.index, self.target = data, list(index), target
+        self.data: ImageSet = data
+        self.index: list[int] = list(index)
+        self.target: str = target
 
     def __len__(self) -> int:
         return len(self.index)
@@ -40,7 +42,7 @@ class Numbered(Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(self, parts: Iterable[tuple[ImageSet, Sequence[int]]]) -> None:
-        self.cases = [(data, i) for data, index in parts for i in index]
+        self.cases: list[tuple[ImageSet, int]] = [(data, i) for data, index in parts for i in index]
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -54,7 +56,7 @@ class Pictures(Sequence[Tensor]):
     """Images (1, S, S) of some cases of several sets, read one at a time."""
 
     def __init__(self, *parts: tuple[ImageSet, Sequence[int]]) -> None:
-        self.cases = Numbered(parts)
+        self.cases: Numbered = Numbered(parts)
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -67,7 +69,8 @@ class Items(Sequence[dict[str, Any]]):
     """Cases with id, group and image, read one at a time."""
 
     def __init__(self, data: ImageSet, index: Sequence[int]) -> None:
-        self.data, self.cases = data, list(index)
+        self.data: ImageSet = data
+        self.cases: list[int] = list(index)
 
     def __len__(self) -> int:
         return len(self.cases)

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from .. import methods
 from ..augment import MultiView, views
 from ..data import Phantom
-from ..data.cache import BrokenItems
+from ..data.cache import BrokenItems, DiskCache
 from .cached import cached
 from .engine import Fit
 from .galleries import pair_gallery
@@ -64,8 +64,9 @@ class Pretraining:
     def __init__(
         self, settings: Settings, *, data: str, out: Path, cache: Path, skip_broken: bool, workers: int
     ) -> None:
-        self.settings, self.workers = settings, workers
-        self.folder = RunFolder(out)
+        self.settings: Settings = settings
+        self.workers: int = workers
+        self.folder: RunFolder = RunFolder(out)
         try:
             self._prepare(data, cache, skip_broken)
         except BaseException:
@@ -80,7 +81,7 @@ class Pretraining:
                 f"--out {self.folder.path} was written by an older version of sslmed; choose another folder"
             )
         # Larger than a view, so that crops keep their detail.
-        self.side = s.size * 3 // 2 if s.method != "masked" else s.size
+        self.side: int = s.size * 3 // 2 if s.method != "masked" else s.size
         phantoms = 64 if s == PRESETS["smoke"] else 400
         opened = Source("--data", data, lambda size: Phantom(phantoms, size=size))
         name, source, images = open_set(opened, size=self.side, skip_broken=skip_broken)
@@ -90,7 +91,7 @@ class Pretraining:
             self.folder.join(self.config, growing=())
         print(f"reading {len(images)} images of {source} at {self.side} px", flush=True)
         try:
-            self.items = cached(images, cache, title="reading images", skip_broken=skip_broken)
+            self.items: DiskCache = cached(images, cache, title="reading images", skip_broken=skip_broken)
         except BrokenItems as error:
             raise ValueError(f"{error}; --skip-broken leaves out what cannot be read") from error
         self._divide(name, source, self.items, skipped | self.items.skipped)
@@ -121,7 +122,7 @@ class Pretraining:
         if len(images) < 4:
             raise ValueError(f"--data {source} holds {len(images)} images; at least 4 are needed")
         self.skipped = skipped
-        self.parts = held_out(images, seed=s.seed)
+        self.parts: tuple[list[int], list[int]] = held_out(images, seed=s.seed)
         build(s, len(self.parts[0]))  # settings that do not fit are found before images are decoded
         self.config: dict[str, Any] = {
             "kind": "pretraining",

@@ -61,7 +61,10 @@ class FitProgress:
     """
 
     def __init__(self, title: str, epochs: int, first: int, *, steps: int) -> None:
-        self.title, self.epochs, self.first, self.steps = title, epochs, first, steps
+        self.title: str = title
+        self.epochs: int = epochs
+        self.first: int = first
+        self.steps: int = steps
         self._said = -MINUTE
         self._began = time.monotonic()
         self._steps = first * steps

@@ -52,17 +52,18 @@ class Run:
     """
 
     def __init__(self, study: Study, args: argparse.Namespace) -> None:
-        self.study, self.args = study, args
-        self.tasks = {task.name: task for task in study.tasks}
-        self.began = time.monotonic()
-        self.started = outputs.now()
+        self.study: Study = study
+        self.args: argparse.Namespace = args
+        self.tasks: dict[str, Task] = {task.name: task for task in study.tasks}
+        self.began: float = time.monotonic()
+        self.started: str = outputs.now()
         for name in GROWING:
             unique(f"--{name}", getattr(args, name))
         if args.merge and args.shard != (0, 1):
             raise ValueError("--merge joins all shares of a study and --shard runs one of them; give one of the two")
         unique("--labels", [amount(labels, study.unit) for labels in args.labels])
         parts.check(study.parts)
-        self.folder = RunFolder(args.out)
+        self.folder: RunFolder = RunFolder(args.out)
         try:
             self._prepare()
         except BaseException:
@@ -75,16 +76,20 @@ class Run:
         self.folder.check()
         manifest.check(self.folder.path, option="--out")
         trial.methods(study, args.methods)
-        self.data = {spec.name: StudyData(spec) for spec in study.data}
+        self.data: dict[str, StudyData] = {spec.name: StudyData(spec) for spec in study.data}
         self.notes: list[str] = []
-        self.trains = any(data.labelled for data in self.data.values())
+        self.trains: bool = any(data.labelled for data in self.data.values())
         if self.trains or len(self.data) > 1 or "" not in self.data:
             for task in study.tasks:
                 self._check(task, self.data[task.domain])
-        self.methods = self._usable()
+        self.methods: list[str] = self._usable()
         # Images without labels stay at their size: nothing is fine-tuned on them.
-        self.images = {n: data.at(study.size) if data.labelled else data.data for n, data in self.data.items()}
-        self.test_sets = {name: data.test_sets_at(study.size) for name, data in self.data.items()}
+        self.images: dict[str, ImageSet] = {
+            n: data.at(study.size) if data.labelled else data.data for n, data in self.data.items()
+        }
+        self.test_sets: dict[str, dict[str, ImageSet]] = {
+            name: data.test_sets_at(study.size) for name, data in self.data.items()
+        }
         for task in study.tasks if self.trains else ():
             trial.task(study, task, self.data[task.domain], self.images[task.domain])
         config = {
@@ -111,7 +116,7 @@ class Run:
         check_sources(args.merge, grown, outputs.splits(self), contents, self.cells(), growing=GROWING)
         with folder_lock(self.folder.path, wait=True):
             # Again, since another command may have added to the run meanwhile.
-            self.config = self.folder.join(config, growing=GROWING)
+            self.config: dict[str, Any] = self.folder.join(config, growing=GROWING)
             self._record()
             write_json(self.folder.path / "config.json", self.config)
 

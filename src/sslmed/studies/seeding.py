@@ -45,10 +45,13 @@ class EvenBatches(Sampler[list[int]]):
     def __init__(
         self, count: int, batch_size: int, *, seed: int, rank: int = 0, world: int = 1, batches: int | None = None
     ) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
-        self.drawn = count if batches is None or not count else batches * batch_size
-        self.batches = -(-self.drawn // batch_size)
-        self.rank, self.world = rank, world
+        self.count: int = count
+        self.seed: int = seed
+        self.epoch: int = 0
+        self.drawn: int = count if batches is None or not count else batches * batch_size
+        self.batches: int = -(-self.drawn // batch_size)
+        self.rank: int = rank
+        self.world: int = world
         least = self.drawn // max(1, self.batches)
         if self.batches and least < world:
             raise ValueError(

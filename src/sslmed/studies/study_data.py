@@ -43,10 +43,14 @@ class StudyData:
         parts = [self._read(source) for source in sources]
         self._check_parts(parts)
         pools = {name: self._read(source) for name, source in spec.pools.items()}
-        self.notes, self.checks = list[str](), list[str]()
-        self.test_sets = external.read_test_sets(spec.test_sets, parts, self._read)
+        self.notes: list[str] = []
+        self.checks: list[str] = []
+        self.test_sets: dict[str, ImageSet] = external.read_test_sets(spec.test_sets, parts, self._read)
         parts = [self._apart(part, source.option) for part, source in zip(parts, sources, strict=True)]
-        self.pools = {name: self._apart(pool, spec.pools[name].option) for name, pool in pools.items()}
+        self.pools: dict[str, ImageSet] = {
+            name: self._apart(pool, spec.pools[name].option) for name, pool in pools.items()
+        }
+        self.data: ImageSet
         if len(parts) == 1:
             self.data = parts[0]
             self._patients = [f"{self.data.name}/{group}" for group in self.data.groups]
@@ -57,7 +61,7 @@ class StudyData:
             if copied:
                 self.notes.append(f"{copied} groups have near copies in others; each stays in one part with its copies")
         self._grouped = {part.name for part in parts if part.grouped}
-        self.labelled = self.data.has_masks if spec.outlined else self.data.labels is not None
+        self.labelled: bool = self.data.has_masks if spec.outlined else self.data.labels is not None
         self.notes += self.data.notes
         self.test_sets = {name: external.in_classes_of(one, self.data) for name, one in self.test_sets.items()}
         if spec.share < 1:  # as of the labelled sets

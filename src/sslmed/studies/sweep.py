@@ -42,7 +42,9 @@ class Sweep:
     """
 
     def __init__(self, out: Path, setting: str, runs: Mapping[str, Run]) -> None:
-        self.out, self.setting, self.runs = out, setting, dict(runs)
+        self.out: Path = out
+        self.setting: str = setting
+        self.runs: dict[str, Run] = dict(runs)
         if not all(run.trains for run in runs.values()):
             raise ValueError("--sweep compares values on labelled validation cases, and --data has no labels")
 

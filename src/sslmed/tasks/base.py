@@ -105,7 +105,7 @@ class Learner(nn.Module, ABC):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model: nn.Module = model.to(memory_format=torch.channels_last)
 
     @abstractmethod
     def forward(self, images: Tensor, target: Tensor) -> Step:

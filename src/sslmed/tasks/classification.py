@@ -29,7 +29,7 @@ class Classifier(nn.Module):
     def __init__(self, encoder: ResNetEncoder, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.linear = nn.Linear(encoder.channels[-1], classes)
+        self.linear: nn.Linear = nn.Linear(encoder.channels[-1], classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes)."""

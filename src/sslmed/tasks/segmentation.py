@@ -54,8 +54,10 @@ class Segmenter(Learner):
         rates: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(model)
-        self.loss, self.augment, self.rates = loss, augment, dict(rates or {})
-        self.least_confidence = 0.0
+        self.loss: Loss = loss
+        self.augment: Augment | None = augment
+        self.rates: dict[str, float] = dict(rates or {})
+        self.least_confidence: float = 0.0
         parts = {name for name, _ in model.named_modules()}
         if unknown := [name for name in self.rates if name not in parts]:
             raise ValueError(f"rates must name parts of the network, got {unknown[0]!r}")

@@ -60,7 +60,7 @@ class GibbsRinging(Intensity):
         1.087 -0.087 0.500
     """
 
-    names = ("height", "width")
+    names: tuple[str, ...] = ("height", "width")
 
     def __init__(
         self,
@@ -73,8 +73,8 @@ class GibbsRinging(Intensity):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.part = interval("part", part, low_open=True, high=1)
-        self.axis = choice("axis", axis, _AXES)
+        self.part: tuple[float, float] = interval("part", part, low_open=True, high=1)
+        self.axis: str = choice("axis", axis, _AXES)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""
@@ -135,7 +135,7 @@ class KSpaceSpike(Intensity):
         tensor(True)
     """
 
-    names = ("bins", "amplitude", "phase")
+    names: tuple[str, ...] = ("bins", "amplitude", "phase")
 
     def __init__(
         self,
@@ -149,9 +149,9 @@ class KSpaceSpike(Intensity):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.spikes = integer("spikes", spikes, low=1)
-        self.amplitude = interval("amplitude", amplitude)
-        self.radius = interval("radius", radius, low_open=True, high=1)
+        self.spikes: int = integer("spikes", spikes, low=1)
+        self.amplitude: tuple[float, float] = interval("amplitude", amplitude)
+        self.radius: tuple[float, float] = interval("radius", radius, low_open=True, high=1)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""
@@ -214,7 +214,7 @@ class BiasField(Intensity):
         True
     """
 
-    names = ("coefficients",)
+    names: tuple[str, ...] = ("coefficients",)
 
     def __init__(
         self,
@@ -227,8 +227,8 @@ class BiasField(Intensity):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.strength = interval("strength", strength)
-        self.order = integer("order", order, low=1)
+        self.strength: tuple[float, float] = interval("strength", strength)
+        self.order: int = integer("order", order, low=1)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""

@@ -66,7 +66,7 @@ class AcousticShadow(Intensity):
         (0.0, 20.0)
     """
 
-    names = ("beam", "depth", "width", "strength_db")
+    names: tuple[str, ...] = ("beam", "depth", "width", "strength_db")
 
     def __init__(
         self,
@@ -82,11 +82,11 @@ class AcousticShadow(Intensity):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.strength_db = interval("strength_db", strength_db)
-        self.width = interval("width", width, low_open=True, high=1)
-        self.depth = interval("depth", depth, high=1)
+        self.strength_db: tuple[float, float] = interval("strength_db", strength_db)
+        self.width: tuple[float, float] = interval("width", width, low_open=True, high=1)
+        self.depth: tuple[float, float] = interval("depth", depth, high=1)
         self.apex: Apex = apex_or_none(apex)
-        self.dynamic_range_db = dynamic_range(dynamic_range_db)
+        self.dynamic_range_db: float = dynamic_range(dynamic_range_db)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""
@@ -157,7 +157,7 @@ class DepthAttenuation(Intensity):
         tensor([59., 57., 55., 53.])
     """
 
-    names = ("error_db_per_cm_mhz",)
+    names: tuple[str, ...] = ("error_db_per_cm_mhz",)
 
     def __init__(
         self,
@@ -173,11 +173,13 @@ class DepthAttenuation(Intensity):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.error_db_per_cm_mhz = interval("error_db_per_cm_mhz", error_db_per_cm_mhz, low=-math.inf)
-        self.frequency_mhz = number("frequency_mhz", frequency_mhz, low=0, low_open=True)
-        self.depth_cm = number("depth_cm", depth_cm, low=0, low_open=True)
+        self.error_db_per_cm_mhz: tuple[float, float] = interval(
+            "error_db_per_cm_mhz", error_db_per_cm_mhz, low=-math.inf
+        )
+        self.frequency_mhz: float = number("frequency_mhz", frequency_mhz, low=0, low_open=True)
+        self.depth_cm: float = number("depth_cm", depth_cm, low=0, low_open=True)
         self.apex: Apex = apex_or_none(apex)
-        self.dynamic_range_db = dynamic_range(dynamic_range_db)
+        self.dynamic_range_db: float = dynamic_range(dynamic_range_db)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""

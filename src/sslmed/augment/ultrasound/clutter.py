@@ -69,7 +69,7 @@ class Haze(Intensity):
         True
     """
 
-    names = ("level_db", "reach", "seed")
+    names: tuple[str, ...] = ("level_db", "reach", "seed")
 
     def __init__(
         self,
@@ -84,10 +84,10 @@ class Haze(Intensity):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.level_db = interval("level_db", level_db, low=-math.inf, high=100)
-        self.reach = interval("reach", reach, low_open=True)
+        self.level_db: tuple[float, float] = interval("level_db", level_db, low=-math.inf, high=100)
+        self.reach: tuple[float, float] = interval("reach", reach, low_open=True)
         self.apex: Apex = apex_or_none(apex)
-        self.dynamic_range_db = dynamic_range(dynamic_range_db)
+        self.dynamic_range_db: float = dynamic_range(dynamic_range_db)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""
@@ -161,7 +161,7 @@ class Reverberation(Intensity):
         tensor([ 0., 60.,  0., 40.,  0., 20.,  0., 30.])
     """
 
-    names = ("spacing", "loss_db")
+    names: tuple[str, ...] = ("spacing", "loss_db")
 
     def __init__(
         self,
@@ -177,11 +177,11 @@ class Reverberation(Intensity):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.spacing = interval("spacing", spacing, low_open=True, high=1)
-        self.loss_db = interval("loss_db", loss_db)
-        self.copies = integer("copies", copies, low=1)
+        self.spacing: tuple[float, float] = interval("spacing", spacing, low_open=True, high=1)
+        self.loss_db: tuple[float, float] = interval("loss_db", loss_db)
+        self.copies: int = integer("copies", copies, low=1)
         self.apex: Apex = apex_or_none(apex)
-        self.dynamic_range_db = dynamic_range(dynamic_range_db)
+        self.dynamic_range_db: float = dynamic_range(dynamic_range_db)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""

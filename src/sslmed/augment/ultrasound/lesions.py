@@ -88,7 +88,7 @@ class SyntheticLesions(Draws, nn.Module):
         True
     """
 
-    names = (
+    names: tuple[str, ...] = (
         "background",
         "other",
         "other_part",
@@ -119,16 +119,16 @@ class SyntheticLesions(Draws, nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.area = interval("area", area, low_open=True, high=1)
-        self.degrees = number("degrees", degrees, low=0, high=180)
-        self.hflip = number("hflip", hflip, low=0, high=1)
-        self.radius = interval("radius", radius, low_open=True)
-        self.roughness = interval("roughness", roughness)
-        self.level = interval("level", level)
-        self.texture = interval("texture", texture)
-        self.shadow = interval("shadow", shadow, low=-math.inf)
-        self.p = number("p", p, low=0, high=1)
-        self.generator = cpu_generator(generator)
+        self.area: tuple[float, float] = interval("area", area, low_open=True, high=1)
+        self.degrees: float = number("degrees", degrees, low=0, high=180)
+        self.hflip: float = number("hflip", hflip, low=0, high=1)
+        self.radius: tuple[float, float] = interval("radius", radius, low_open=True)
+        self.roughness: tuple[float, float] = interval("roughness", roughness)
+        self.level: tuple[float, float] = interval("level", level)
+        self.texture: tuple[float, float] = interval("texture", texture)
+        self.shadow: tuple[float, float] = interval("shadow", shadow, low=-math.inf)
+        self.p: float = number("p", p, low=0, high=1)
+        self.generator: torch.Generator | None = cpu_generator(generator)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""

@@ -60,7 +60,7 @@ class Speckle(Intensity):
         True
     """
 
-    names = ("strength", "axial_px", "lateral_px", "seed")
+    names: tuple[str, ...] = ("strength", "axial_px", "lateral_px", "seed")
 
     def __init__(
         self,
@@ -76,11 +76,11 @@ class Speckle(Intensity):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim, generator=generator)
-        self.strength = interval("strength", strength, high=1)
-        self.mode = choice("mode", mode, _MODES)
-        self.axial_px = interval("axial_px", axial_px)
-        self.lateral_px = interval("lateral_px", lateral_px)
-        self.dynamic_range_db = dynamic_range(dynamic_range_db)
+        self.strength: tuple[float, float] = interval("strength", strength, high=1)
+        self.mode: str = choice("mode", mode, _MODES)
+        self.axial_px: tuple[float, float] = interval("axial_px", axial_px)
+        self.lateral_px: tuple[float, float] = interval("lateral_px", lateral_px)
+        self.dynamic_range_db: float = dynamic_range(dynamic_range_db)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""

@@ -27,7 +27,7 @@ _ENDINGS = {
     "WEBP": (".webp",),
     "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
 }
-FORMATS = {ending: name for name, endings in _ENDINGS.items() for ending in endings}
+FORMATS: dict[str, str] = {ending: name for name, endings in _ENDINGS.items() for ending in endings}
 
 _GRAY = ("1", "L", "LA", "La")
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")

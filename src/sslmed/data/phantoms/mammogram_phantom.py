@@ -54,12 +54,12 @@ class MammogramPhantom(Dataset[dict[str, Any]]):
     shares: ClassVar[Mapping[str, float]] = BREAST_SHARES
 
     def __init__(self, count: int, *, size: int = 64, seed: int = 0) -> None:
-        self.count = _checks.integer("count", count, low=1)
-        self.size = _checks.integer("size", size, low=32)
-        self.seed = _checks.integer("seed", seed, low=0)
-        self.ids = [f"mammogram-{seed}-{i:06d}" for i in range(count)]
-        self.groups = list(self.ids)
-        self.labels = labels_by_share(self.shares, count, seed)
+        self.count: int = _checks.integer("count", count, low=1)
+        self.size: int = _checks.integer("size", size, low=32)
+        self.seed: int = _checks.integer("seed", seed, low=0)
+        self.ids: list[str] = [f"mammogram-{seed}-{i:06d}" for i in range(count)]
+        self.groups: list[str] = list(self.ids)
+        self.labels: list[int] = labels_by_share(self.shares, count, seed)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -58,17 +58,17 @@ class MRPhantom(Dataset[dict[str, Any]]):
     labels: None = None
 
     def __init__(self, count: int, *, depth: int = 12, size: int = 64, slices: bool = True, seed: int = 0) -> None:
-        self.count = _checks.integer("count", count, low=1)
-        self.depth = _checks.integer("depth", depth, low=3)
-        self.size = _checks.integer("size", size, low=32)
-        self.seed = _checks.integer("seed", seed, low=0)
+        self.count: int = _checks.integer("count", count, low=1)
+        self.depth: int = _checks.integer("depth", depth, low=3)
+        self.size: int = _checks.integer("size", size, low=32)
+        self.seed: int = _checks.integer("seed", seed, low=0)
         self.slices = slices
-        self.structures = {0: "background", 1: "peripheral zone", 2: "transition zone"}
-        self.sequences = ["T2"]
-        self.volumes = [f"mr-{seed}-{v:06d}" for v in range(count)]
+        self.structures: dict[int, str] = {0: "background", 1: "peripheral zone", 2: "transition zone"}
+        self.sequences: list[str] = ["T2"]
+        self.volumes: list[str] = [f"mr-{seed}-{v:06d}" for v in range(count)]
         items = [(v, f"#{k}") for v in self.volumes for k in range(depth)]
-        self.groups = [v for v, _ in items] if slices else list(self.volumes)
-        self.ids = [v + k for v, k in items] if slices else list(self.volumes)
+        self.groups: list[str] = [v for v, _ in items] if slices else list(self.volumes)
+        self.ids: list[str] = [v + k for v, k in items] if slices else list(self.volumes)
         self._last: tuple[int, dict[str, Any]] | None = None
 
     def __len__(self) -> int:

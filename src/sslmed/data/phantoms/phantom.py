@@ -81,16 +81,16 @@ class Phantom(Dataset[dict[str, Any]]):
     shares: Mapping[str, float] = BREAST_SHARES
 
     def __init__(self, count: int, *, size: int = 64, seed: int = 0, organ: str = "breast") -> None:
-        self.count = _checks.integer("count", count, low=1)
-        self.size = _checks.integer("size", size, low=32)
-        self.seed = _checks.integer("seed", seed, low=0)
-        self.organ = _checks.choice("organ", organ, tuple(_ORGANS))
+        self.count: int = _checks.integer("count", count, low=1)
+        self.size: int = _checks.integer("size", size, low=32)
+        self.seed: int = _checks.integer("seed", seed, low=0)
+        self.organ: str = _checks.choice("organ", organ, tuple(_ORGANS))
         self._render, name, shares = _ORGANS[organ]
         self.shares = dict(shares)
         self.classes = tuple(shares)
-        self.ids = [f"{name}-{seed}-{i:06d}" for i in range(count)]
-        self.groups = list(self.ids)
-        self.labels = labels_by_share(shares, count, seed)
+        self.ids: list[str] = [f"{name}-{seed}-{i:06d}" for i in range(count)]
+        self.groups: list[str] = list(self.ids)
+        self.labels: list[int] = labels_by_share(shares, count, seed)
 
     @property
     def counts(self) -> dict[str, int]:

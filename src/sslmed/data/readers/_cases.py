@@ -60,10 +60,11 @@ class Cases(Dataset[dict[str, Any]]):
         fit: str,
     ) -> None:
         self._sizing = Sizing(size, fit)
-        self.size, self.fit = self._sizing.size, self._sizing.fit
-        self.ids = list(ids)
-        self.labels = None if labels is None else list(labels)
-        self.groups = None if groups is None else list(groups)
+        self.size: int | None = self._sizing.size
+        self.fit: str = self._sizing.fit
+        self.ids: list[str] = list(ids)
+        self.labels: list[int] | None = None if labels is None else list(labels)
+        self.groups: list[str] | None = None if groups is None else list(groups)
         self._images = list(images)
         self._masks = None if masks is None else [tuple(files) for files in masks]
         self.check()

@@ -78,9 +78,9 @@ class BrEaST(Cases):
         fit: str = "stretch",
         allow_partial: bool = False,
     ) -> None:
-        self.root = find_root(root, "BrEaST", f"{_SHEET}*.xlsx and {_FOLDER}/", lambda f: bool(_sheets(f)))
+        self.root: Path = find_root(root, "BrEaST", f"{_SHEET}*.xlsx and {_FOLDER}/", lambda f: bool(_sheets(f)))
         sheet = _only(_sheets(self.root), f"{self.root} holds several sheets: ")
-        self.tables = [sheet]
+        self.tables: list[Path] = [sheet]
         # Letter case may differ between the sheet and a file.
         files = {path.name.casefold(): path for path in pictures(_images(self.root), (".png",))}
         images: list[Path] = []

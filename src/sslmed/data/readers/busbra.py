@@ -72,8 +72,8 @@ class BUSBRA(Cases):
         fit: str = "stretch",
         allow_partial: bool = False,
     ) -> None:
-        self.root = find_root(root, "BUS-BRA", "Images/, Masks/ and bus_data.csv", _fits)
-        self.tables = [self.root / "bus_data.csv"]
+        self.root: Path = find_root(root, "BUS-BRA", "Images/, Masks/ and bus_data.csv", _fits)
+        self.tables: list[Path] = [self.root / "bus_data.csv"]
         table = _table(self.tables[0])
         ids = list(table)
         labels = [self.classes.index(table[name]["Pathology"]) for name in ids]
@@ -84,7 +84,9 @@ class BUSBRA(Cases):
         masks = _files(self.root / "Masks", "mask_", ids)
         groups = [table[name]["Case"] for name in ids]
         known = all(row.get("Device") for row in table.values())
-        self.devices = [table[name]["Device"].partition("@")[0].strip() for name in ids] if known else None
+        self.devices: list[str] | None = (
+            [table[name]["Device"].partition("@")[0].strip() for name in ids] if known else None
+        )
         super().__init__(images, [[mask] for mask in masks], ids=ids, labels=labels, groups=groups, size=size, fit=fit)
 
 

@@ -72,7 +72,7 @@ class BUSI(Cases):
         fit: str = "stretch",
         allow_partial: bool = False,
     ) -> None:
-        self.root = find_root(root, "BUSI", "benign/, malignant/ and normal/", _fits)
+        self.root: Path = find_root(root, "BUSI", "benign/, malignant/ and normal/", _fits)
         found = [(label, *case) for label, name in enumerate(self.classes) for case in _cases_of(self.root / name)]
         if not found:
             raise ValueError(f"{self.root} holds no images")
@@ -82,7 +82,7 @@ class BUSI(Cases):
             wanted = [f"{name} ({k})" for name, n in self.published.items() for k in range(1, n + 1)]
             counts = {name: labels.count(k) for k, name in enumerate(self.classes)}
             refuse_partial("BUSI", self.published, counts, [name for name in wanted if name not in set(ids)])
-        self.tables = _tables(self.root)
+        self.tables: list[Path] = _tables(self.root)
         super().__init__(images, masks, ids=ids, labels=labels, groups=_groups(self.tables, ids), size=size, fit=fit)
 
 

@@ -89,8 +89,10 @@ class CAMUS(Cases):
         fit: str = "stretch",
         allow_partial: bool = False,
     ) -> None:
-        self.frames = _checks.choice("frames", frames, ("ed_es", "sequence"))
-        self.root = find_root(root, "CAMUS", "patient0001/ and so on, or training/ and testing/ with these", _fits)
+        self.frames: str = _checks.choice("frames", frames, ("ed_es", "sequence"))
+        self.root: Path = find_root(
+            root, "CAMUS", "patient0001/ and so on, or training/ and testing/ with these", _fits
+        )
         patients = _patients(self.root, masks=masks)
         ending = _NIFTI if any(path.name.endswith(_NIFTI) for path in patients[0].iterdir()) else _META
         if ending == _META and frames == "sequence" and masks:
@@ -121,8 +123,8 @@ class CAMUS(Cases):
         # Files were checked one by one; from here on an item is one frame of one of them.
         self._items = [(i, k) for i, n in enumerate(self._counts) for k in range(n)]
         if frames == "sequence":
-            self.ids = [f"{names[i]}#{k}" for i, k in self._items]
-            self.groups = [groups[i] for i, _ in self._items]
+            self.ids: list[str] = [f"{names[i]}#{k}" for i, k in self._items]
+            self.groups: list[str] = [groups[i] for i, _ in self._items]
 
     @property
     def counts(self) -> dict[str, int]:

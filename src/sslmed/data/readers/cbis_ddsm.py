@@ -91,12 +91,14 @@ class CBISDDSM(Cases):
         fit: str = "stretch",
         allow_partial: bool = False,
     ) -> None:
-        self.part = _checks.choice("part", part, (*_PARTS, "both"))
-        self.kind = _checks.choice("kind", kind, (*_KINDS, "both"))
+        self.part: str = _checks.choice("part", part, (*_PARTS, "both"))
+        self.kind: str = _checks.choice("kind", kind, (*_KINDS, "both"))
         parts = [name for name in _PARTS if part in (name, "both")]
-        self.root = find_root(root, "CBIS-DDSM", "mass_case_description_train_set.csv and the like", _fits)
+        self.root: Path = find_root(root, "CBIS-DDSM", "mass_case_description_train_set.csv and the like", _fits)
         folder = _images_folder(self.root)
-        self.tables = [path for known in _KINDS for name in parts if (path := _table(self.root, known, name)).is_file()]
+        self.tables: list[Path] = [
+            path for known in _KINDS for name in parts if (path := _table(self.root, known, name)).is_file()
+        ]
         cases = {name: _cases(self.root, name, kind, allow_partial) for name in parts}
         if kind == "both" and not allow_partial:
             found = {name: len(cases[name]) for name in parts}
@@ -117,8 +119,8 @@ class CBISDDSM(Cases):
             [_mask(folder / x, shape) for x in case.masks]
             for case, shape in zip(listed.values(), self._shapes, strict=True)
         ]
-        self.birads = [max(case.birads) for case in listed.values()]
-        self.resized = [
+        self.birads: list[str] = [max(case.birads) for case in listed.values()]
+        self.resized: list[str] = [
             name
             for name, found, shape in zip(listed, masks, self._shapes, strict=True)
             if any(other != shape for _, other in found)

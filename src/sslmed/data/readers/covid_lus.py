@@ -95,10 +95,10 @@ class CovidLUS(Cases):
         allow_partial: bool = False,
     ) -> None:
         skip = _checks.choice("videos", videos, ("error", "skip")) == "skip"
-        self.root = find_root(root, "CovidLUS", "dataset_metadata.csv or sources.csv", _fits)
+        self.root: Path = find_root(root, "CovidLUS", "dataset_metadata.csv or sources.csv", _fits)
         table = repository_table(self.root) or frames_table(self.root)
         tables = (self.root / "dataset_metadata.csv", self.root / "sources.csv")
-        self.tables = [path for path in tables if path.is_file()][:1]
+        self.tables: list[Path] = [path for path in tables if path.is_file()][:1]
         self.skipped: dict[str, str] = {}
         found = self._listed(table)
         if not allow_partial:
@@ -116,7 +116,7 @@ class CovidLUS(Cases):
             raise ValueError(f"{self.root} holds no images")
         self._frames = [k for _, k in frames]
         self._last: tuple[Path, torch.Tensor] | None = None
-        self.licences = [one.licence for one, _ in frames]
+        self.licences: list[str] = [one.licence for one, _ in frames]
         self._clips = {(one.label, one.probe, one.clip) for one in found}
         super().__init__(
             [one.path for one, _ in frames],

@@ -100,27 +100,30 @@ class Decathlon(Dataset[dict[str, Any]]):
         fit: str = "stretch",
         allow_partial: bool = False,
     ) -> None:
-        self.part = _checks.choice("part", part, ("training", "test", "both"))
+        self.part: str = _checks.choice("part", part, ("training", "test", "both"))
         self._sizing = Sizing(size, fit)
-        self.size, self.fit, self.slices = self._sizing.size, self._sizing.fit, slices
+        self.size: int | None = self._sizing.size
+        self.fit: str = self._sizing.fit
+        self.slices: bool = slices
         if size is not None and not slices:
             raise ValueError(f"size must be None for whole volumes, got {size}")
-        self.root = find_root(root, "Decathlon task", "dataset.json and imagesTr/", _fits)
-        self.tables = [self.root / "dataset.json"]
+        self.root: Path = find_root(root, "Decathlon task", "dataset.json and imagesTr/", _fits)
+        self.tables: list[Path] = [self.root / "dataset.json"]
         about = _about(self.tables[0])
-        self.structures, self.sequences = about.structures, about.sequences
+        self.structures: dict[int, str] = about.structures
+        self.sequences: list[str] = about.sequences
         training, test = ([self._listed(name) for name in names] for names in (about.training, about.test))
         if not allow_partial:
             self._refuse_partial(self.root.name.rpartition("_")[2], len(training), len(test))
         self._images = {"training": training, "test": test, "both": [*training, *test]}[part]
         self._masks = [self._listed(name) for name in about.labels] if part == "training" else None
         self._items = self._enumerated()
-        self.volumes = [path.name.removesuffix(".gz").removesuffix(".nii") for path in self._images]
+        self.volumes: list[str] = [path.name.removesuffix(".gz").removesuffix(".nii") for path in self._images]
         # Ids and groups are volumes: two of one name would be one, half in training and half in the test.
         if twice := sorted(name for name, count in Counter(self.volumes).items() if count > 1):
             raise ValueError(f"{self.root / 'dataset.json'}: several volumes are called {shown(twice)}; rename them")
-        self.groups = [self.volumes[v] for v, _ in self._items]
-        self.ids = [self.volumes[v] + (f"#{k}" if slices else "") for v, k in self._items]
+        self.groups: list[str] = [self.volumes[v] for v, _ in self._items]
+        self.ids: list[str] = [self.volumes[v] + (f"#{k}" if slices else "") for v, k in self._items]
         self._last: tuple[int, dict[str, Any]] | None = None
 
     @property

@@ -93,9 +93,9 @@ class INbreast(Cases):
         fit: str = "stretch",
         allow_partial: bool = False,
     ) -> None:
-        self.root = find_root(root, "INbreast", "AllDICOMs/, AllXML/ and INbreast.csv", _fits)
+        self.root: Path = find_root(root, "INbreast", "AllDICOMs/, AllXML/ and INbreast.csv", _fits)
         images, patients = _images(self.root / "AllDICOMs")
-        self.tables = [self.root / "INbreast.csv"]
+        self.tables: list[Path] = [self.root / "INbreast.csv"]
         birads = _birads(self.root)
         unknown = sorted(set(images) - set(birads))
         if unknown:
@@ -108,14 +108,16 @@ class INbreast(Cases):
             if stray := sorted(set(contours) - set(images)):
                 raise ValueError(f"{self.root / 'AllXML'}: contours without their image {shown(stray)}")
         classes = {name: birads_class(birads[name]) for name in images}
-        self.skipped = {name: f"BI-RADS {birads[name]}" for name, found in classes.items() if found is None}
+        self.skipped: dict[str, str] = {
+            name: f"BI-RADS {birads[name]}" for name, found in classes.items() if found is None
+        }
         ids = [name for name in images if classes[name] is not None]
         if not ids:
             raise ValueError(f"{self.root} holds no images")
         bare = [name for name in ids if name not in contours and classes[name] != "normal"]
         if bare and not allow_partial:
             raise ValueError(f"{self.root / 'AllXML'}: no contours for {shown(bare)}, which are not normal")
-        self.birads = [birads[name] for name in ids]
+        self.birads: list[str] = [birads[name] for name in ids]
         super().__init__(
             [images[name] for name in ids],
             [[contours[name]] if name in contours else [] for name in ids],

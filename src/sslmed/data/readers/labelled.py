@@ -75,15 +75,15 @@ class LabelledImages(Cases):
         return "images" in names and bool(names & {"masks", "cases.csv"})
 
     def __init__(self, root: str | os.PathLike[str], *, size: int | None = None, fit: str = "stretch") -> None:
-        self.root = find_root(root, "labelled", "images/ and masks/ or cases.csv", _fits)
+        self.root: Path = find_root(root, "labelled", "images/ and masks/ or cases.csv", _fits)
         images = _pictures(self.root / "images")
-        self.tables = [path] if (path := self.root / "cases.csv").is_file() else []
+        self.tables: list[Path] = [path] if (path := self.root / "cases.csv").is_file() else []
         columns = read_columns(self.root, {name: path.suffix for name, path in images.items()})
         named = columns.get("class")
         folder = self.root / "masks"
         if named is None and not folder.is_dir():
             raise ValueError(f"{self.root}: neither masks/ nor a column class in cases.csv: nothing is labelled")
-        self.classes = tuple(sorted(set(named or ())))
+        self.classes: tuple[str, ...] = tuple(sorted(set(named or ())))
         super().__init__(
             list(images.values()),
             _masks(folder, images) if folder.is_dir() else None,

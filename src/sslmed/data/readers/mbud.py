@@ -62,7 +62,7 @@ class MBUD(Cases):
         fit: str = "stretch",
         allow_partial: bool = False,
     ) -> None:
-        self.root = find_root(root, "MBUD", "the name originals and benign/ and malignant/ in it", _fits)
+        self.root: Path = find_root(root, "MBUD", "the name originals and benign/ and malignant/ in it", _fits)
         folders = [self.root / name for name in self.classes]
         found = [
             (label, path)

@@ -67,7 +67,7 @@ class QAMEBI(Cases):
         fit: str = "stretch",
         allow_partial: bool = False,
     ) -> None:
-        self.root = find_root(root, "QAMEBI", "Benign/ and Malignant/", _fits)
+        self.root: Path = find_root(root, "QAMEBI", "Benign/ and Malignant/", _fits)
         found = [
             (label, *case)
             for label, name in enumerate(self.classes)

@@ -65,7 +65,7 @@ class TBUD(Cases):
         return all(path.parent.as_posix() in cls.classes and not named_as_mask(path) for path in scans)
 
     def __init__(self, root: str | os.PathLike[str], *, size: int | None = None, fit: str = "stretch") -> None:
-        self.root = find_root(root, "TBUD", "benign/ and malignant/", _fits)
+        self.root: Path = find_root(root, "TBUD", "benign/ and malignant/", _fits)
         images: list[Path] = []
         labels: list[int] = []
         for label, name in enumerate(self.classes):

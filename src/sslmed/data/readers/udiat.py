@@ -67,8 +67,8 @@ class UDIAT(Cases):
         fit: str = "stretch",
         allow_partial: bool = False,
     ) -> None:
-        self.root = find_root(root, "UDIAT", "original/, GT/ and DatasetB.xlsx", _fits)
-        self.tables = [self.root / "DatasetB.xlsx"]
+        self.root: Path = find_root(root, "UDIAT", "original/, GT/ and DatasetB.xlsx", _fits)
+        self.tables: list[Path] = [self.root / "DatasetB.xlsx"]
         table = _table(self.tables[0])
         images = {path.stem: path for path in pictures(self.root / "original", (".png",))}
         masks = {path.stem: path for path in pictures(self.root / "GT", (".png",))}

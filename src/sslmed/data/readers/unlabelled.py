@@ -84,10 +84,11 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
         window: str = "full",
         broken: str = "error",
     ) -> None:
-        self.root = Path(root)
+        self.root: Path = Path(root)
         self._sizing = Sizing(size, fit)
-        self.size, self.fit = self._sizing.size, self._sizing.fit
-        self.window = _checks.choice("window", window, ("full", "header", "own"))
+        self.size: int | None = self._sizing.size
+        self.fit: str = self._sizing.fit
+        self.window: str = _checks.choice("window", window, ("full", "header", "own"))
         skip = _checks.choice("broken", broken, ("error", "skip", "headers")) != "error"
         kinds = {path: scan_kind(path) for path in scans_below(self.root)}
         masks = {path for path, kind in kinds.items() if kind and named_as_mask(path.relative_to(self.root))}
@@ -108,8 +109,8 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
                     else 'move other files elsewhere, or leave them out with broken="skip"'
                 )
             )
-        self.masks = [self._name(path) for path in kinds if path in masks]
-        self.skipped = {self._name(path): _NO_SCAN for path, kind in kinds.items() if kind is None}
+        self.masks: list[str] = [self._name(path) for path in kinds if path in masks]
+        self.skipped: dict[str, str] = {self._name(path): _NO_SCAN for path, kind in kinds.items() if kind is None}
         self.skipped |= dict.fromkeys(self.masks, _MASK) | dict.fromkeys(unsupported, _UNSUPPORTED)
         self._last: tuple[Path, torch.Tensor] | None = None
         self.files: list[Path] = []
@@ -139,7 +140,7 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
         if left_out:
             warnings.warn(f"{self.root}: left out {left_out}; rename them if they are scans", stacklevel=2)
         several = len({path for path, _, _ in self._frames}) < len(self.ids)
-        self.groups = [self._name(path) for path, _, _ in self._frames] if several else None
+        self.groups: list[str] | None = [self._name(path) for path, _, _ in self._frames] if several else None
 
     def __len__(self) -> int:
         return len(self.ids)

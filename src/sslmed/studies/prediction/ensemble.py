@@ -72,9 +72,9 @@ class Ensemble(nn.Module):
                 "networks must be at least one, each with its least confidence, got "
                 f"{len(networks)} and {len(description.least_confidence)}"
             )
-        self.networks = nn.ModuleList(networks)
+        self.networks: nn.ModuleList = nn.ModuleList(networks)
         self.description = description
-        self.least_confidence = fmean(description.least_confidence)
+        self.least_confidence: float = fmean(description.least_confidence)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Outline lesions.

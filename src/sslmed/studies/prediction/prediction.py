@@ -18,7 +18,7 @@ from ..locks import folder_lock
 from ..processes import world_size
 from ..progress import track
 from ..runs import RunFolder, read_json, sha256, write_bytes, write_csv, write_json
-from .ensemble import MODEL, load_model, write_model
+from .ensemble import MODEL, Ensemble, load_model, write_model
 from .outlines import outlines
 from .review import write_review
 from .scan_files import ScanFile, scan_files
@@ -44,19 +44,22 @@ class Prediction:
     def __init__(self, model: Path, *, data: str, out: Path, skip_broken: bool) -> None:
         if world_size() > 1:
             raise ValueError("sslmed predict runs in one process; start it without torchrun")
-        self.out, self.table = out, Table(out / TABLE)
+        self.out: Path = out
+        self.table: Table = Table(out / TABLE)
         if not Path(data).is_dir():
             raise ValueError(f"--data {data} is not a folder")
         if out.resolve().is_relative_to(Path(data).resolve()):
             raise ValueError(f"--out {out} lies inside --data {data}, where masks would be taken for scans")
         file = _model_file(model)
-        self.ensemble = load_model(file)
-        self.settings = {"model": file.resolve().parent.name, "model_sha256": sha256(file)}
+        self.ensemble: Ensemble = load_model(file)
+        self.settings: dict[str, str] = {"model": file.resolve().parent.name, "model_sha256": sha256(file)}
         self._check_out()
+        self.broken: dict[str, str]
+        self.masks: list[str]
         files, self.broken, self.masks = scan_files(data, skip_broken=skip_broken)
-        self.done = self._finished(files)
+        self.done: set[str] = self._finished(files)
         self._check_files([scan for scan in files if scan.name not in self.done], skip_broken)
-        self.files = [scan for scan in files if scan.name not in self.broken]
+        self.files: list[ScanFile] = [scan for scan in files if scan.name not in self.broken]
         if not self.files:
             raise ValueError(f"--data {data} holds no scan that can be read")
         RunFolder(out)  # makes it, or says why it cannot be written
