@@ -11,19 +11,20 @@ copyright = "2026, the sslmed authors"
 release = version = sslmed.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.doctest",
     "sphinx.ext.viewcode",
 ]
-source_suffix = {".md": "markdown"}
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"sslmed {release}"
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # the notebooks keep the outputs of docs/run_notebooks.py
 
 default_role = "code"
 autodoc_default_options = {"members": True, "exclude-members": "extra_repr, draws, transform"}
