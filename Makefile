@@ -28,6 +28,7 @@ help:
 	@echo "make test-oldest    run the library's tests and an example with the oldest supported versions"
 	@echo "make lint           ruff and mypy"
 	@echo "make docs           build the documentation into docs/_build/html"
+	@echo "make notebooks      run the tutorials and store their outputs"
 	@echo "make clean          remove the environment and what was built"
 
 # One stamp a set of extras, renewed when pyproject.toml changes.
@@ -89,6 +90,10 @@ lint: $(VENV)/.installed-lint
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+.PHONY: notebooks
+notebooks: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python docs/run_notebooks.py
 
 clean:
 	rm -rf $(VENV) $(OLDEST) docs/_build build dist .mypy_cache .pytest_cache .ruff_cache
