@@ -30,6 +30,7 @@ help:
 	@echo "make lint           ruff, mypy, and whether every public name has a complete type"
 	@echo "make docs           build the documentation into docs/_build/html"
 	@echo "make dist           build the sdist and the wheel into dist/ and check them"
+	@echo "make notebooks      run the tutorials and store their outputs"
 	@echo "make clean          remove the environment and what was built"
 
 # One stamp a set of extras, renewed when pyproject.toml changes.
@@ -114,6 +115,10 @@ dist: $(VENV)/.installed-test $(VENV)/.installed-release
 	$(BIN)/python -m build -o dist
 	$(BIN)/cffconvert --validate
 	$(BIN)/python .ci/check_dist.py dist
+
+.PHONY: notebooks
+notebooks: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python docs/run_notebooks.py
 
 clean:
 	rm -rf $(VENV) $(OLDEST) docs/_build docs/reference/generated build dist .mypy_cache .pytest_cache .ruff_cache
