@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 WIDTHS = (1300, 500)  # pixels of a window on a desk, and of one on a phone
+HEIGHT = 900
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -29,7 +30,7 @@ class Visit:
 
     def __init__(self, browser: Any, file: Path, width: int) -> None:
         self.width, self.errors = width, list[str]()
-        self.page = browser.new_page(viewport={"width": width, "height": 900})
+        self.page = browser.new_page(viewport={"width": width, "height": HEIGHT})
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("requestfailed", lambda request: self.errors.append(f"not loaded: {request.url[:200]}"))
@@ -70,10 +71,10 @@ class Visit:
         addresses = self.page.evaluate("[...document.querySelectorAll('a[href]')].map(link => link.href)")
         return [address for address in dict.fromkeys(addresses) if _dead(address)]
 
-    def violations(self, axe: Any) -> list[str]:
-        """What axe calls a violation."""
-        options = {"resultTypes": ["violations"], "preload": False}  # the style is inside the page
-        found = axe.run(self.page, options=options).response["violations"]
+    def violations(self, axe: Any, *, context: Any = None, **options: Any) -> list[str]:
+        """What axe calls a violation, in all of the page or a part of it; options as axe takes them."""
+        options |= {"resultTypes": ["violations"], "preload": False}  # the style is inside the page
+        found = axe.run(self.page, context=context, options=options).response["violations"]
         return [f"{rule['id']}: {node['html'][:150]}" for rule in found for node in rule["nodes"]]
 
     def unreached_by_tab(self) -> list[str]:
@@ -97,6 +98,11 @@ class Visit:
                 }"""
             )
         return self.page.evaluate("[...unreached].map(e => e.outerHTML.slice(0, 150))")
+
+    def resize(self, width: int) -> None:
+        """Give the window another width."""
+        self.width = width
+        self.page.set_viewport_size({"width": width, "height": HEIGHT})
 
     def close(self) -> None:
         """Close the window."""
