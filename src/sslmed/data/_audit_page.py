@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
 _GROUPS = 60  # groups of duplicates with pictures; the rest are counted
 
-_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit</title><style>
+_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>Audit</title><style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1d2733 }
+:focus-visible { outline: 2px solid #0b5c8f; outline-offset: 2px } .scroll { overflow-x: auto }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem } td, th { padding: .2rem .9rem; text-align: left }
 tr { border-bottom: 1px solid #dde3ea } td.n { text-align: right; font-variant-numeric: tabular-nums }
 .group { display: flex; flex-wrap: wrap; gap: .6rem; padding: .6rem; margin: .6rem 0; background: #f3f5f8 }
 .across { background: #fdeaea } figure { margin: 0; width: 9rem } img { width: 9rem; image-rendering: auto }
 figcaption { font-size: 12px; overflow-wrap: anywhere } .warn { color: #b3261e; font-weight: 600 }
-</style>"""
+</style><main>"""
 
 
 def page(found: Audit) -> str:
@@ -38,7 +40,7 @@ def page(found: Audit) -> str:
             *_leaks(found),
             *_duplicates(found),
             *_broken(found),
-            "</html>",
+            "</main></html>",
         ]
     )
 
@@ -51,13 +53,17 @@ def _classes(found: Audit) -> list[str]:
         extent = f"{min(heights)} to {max(heights)} x {min(widths)} to {max(widths)}"
         rows.append((html.escape(name or "(top folder)"), count, len(sizes), extent))
     told = "<p>A class is the folder that a scan lies in; where your folders are patients or dates, read it so.</p>"
-    return ["<h2>Classes</h2>", told, *_table(("class", "scans", "sizes", "height x width"), rows)]
+    return ["<h2>Classes</h2>", told, *_table("Classes", ("class", "scans", "sizes", "height x width"), rows)]
 
 
 def _tiny(found: Audit) -> list[str]:
     rows = [(size, len(names), html.escape(", ".join(names[:5]))) for size, names in found.tiny.items() if names]
     told = "<p>The readers keep one pixel of such a lesion; with a larger size it keeps its shape.</p>"
-    return ["<h2>Lesions smaller than a pixel</h2>", told, *_table(("size", "masks", "first"), rows)] if rows else []
+    return (
+        ["<h2>Lesions smaller than a pixel</h2>", told, *_table("Lesions", ("size", "masks", "first"), rows)]
+        if rows
+        else []
+    )
 
 
 def _leaks(found: Audit) -> list[str]:
@@ -76,7 +82,7 @@ def _leaks(found: Audit) -> list[str]:
         "<h2>What gives the class away</h2>",
         "<p>Balanced accuracy of guessing a scan's class from the scans nearest in one property alone. Resize all "
         "scans alike, and beware of a network that reads it off borders and bars.</p>",
-        *_table(("property", "accuracy", "by chance", ""), rows),
+        *_table("What gives the class away", ("property", "accuracy", "by chance", "remark"), rows),
     ]
 
 
@@ -94,7 +100,7 @@ def _duplicates(found: Audit) -> list[str]:
 
 def _broken(found: Audit) -> list[str]:
     rows = [(html.escape(name), html.escape(reason)) for name, reason in found.broken.items()]
-    return ["<h2>Unreadable files</h2>", *_table(("file", "reason"), rows)] if rows else []
+    return ["<h2>Unreadable files</h2>", *_table("Unreadable files", ("file", "reason"), rows)] if rows else []
 
 
 def _figure(scan: Scan) -> str:
@@ -107,9 +113,11 @@ def _figure(scan: Scan) -> str:
     return f'<figure><img alt="{name}" src="data:image/png;base64,{picture}"><figcaption>{name}</figcaption></figure>'
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> list[str]:
+def _table(label: str, head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> list[str]:
     def cell(value: object) -> str:
         return f'<td class="n">{value}</td>' if isinstance(value, int) else f"<td>{value}</td>"
 
     lines = [f"<tr>{''.join(map(cell, row))}</tr>" for row in rows]
-    return ["<table>", f"<tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>", *lines, "</table>"]
+    names = "".join(f'<th scope="col">{name}</th>' for name in head)
+    box = f'<div class="scroll" tabindex="0" role="group" aria-label="{label}">'
+    return [box, "<table>", f"<tr>{names}</tr>", *lines, "</table></div>"]

@@ -116,7 +116,7 @@ def test_masks_of_all_formats_have_the_size_and_orientation_of_their_scans(
     assert {row["file"] for row in chosen} == {row["file"] for row in rows}  # one of each file
     page = (out / "review.html").read_text()
     assert "15 images of 8 files; a lesion is outlined in" in page
-    assert page.count("<section") == 15
+    assert page.count("<article") == 15
     assert str(tmp_path) not in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)
 

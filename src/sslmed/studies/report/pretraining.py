@@ -61,4 +61,4 @@ def _monitored(run: Run) -> Figure | None:
     if not panels:
         return None
     figure = plots.curve_panels(panels, ylabel="")
-    return _report.figure(figure, "by epoch: " + ", ".join(panels))
+    return _report.figure(figure, "by epoch: " + ", ".join(panels), wide=True)
