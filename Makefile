@@ -17,7 +17,7 @@ KERNELS   := MKL_CBWR=COMPATIBLE,ATEN_CPU_CAPABILITY=default MKL_CBWR=AVX2,ONEDN
 NUMERICAL := $(filter-out %/data/ %/examples/ %/studies/ %/__pycache__/,$(wildcard tests/*/)) tests/data/phantoms tests/data/test_leaks.py tests/data/test_splits.py \
 	tests/test_pages.py $(addprefix src/sslmed/,augment losses memory metrics models methods tasks)
 
-.PHONY: help demo test test-slow test-all test-browser test-kernels test-oldest lint docs dist smoke clean
+.PHONY: help demo test test-slow test-all test-browser test-peers test-kernels test-oldest lint docs dist smoke clean
 
 help:
 	@echo "make demo           few outlines and many scans of synthetic ultrasound, against the baseline; OUT=folder"
@@ -25,6 +25,7 @@ help:
 	@echo "make test-slow      run the slow tests: whole runs and long sweeps"
 	@echo "make test-all       run both"
 	@echo "make test-browser   open the report and the docs in Chromium: errors, small windows, keyboard, contrast"
+	@echo "make test-peers     compare with independent libraries"
 	@echo "make test-kernels   run the numerical tests with the kernels of other processors"
 	@echo "make test-oldest    run the library's tests and an example with the oldest supported versions"
 	@echo "make smoke          run each example in its smallest size; -j2 runs two at a time"
@@ -62,6 +63,9 @@ test-all: $(VENV)/.installed-test
 # Of the pages that sslmed writes, and of the docs if they are built; Chromium or Chrome must be installed.
 test-browser: $(VENV)/.installed-browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not peers" tests/browser
+
+test-peers: $(VENV)/.installed-peers
+	$(PYTEST) -m peers tests
 
 test-kernels: $(VENV)/.installed-test
 	set -e; for kernels in $(KERNELS); do echo "$$kernels"; \
