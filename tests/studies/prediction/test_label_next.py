@@ -46,3 +46,15 @@ def test_wrong_shapes_are_refused() -> None:
         choose_next(torch.rand(3, 2), torch.rand(2), 1)
     with pytest.raises(ValueError, match="count"):
         choose_next(torch.rand(3, 2), torch.rand(3), -1)
+
+
+def test_preferred_scans_come_first_and_count_for_the_distance_of_the_others() -> None:
+    features = torch.tensor([[0.0], [0.1], [5.0], [9.0]])
+    uncertainty = torch.tensor([1.0, 0.9, 0.8, 0.1])
+    assert choose_next(features, uncertainty, 4) == [0, 2, 3, 1]
+    shown = torch.tensor([False, True, False, True])
+    assert choose_next(features, uncertainty, 4, preferred=shown) == [1, 3, 2, 0]
+    assert choose_next(features, uncertainty, 1, preferred=shown) == [1]
+    assert choose_next(features, uncertainty, 4, preferred=torch.zeros(4, dtype=torch.bool)) == [0, 2, 3, 1]
+    with pytest.raises(ValueError, match="preferred must be of the same scans"):
+        choose_next(features, uncertainty, 4, preferred=shown[:2])

@@ -146,6 +146,9 @@ def test_below_the_least_confidence_nothing_is_outlined(
     assert (unsure["lesion"], unsure["area_share"]) == ("no", "0.000000")
     assert 0.5 < float(unsure["confidence"]) < 0.9
     assert not read_mask(tmp_path / "out/faint.png").any()
+    assert float(unsure["uncertainty"]) > float(sure["uncertainty"])
+    next_ones = [row["file"] for row in rows_of(tmp_path / "out/label_next.csv")]
+    assert next_ones == ["bright.png", "faint.png"]  # without a lesion there is nothing to outline
 
 
 def test_what_is_done_is_kept_and_the_rest_is_outlined(

@@ -8,7 +8,7 @@ from torch import Tensor
 from ... import _checks
 
 
-def choose_next(features: Tensor, uncertainty: Tensor, count: int) -> list[int]:
+def choose_next(features: Tensor, uncertainty: Tensor, count: int, *, preferred: Tensor | None = None) -> list[int]:
     """Choose scans one by one: each time the greatest product of uncertainty and distance to the chosen ones.
 
     This is the greedy k-center choice of Sener and Savarese, weighted by uncertainty. The first scan is the most
@@ -19,6 +19,7 @@ def choose_next(features: Tensor, uncertainty: Tensor, count: int) -> list[int]:
         features: (N, F), whose Euclidean distances tell scans apart.
         uncertainty: (N,) of at least 0.
         count: how many to choose.
+        preferred: (N,) bool, scans that are chosen before any other; None for no such scans.
 
     Returns:
         Positions of the scans, in the order of the choice: `count`, or N if that is less.
@@ -34,11 +35,16 @@ def choose_next(features: Tensor, uncertainty: Tensor, count: int) -> list[int]:
         >>> features = torch.tensor([[0.0], [0.1], [5.0], [9.0]])
         >>> choose_next(features, torch.tensor([1.0, 0.9, 0.5, 0.1]), 3)
         [0, 2, 3]
+        >>> shown = torch.tensor([False, True, False, True])
+        >>> choose_next(features, torch.tensor([1.0, 0.9, 0.5, 0.1]), 3, preferred=shown)
+        [1, 3, 2]
     """
     _checks.shaped("features", features, "(N, F)", ndim=2)
     _checks.shaped("uncertainty", uncertainty, "(N,)", ndim=1)
     if len(features) != len(uncertainty):
         raise ValueError(f"features and uncertainty must be of the same scans, got {len(features)}, {len(uncertainty)}")
+    if preferred is not None and preferred.shape != uncertainty.shape:
+        raise ValueError(f"preferred must be of the same scans, got {tuple(preferred.shape)}, {len(uncertainty)}")
     _checks.integer("count", count, low=0)
     points, weights = features.double(), uncertainty.double()
     distance = points.new_full((len(points),), torch.inf)
@@ -46,7 +52,8 @@ def choose_next(features: Tensor, uncertainty: Tensor, count: int) -> list[int]:
     chosen: list[int] = []
     while len(chosen) < min(count, len(points)):
         value = weights * distance if chosen else weights
-        best = int(torch.where(free, value, -1.0).argmax())
+        first = free if preferred is None or not (free & preferred).any() else free & preferred
+        best = int(torch.where(first, value, -1.0).argmax())
         chosen.append(best)
         free[best] = False
         distance = torch.minimum(distance, (points - points[best]).norm(dim=1))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,8 +45,12 @@ def write_review(
         Their paths by what they are.
     """
     known = {scan.name: scan for scan in files}
-    rows = _most_uncertain(table, known, SHOWN, each=max(1, SHOWN // len(files)))
-    chosen = _chosen(_most_uncertain(table, known, POOL, each=1), known, model)
+    rows = _first(table, known, SHOWN, each=max(1, SHOWN // len(files)), key=_unsure)
+
+    def to_outline(row: Row) -> tuple[bool, float]:
+        return _shown(row, model), _unsure(row)
+
+    chosen = _chosen(_first(table, known, POOL, each=1, key=to_outline), known, model)
     ranks = {(row["file"], row["slice"]): k for k, row in enumerate(chosen, 1)}
     entries = [{"rank": rank} | {name: row[name] for name in _COLUMNS[1:]} for rank, row in enumerate(chosen, 1)]
     write_csv(out / LABEL_NEXT, entries, columns=_COLUMNS)
@@ -72,14 +77,21 @@ def write_review(
     return {"review": page, "to outline next": out / LABEL_NEXT}
 
 
-def _most_uncertain(table: Table, known: Mapping[str, ScanFile], count: int, *, each: int) -> list[Row]:
-    """The most uncertain frames, at most `each` of a file, the most uncertain first."""
+def _first(
+    table: Table, known: Mapping[str, ScanFile], count: int, *, each: int, key: Callable[[Row], Any]
+) -> list[Row]:
+    """The frames of the greatest keys, at most `each` of a file, the greatest first."""
+    of_files = (heapq.nlargest(each, rows, key=key) for name, rows in table.groups() if name in known)
+    return heapq.nlargest(count, chain.from_iterable(of_files), key=key)
 
-    def unsure(row: Row) -> float:
-        return float(row["uncertainty"])
 
-    of_files = (heapq.nlargest(each, rows, key=unsure) for name, rows in table.groups() if name in known)
-    return heapq.nlargest(count, chain.from_iterable(of_files), key=unsure)
+def _unsure(row: Row) -> float:
+    return float(row["uncertainty"])
+
+
+def _shown(row: Row, model: Ensemble) -> bool:
+    """Whether a scan is classified as showing a lesion: without one there is nothing to outline."""
+    return float(row["confidence"]) >= model.least_confidence
 
 
 def _chosen(rows: Sequence[Row], known: Mapping[str, ScanFile], model: Ensemble) -> list[Row]:
@@ -90,7 +102,8 @@ def _chosen(rows: Sequence[Row], known: Mapping[str, ScanFile], model: Ensemble)
         squares = [as_square(known[row["file"]].read()[_frame(row)], about.size, about.fit) for row in batch]
         with torch.inference_mode():
             features.append(model.features(torch.stack(squares).to(device)).cpu())
-    found = choose_next(torch.cat(features), torch.tensor([float(row["uncertainty"]) for row in rows]), NEXT)
+    shown = torch.tensor([_shown(row, model) for row in rows])
+    found = choose_next(torch.cat(features), torch.tensor([_unsure(row) for row in rows]), NEXT, preferred=shown)
     return [rows[k] for k in found]
 
 
