@@ -25,7 +25,7 @@ extensions = [
     "extensions.docstrings",
     "extensions.links",
 ]
-source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}  # autosummary writes the first
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 html_theme = "furo"
@@ -38,6 +38,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"  # the notebooks keep the outputs of docs/run_notebooks.py
 
 default_role = "code"
+highlight_language = "none"  # commands; code says that it is Python
 copybutton_prompt_text = r">>> |\.\.\. "  # copied without prompts, and without what the code prints
 copybutton_prompt_is_regexp = True
 

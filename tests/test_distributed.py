@@ -13,7 +13,7 @@ import collected
 import ranks
 from sslmed import distributed
 
-PAGE = Path(__file__).parent.parent / "docs" / "rooms" / "distributed.md"
+PAGE = Path(__file__).parent.parent / "docs" / "explanations" / "distributed.md"
 
 
 @pytest.fixture(scope="session")

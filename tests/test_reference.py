@@ -25,11 +25,9 @@ def documented(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     families = runpy.run_path(str(DOCS / "conf.py"))["autosummary_context"]["families"]
     found = []
     for page in (DOCS / "reference").glob("*.md"):
-        for block in re.findall(r"```{eval-rst}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-            module = re.search(r"currentmodule:: (\S+)", block)
-            if module:
-                found += [f"{module[1]}.{name}" for name in re.findall(r"^   (\w+)$", block, flags=re.MULTILINE)]
-            found += re.findall(r"sslmed[\w.]+\w", "".join(re.findall(r"py:data::((?: +sslmed\S+\n)+)", block)))
+        for part in page.read_text(encoding="utf-8").split(".. currentmodule:: ")[1:]:
+            names = re.findall(r"^(?:   |\.\. py:data:: |              )(\w+)$", part, flags=re.MULTILINE)
+            found += [f"{part.split()[0]}.{name}" for name in names]
     assert set(families) <= set(found)
     return [*found, *(name for names in families.values() for name in names)]
 

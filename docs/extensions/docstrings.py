@@ -17,15 +17,21 @@ def escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
             lines[i] = re.sub(r"(`[^`]*`)|([*|])", lambda m: m[1] or "\\" + m[2], line)
 
 
-def inherited_init(
+def readable_signature(
     app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str, str | None] | None:
-    """A module without an `__init__` of its own takes no arguments, though `torch.nn.Module` accepts any names."""
-    if what != "class" or not inspect.isclass(obj):
-        return None
-    if getattr(obj, "_is_protocol", False) and Protocol in obj.__bases__:
+    """Leave out of signatures what says nothing.
+
+    A module without an `__init__` of its own takes no arguments, though `torch.nn.Module` accepts any names; a protocol
+    is never called. Defaults such as <function Study.<lambda>> are no Python, and Sphinx would not read the types.
+    """
+    if inspect.isclass(obj) and Protocol in obj.__bases__:
         return "", None
-    return ("()", None) if obj.__init__ is nn.Module.__init__ else None
+    if inspect.isclass(obj) and obj.__init__ is nn.Module.__init__:
+        return "()", None
+    if signature and "<" in signature:
+        return re.sub(r"<(?:[^<>]|<[^<>]*>)*>", "...", signature), returns
+    return None
 
 
 def public_base(app: Any, name: str, obj: Any, options: Any, bases: list[Any]) -> None:
@@ -44,6 +50,6 @@ def exported(cls: type) -> bool:
 def setup(app: Any) -> dict[str, bool]:
     """Sphinx's hook."""
     app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon reads the sections
-    app.connect("autodoc-process-signature", inherited_init)
+    app.connect("autodoc-process-signature", readable_signature)
     app.connect("autodoc-process-bases", public_base)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -62,7 +62,7 @@ def negative_cosine(prediction: torch.Tensor, target: torch.Tensor) -> torch.Ten
 
 
 class BYOL(nn.Module):
-    """`byol` as a module.
+    """The loss of BYOL for one direction: `byol` as a module.
 
     Example:
         >>> import torch
@@ -76,7 +76,7 @@ class BYOL(nn.Module):
 
 
 class NegativeCosine(nn.Module):
-    """`negative_cosine` as a module.
+    """The loss of SimSiam for one direction: `negative_cosine` as a module.
 
     Example:
         >>> import torch

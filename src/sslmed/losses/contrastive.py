@@ -145,7 +145,7 @@ def info_nce(
 
 
 class NTXent(nn.Module):
-    """`nt_xent` with stored settings.
+    """NT-Xent, the loss of SimCLR: `nt_xent` with stored settings.
 
     Args:
         temperature: as in `nt_xent`.
@@ -173,7 +173,7 @@ class NTXent(nn.Module):
 
 
 class InfoNCE(nn.Module):
-    """`info_nce` with stored settings.
+    """InfoNCE, the loss of MoCo, with or without a queue: `info_nce` with stored settings.
 
     Args:
         temperature: as in `info_nce`.

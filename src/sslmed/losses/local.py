@@ -114,7 +114,7 @@ def draw_others(
 
 
 class LocalContrastive(nn.Module):
-    """`local_contrastive` with stored settings.
+    """Contrast of the same place in two feature maps: `local_contrastive` with stored settings.
 
     Args:
         temperature: as in `local_contrastive`.

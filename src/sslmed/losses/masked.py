@@ -83,7 +83,7 @@ def _can_be_looked_at(x: torch.Tensor) -> bool:
 
 
 class MaskedL1(nn.Module):
-    """`masked_l1` with stored settings.
+    """Mean absolute error over hidden pixels: `masked_l1` with stored settings.
 
     Args:
         reduction: as in `masked_l1`.

@@ -84,7 +84,7 @@ def _log(size: int, like: torch.Tensor) -> torch.Tensor:
 
 
 class NCE(nn.Module):
-    """`nce` with stored settings.
+    """Noise-contrastive estimation against a memory bank, as in PIRL: `nce` with stored settings.
 
     Args:
         temperature: as in `nce`.

@@ -68,7 +68,7 @@ def perceptual(image: torch.Tensor, patches: torch.Tensor, *, match: str = "pool
 
 
 class Perceptual(nn.Module):
-    """`perceptual` with stored settings.
+    """Agreement of the features of an image and of its patches: `perceptual` with stored settings.
 
     Args:
         match: as in `perceptual`.

@@ -21,9 +21,10 @@ from ._base import Method, as_channels_last, head_width, spread
 
 
 class BYOL(Method):
-    """Grill et al., NeurIPS 2020, Eq. 2, as the mean of both directions.
+    """BYOL: a network predicts what its moving average makes of another view; there are no negatives.
 
-    The loss alone does not show a collapse: watch `feature_std`.
+    Grill et al., NeurIPS 2020, Eq. 2, as the mean of both directions. The loss alone does not show a collapse:
+    watch `feature_std`.
 
     Args:
         encoder: as in `SimCLR`.

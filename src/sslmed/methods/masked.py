@@ -19,7 +19,9 @@ from ._base import Method, as_channels_last, channels_last
 
 
 class MaskedPixels(Method):
-    """Umapathy et al., section II.B: L = || M psi(x~) - M x ||_1, as the mean over the hidden pixels.
+    """Predict hidden pixels from the rest of the image.
+
+    Umapathy et al., section II.B: L = || M psi(x~) - M x ||_1, as the mean over the hidden pixels.
 
     Args:
         network: (B, C, H, W) -> (B, C, H, W), such as a U-Net.

@@ -23,11 +23,11 @@ from ._base import Method, as_channels_last, default_head, head_width, spread
 
 
 class MoCo(Method):
-    """He et al., CVPR 2020, Eq. 1 and 2.
+    """MoCo: two views of an image agree, and differ from a queue of recent images.
 
-    Two things differ from the reference code. The queue starts empty instead of full of noise; until the first keys
-    are in it, the other keys of the batch are the negatives. And keys of the query's own image, which a queue longer
-    than an epoch holds, are not used as negatives.
+    He et al., CVPR 2020, Eq. 1 and 2. Two things differ from the reference code. The queue starts empty instead of full
+    of noise; until the first keys are in it, the other keys of the batch are the negatives. And keys of the query's own
+    image, which a queue longer than an epoch holds, are not used as negatives.
 
     The key network normalises over the same images as the query network, as in the reference code on one device; it
     does not shuffle the batch between devices.

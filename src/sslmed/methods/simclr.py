@@ -16,7 +16,9 @@ from ._base import Method, as_channels_last, default_head, of_all_processes, spr
 
 
 class SimCLR(Method):
-    """Chen et al., ICML 2020, Eq. 1. Under several processes, the images of all of them are contrasted.
+    """SimCLR: two views of an image agree, and differ from all other images of the batch.
+
+    Chen et al., ICML 2020, Eq. 1. Under several processes, the images of all of them are contrasted.
 
     Args:
         encoder: (B, C, H, W) -> features (B, F), or maps, of which the last is averaged over its positions.

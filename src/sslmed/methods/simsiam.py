@@ -18,9 +18,9 @@ from ._base import Method, as_channels_last, head_width, spread
 
 
 class SimSiam(Method):
-    """Chen and He, CVPR 2021, Eq. 2.
+    """SimSiam: one view predicts the features of another; no negatives, no second network.
 
-    The loss alone does not show a collapse: watch `feature_std`.
+    Chen and He, CVPR 2021, Eq. 2. The loss alone does not show a collapse: watch `feature_std`.
 
     Args:
         encoder: as in `SimCLR`.
