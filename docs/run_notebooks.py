@@ -22,7 +22,6 @@ from PIL import Image
 
 TUTORIALS = Path(__file__).parent / "tutorials"
 TIMES = re.compile(r"  \([\d.]+ s/epoch[^)]*\)")
-COLOURS = 64
 
 
 def run(file: Path, folder: Path) -> Any:
@@ -62,10 +61,13 @@ def cleaned(notebook: Any) -> Any:
 
 
 def _small(png: str) -> str:
-    """The picture in few colours, which makes it half as large."""
-    file = BytesIO()
+    """The picture with 32 levels of each colour, which makes it half as large."""
     picture = Image.open(BytesIO(base64.b64decode(png))).convert("RGB")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    picture = picture.point([round(round(value * 31 / 255) * 255 / 31) for value in range(256)] * 3)
+    if all(red == green == blue for _, (red, green, blue) in picture.getcolors(maxcolors=2**15)):
+        picture = picture.convert("L")
+    file = BytesIO()
+    picture.save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 
