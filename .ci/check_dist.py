@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FAST = ["tests/test_command.py", "tests/test_layers.py", "tests/test_public_names.py"]
+FAST = ["tests/test_layers.py", "tests/test_public_names.py"]
 
 
 def run(*command: str, **settings: object) -> str:

@@ -25,12 +25,42 @@ GUIDES = sorted(page for page in (ROOT / "docs" / "guides").glob("*.md") if page
 WITH_PEERS = [page for page in GUIDES if any(block.needs for block in page_code.blocks(page))]
 
 
-def test_the_readme_code_runs_and_learns() -> None:
+def test_the_readme_code_runs_and_learns(capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    assert len([line for line in code.splitlines() if line.strip()]) <= 8
     names: dict[str, object] = {}
     exec(compile(code, str(README), "exec"), names)
-    assert all(p.grad is not None for p in names["method"].parameters())  # type: ignore[attr-defined]
+    assert all(p.grad is not None for p in names["encoder"].parameters())  # type: ignore[attr-defined]
+    assert "loss" in capsys.readouterr().out
+
+
+def test_the_numbers_of_the_readme_are_those_measured() -> None:
+    """Of the tables of results, speed and memory."""
+    text = README.read_text()
+    losses, metrics, filters = (
+        json.loads((ROOT / "benchmarks" / "results" / f"{name}-cpu.json").read_text())["jobs"]
+        for name in ("losses", "metrics", "augment")
+    )
+    nt_xent = losses["NT-Xent, N = 4096, D = 128"]
+    for who in ("sslmed", "sslmed, block_size = 128", "lightly: NTXentLoss", "torch: cross_entropy"):
+        assert f"{nt_xent[who]['median_ms']:.0f} ms, {nt_xent[who]['peak_mib']:.0f} MiB" in text, who
+    for job, who, digits in (
+        (metrics["HD95, 64 of 224 x 224"], ("sslmed", "MONAI", "medpy"), 0),
+        (metrics["Hausdorff, a volume of 128 x 128 x 64"], ("sslmed", "scipy: directed_hausdorff of boundaries"), 1),
+        (filters["band-stop 32x1x224x224"], ("sslmed", "floor: rfft2 + irfft2"), 1),
+    ):
+        for one in who:
+            assert f"{job[one]['median_ms']:.{digits}f} ms" in text, one
+    for row in json.loads((ROOT / "benchmarks" / "results" / "few_labels.json").read_text())["draws"]:
+        if "gain" in row:
+            assert f"{row['gain']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" in text
+
+
+@pytest.mark.parametrize(("page", "front"), [(README, True), (ROOT / "docs" / "comparison.md", False)])
+def test_the_tables_of_other_libraries_are_those_of_the_comparison(page: Path, front: bool) -> None:
+    results = json.loads((ROOT / "benchmarks" / "results" / "comparison.json").read_text())
+    made = runpy.run_path(str(ROOT / "benchmarks" / "comparison.py"))["table"](results, front=front)
+    assert f"<!-- comparison -->\n{made}\n<!-- end -->" in page.read_text()
 
 
 def test_every_file_the_readme_links_is_there() -> None:
