@@ -1,7 +1,7 @@
 """Write docs/benchmarks.md from the files in benchmarks/results: python benchmarks/report.py.
 
-The page has every figure of these files that compares sslmed with something else, those that are worse beside those
-that are better. Nothing is measured here; a test says whether the page is current.
+The page has the figures that compare sslmed with something else, those that are worse beside those that are better, and
+names the pages that show the other files. Nothing is measured here; a test says whether the page is current.
 """
 
 from __future__ import annotations
@@ -257,9 +257,23 @@ def relation() -> str:
     )
 
 
+def others() -> str:
+    """Where the other result files are shown."""
+    rows = [
+        [
+            "`augment-sweep-cpu.json`",
+            "speed of two augmentations by batch, size and channels",
+            "its picture, beside it",
+        ],
+        ["`lesions.json`", "what crops and augmentations leave of a lesion", "[](explanations/augment.md)"],
+        ["`relation_start.json`", "settings of the relation loss", "[](papers/ultrasound_relation.md)"],
+    ]
+    return "## Other results\n\n" + table(["file", "what was measured", "shown in"], rows)
+
+
 def page() -> str:
     """The whole page."""
-    parts = (few_labels, relation, losses, augmentations, metrics, data, interrupted)
+    parts = (few_labels, relation, losses, augmentations, metrics, data, interrupted, others)
     return "\n".join((INTRO, *(part() for part in parts)))
 
 
