@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,12 @@ def test_usage_version_and_unknown_commands() -> None:
     unknown = command("train")
     assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
     assert "unknown command 'train'" in unknown.stderr
+
+
+def test_the_package_runs_as_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["sslmed", "--version"])
+    runpy.run_module("sslmed", run_name="__main__")
+    assert capsys.readouterr().out.startswith("sslmed 0.")
 
 
 @pytest.mark.parametrize("name", ["pretrain", "predict", "report"])
