@@ -19,6 +19,7 @@ ARROWS = {
     "tasks": PIECES - {"data"},
     "studies": PIECES | {"methods", "tasks"},
     "_command": {"__version__", "data", "studies"},
+    "__main__": {"_command"},
 }
 HEAVY = ("torchvision", "matplotlib", "lightning", "pydicom", "nibabel", "openpyxl", "sklearn", "scipy.stats")
 EXTRA = {"lightning", "filelock", "rich", "jinja2", "jsonargparse", "pandas"}  # of the studies

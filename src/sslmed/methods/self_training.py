@@ -67,7 +67,7 @@ class SelfTraining(Taught):
         loss: Callable[[Tensor, Tensor], Tensor] = dice_bce,
     ) -> None:
         super().__init__(network, images, masks, augment=augment, labelled=labelled, smallest=smallest, loss=loss)
-        self.kept = _checks.number("kept", kept, low=0, high=1, low_open=True)
+        self.kept: float = _checks.number("kept", kept, low=0, high=1, low_open=True)
         self.least: Tensor
         self.register_buffer("least", torch.zeros(()))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -204,7 +204,10 @@ def make_self_training(preset: Preset, network: nn.Module, images: Tensor, masks
     return SelfTraining(network, images, masks, augment=augment, labelled=c.labelled, kept=c.kept, smallest=c.smallest)
 
 
-REFINEMENTS = {"teacher": make_teacher, "selftraining": make_self_training}
+REFINEMENTS: dict[str, Callable[[Preset, nn.Module, Tensor, Tensor], Method]] = {
+    "teacher": make_teacher,
+    "selftraining": make_self_training,
+}
 
 
 def make_recipe(method: str, preset: Preset, start: Start) -> Recipe | None:
