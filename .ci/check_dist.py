@@ -19,7 +19,9 @@ FAST = ["tests/test_layers.py", "tests/test_public_names.py"]
 
 
 def run(*command: str, **settings: object) -> str:
-    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, **settings).stdout  # type: ignore[call-overload,no-any-return]
+    done = subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE, **settings)  # type: ignore[call-overload]
+    expect(done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout}")
+    return str(done.stdout)
 
 
 def expect(true: bool, otherwise: object) -> None:
