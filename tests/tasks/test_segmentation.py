@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -175,6 +177,23 @@ def test_augmentations_are_as_exact_in_mixed_precision() -> None:
             learner(images, torch.zeros(images.shape, dtype=torch.uint8))
     assert not torch.equal(seen[0], images)
     assert torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize("loss", [dice_bce, soft_dice])
+def test_losses_of_outlines_work_in_float32_and_name_wrong_shapes(loss: Callable[..., torch.Tensor]) -> None:
+    # A sum over these pixels is beyond float16, and is rounded in bfloat16.
+    logits, target = torch.full((1, 1, 300, 300), 4.0), torch.ones(1, 300, 300, dtype=torch.int64)
+    if loss is soft_dice:
+        logits = torch.cat([-logits, logits], dim=1)
+    for half in (torch.float16, torch.bfloat16):
+        value = loss(logits.to(half), target)
+        assert value.dtype == torch.float32
+        assert torch.equal(value, loss(logits, target))
+    for wrong in (target[:, None], target[:, :1], target[0]):
+        with pytest.raises(ValueError, match=r"target \(B, H, W\)"):
+            loss(logits, wrong)
+    with pytest.raises(TypeError, match="logits"):
+        loss(logits.long(), target)
 
 
 def test_dice_with_cross_entropy_is_that_of_each_image() -> None:

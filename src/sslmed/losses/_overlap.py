@@ -5,12 +5,39 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import _checks
+from .._tensor import compute_dtype
+
 
 def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy plus 1 - soft Dice of one structure: logits (B, 1, H, W), target (B, H, W) of 0 and 1.
+    """Binary cross-entropy plus 1 - soft Dice of one structure.
 
     Soft Dice is that of each image, smoothed by one pixel so that an empty mask that is predicted empty costs nothing.
+
+    Args:
+        logits: (B, 1, H, W).
+        target: (B, H, W) of 0 and 1.
+
+    Returns:
+        The loss, a scalar of at least float32: the mean over the images.
+
+    Raises:
+        TypeError: the logits are not of floating point.
+        ValueError: other shapes.
+
+    Example:
+        >>> import torch
+        >>> dice_bce(torch.full((1, 1, 4, 4), -50.0), torch.zeros(1, 4, 4))
+        tensor(0.)
     """
+    _checks.shaped("logits", logits, "(B, 1, H, W)", ndim=4)
+    _checks.floating("logits", logits)
+    if logits.shape[1] != 1 or target.shape != logits[:, 0].shape:
+        raise ValueError(
+            "logits must have shape (B, 1, H, W) and target (B, H, W), got "
+            f"{tuple(logits.shape)} and {tuple(target.shape)}"
+        )
+    logits = logits.to(compute_dtype(logits))
     mask = target[:, None].to(logits.dtype)
     probability = logits.sigmoid()
     overlap = (probability * mask).sum((1, 2, 3))

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from .. import metrics
+from .. import _checks, metrics
 from .._step import Step
+from .._tensor import compute_dtype
 from ..distributed import gather
 from ..losses._overlap import dice_bce as dice_bce
 from ._report import TaskReport
@@ -99,11 +100,30 @@ def classes_of(logits: Tensor) -> Tensor:
 
 
 def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
-    """1 - soft Dice over K classes, background included: logits (B, K, H, W), target (B, H, W) of 0..K - 1.
+    """1 - soft Dice over K classes, background included.
 
     The multi-label Dice loss of Umapathy et al. Each class's Dice is that of the whole batch, of all processes: in
     single slices, most of which lack a structure, it would be 0 / 0 or near 0 whatever the network predicts.
+
+    Args:
+        logits: (B, K, H, W).
+        target: (B, H, W) int64 of 0 to K - 1.
+
+    Returns:
+        The loss, a scalar of at least float32.
+
+    Raises:
+        TypeError: the logits are not of floating point.
+        ValueError: other shapes.
     """
+    _checks.shaped("logits", logits, "(B, K, H, W)", ndim=4)
+    _checks.floating("logits", logits)
+    if target.shape != logits[:, 0].shape:
+        raise ValueError(
+            "logits must have shape (B, K, H, W) and target (B, H, W), got "
+            f"{tuple(logits.shape)} and {tuple(target.shape)}"
+        )
+    logits = logits.to(compute_dtype(logits))
     masks = F.one_hot(target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
     chance = logits.softmax(1)
     sums = torch.stack([(chance * masks).sum((2, 3)), (chance + masks).sum((2, 3))], dim=1)  # (B, 2, K)
