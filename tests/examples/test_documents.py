@@ -17,7 +17,7 @@ import torch
 
 from documents import PAPERS, ROOT, commands_in
 from sslmed.models import ResNetEncoder
-from sslmed.studies import program
+from sslmed.studies import few_labels, program
 from sslmed.studies.run import Run
 from sslmed.studies.study import Study
 from sslmed.studies.sweep import Sweep
@@ -66,6 +66,7 @@ def test_options_of_the_commands_exist(
         torch.save(weights, tmp_path / words[words.index("--weights") + 1])
     monkeypatch.setattr(program, "Run", Declared)
     monkeypatch.setattr(Sweep, "tabulate", lambda sweep: None)
+    monkeypatch.setattr(few_labels, "_finish", lambda folder: None)
     assert status(monkeypatch, name, words, tmp_path) == 0
 
 
