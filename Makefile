@@ -73,7 +73,7 @@ test-kernels: $(VENV)/.installed-test
 	$(PYTEST) -m threads --repeat-threads 20
 
 # The library's tests and one example with the oldest direct dependencies that pyproject.toml admits, in an environment
-# of their own. What these versions only call deprecated today is no error there. Three cases of each parametrised test
+# of their own. What these versions only call deprecated today is no error there. Two cases of each parametrised test
 # are enough: whether a version fits does not depend on every size.
 OLDEST := .venv-oldest
 
@@ -90,7 +90,7 @@ endif
 
 test-oldest: $(OLDEST)/.installed
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
-		-m "not peers and not slow and not gpu" --cases 3 -W default::DeprecationWarning \
+		-m "not peers and not slow and not gpu" --cases 2 -W default::DeprecationWarning \
 		-W "ignore:Please use the new API settings:UserWarning" --ignore tests/examples tests src
 	$(OLDEST)/bin/python examples/ultrasound_relation.py --preset smoke --out "$$(mktemp -d)/smoke"
 
