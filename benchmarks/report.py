@@ -135,7 +135,7 @@ def metrics() -> str:
     return "\n".join(
         (
             "## Metrics of masks\n\n"
-            "The largest difference of a case's value from sslmed's; [](metrics_compared.md) says where they come\n"
+            "The largest difference of a case's value from sslmed's; [the comparison of metrics](metrics_compared.md) says where they come\n"
             "from.\n",
             timings(result, difference),
             machine(result),
@@ -238,7 +238,7 @@ def few_labels() -> str:
             "## Few labels\n\n"
             "![Gain in Dice of the few-labels recipe, with 95 % intervals over draws](images/few_labels.png)\n\n"
             "Gain in Dice of the recipe (`lesions+teacher`) over fine-tuning from ImageNet weights (`supervised`),\n"
-            "breast ultrasound at 64 pixels; [](evidence.md) has the setting.\n",
+            "breast ultrasound at 64 pixels; [the evidence](evidence.md) has the setting.\n",
             table(
                 ["run", "test set", "outlines", "method", "gain", "95 % over draws", "draws with the baseline ahead"],
                 rows,
@@ -277,8 +277,12 @@ def others() -> str:
             "speed of two augmentations by batch, size and channels",
             "its picture, beside it",
         ],
-        ["`lesions.json`", "what crops and augmentations leave of a lesion", "[](explanations/augment.md)"],
-        ["`relation_start.json`", "settings of the relation loss", "[](papers/ultrasound_relation.md)"],
+        [
+            "`lesions.json`",
+            "what crops and augmentations leave of a lesion",
+            "[the page on augmentations](explanations/augment.md)",
+        ],
+        ["`relation_start.json`", "settings of the relation loss", "[the paper's page](papers/ultrasound_relation.md)"],
     ]
     return "## Other results\n\n" + table(["file", "what was measured", "shown in"], rows)
 

@@ -69,6 +69,20 @@ def test_every_file_the_readme_links_is_there() -> None:
     assert not [link for link in links if not (README.parent / link).exists()]
 
 
+def test_links_have_words_and_files_for_readers_on_a_code_host() -> None:
+    wrong = []
+    for page in [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]:
+        if "generated" in page.parts or "_build" in page.parts:
+            continue
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        text = re.sub(r"`[^`]*`", "code", text)
+        for words, target in re.findall(r"\[([^\[\]]*)\]\(((?!https?:)[^)\s]*)\)", text):
+            file = page.parent / target.partition("#")[0]
+            if not words.strip() or not file.exists():
+                wrong.append(f"{page.relative_to(ROOT)}: [{words}]({target})")
+    assert not wrong
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_in_the_docs_run(page: Path) -> None:
     failed, tried = doctest.testfile(str(page), module_relative=False)
@@ -86,7 +100,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.chdir(tmp_path)
     with torch.random.fork_rng(devices=[]), torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the libraries, on loaders without workers and the like
+        warnings.simplefilter("ignore")  # other libraries warn, for example of loaders without workers
         torch.manual_seed(0)
         yield
 

@@ -48,7 +48,7 @@ def exported(cls: type) -> bool:
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Sphinx's hook."""
+    """Connect the functions above to Sphinx's events."""
     app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon reads the sections
     app.connect("autodoc-process-signature", readable_signature)
     app.connect("autodoc-process-bases", public_base)

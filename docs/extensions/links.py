@@ -35,7 +35,7 @@ class LinkNames(SphinxPostTransform):
     known: ClassVar[dict[str, set[str]]] = {}
 
     def run(self, **kwargs: Any) -> None:
-        """Sphinx's hook, for each page."""
+        """Change one page; Sphinx calls it."""
         for node in list(self.document.findall(nodes.literal)):
             if not inside(node, (nodes.reference, pending_xref, nodes.title)):
                 reference = self.reference(node)
@@ -100,7 +100,7 @@ def collect(app: Any, env: Any) -> None:
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Sphinx's hook."""
+    """Connect this extension to Sphinx's events."""
     app.connect("env-updated", collect)
     app.add_post_transform(LinkNames)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

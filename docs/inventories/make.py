@@ -12,7 +12,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 
-# Project: address, and name -> (page, kind, aliases); in a page, $ stands for the name.
+# Project -> (address, {name: (page, kind, aliases)}). Sphinx replaces $ in a page by the name.
 PROJECTS: dict[str, tuple[str, dict[str, tuple[str, str, tuple[str, ...]]]]] = {
     "torch": (
         "https://docs.pytorch.org/docs/stable/",

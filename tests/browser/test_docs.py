@@ -13,7 +13,9 @@ from web_pages import WIDTHS, Visit
 BUILT = Path(__file__).parents[2] / "docs" / "_build" / "html"
 LISTINGS = {"_modules", "_static"}  # sources, which are no pages of ours
 ALL = sorted(name for file in BUILT.rglob("*.html") if not LISTINGS & set((name := file.relative_to(BUILT)).parts))
-OBJECTS = [page for page in ALL if page.parent.name == "generated"]  # many, of one template: a tenth stands for all
+OBJECTS = [
+    page for page in ALL if page.parent.name == "generated"
+]  # many, made from one template: a tenth of them is opened
 PAGES = [page for page in ALL if page not in set(OBJECTS) or page in OBJECTS[::10]]
 
 

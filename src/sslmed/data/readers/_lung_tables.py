@@ -83,7 +83,7 @@ def repository_table(root: Path) -> dict[tuple[str, str], Clip]:
 
 
 def _used(location: str) -> bool:
-    # Others are in "not used", "data_with_artifacts" and the like.
+    # Others are in folders such as "not used" and "data_with_artifacts".
     return "pocus_" in location and "uncertain" not in location
 
 

@@ -94,7 +94,7 @@ class CBISDDSM(Cases):
         self.part: str = _checks.choice("part", part, (*_PARTS, "both"))
         self.kind: str = _checks.choice("kind", kind, (*_KINDS, "both"))
         parts = [name for name in _PARTS if part in (name, "both")]
-        self.root: Path = find_root(root, "CBIS-DDSM", "mass_case_description_train_set.csv and the like", _fits)
+        self.root: Path = find_root(root, "CBIS-DDSM", "tables such as mass_case_description_train_set.csv", _fits)
         folder = _images_folder(self.root)
         self.tables: list[Path] = [
             path for known in _KINDS for name in parts if (path := _table(self.root, known, name)).is_file()
