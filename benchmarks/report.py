@@ -135,8 +135,8 @@ def metrics() -> str:
     return "\n".join(
         (
             "## Metrics of masks\n\n"
-            "The largest difference of a case's value from sslmed's; [the comparison of metrics](metrics_compared.md) says where they come\n"
-            "from.\n",
+            "The largest difference of a case's value from sslmed's.\n"
+            "[The comparison of metrics](metrics_compared.md) says where they come from.\n",
             timings(result, difference),
             machine(result),
         )

@@ -117,5 +117,7 @@ def test_unequal_tests_are_refused() -> None:
         outlook(tests | {80: tests[80][:2]})
     with pytest.raises(ValueError, match="other patients for each amount"):
         outlook({10: [{"a": [0.5]}], 20: [{"b": [0.5]}]})
+    with pytest.raises(ValueError, match="finite scores"):
+        outlook({10: [{"a": [0.5]}], 20: [{"a": [float("nan")]}]})
     with pytest.raises(ValueError, match="more must be at least 1, got 0"):
         outlook(tests, more=0)

@@ -30,16 +30,22 @@ def dice_bce(logits: Tensor, target: Tensor) -> Tensor:
         >>> dice_bce(torch.full((1, 1, 4, 4), -50.0), torch.zeros(1, 4, 4))
         tensor(0.)
     """
-    _checks.shaped("logits", logits, "(B, 1, H, W)", ndim=4)
-    _checks.floating("logits", logits)
-    if logits.shape[1] != 1 or target.shape != logits[:, 0].shape:
-        raise ValueError(
-            "logits must have shape (B, 1, H, W) and target (B, H, W), got "
-            f"{tuple(logits.shape)} and {tuple(target.shape)}"
-        )
-    logits = logits.to(compute_dtype(logits))
+    logits = checked(logits, target, channels=1)
     mask = target[:, None].to(logits.dtype)
     probability = logits.sigmoid()
     overlap = (probability * mask).sum((1, 2, 3))
     total = probability.sum((1, 2, 3)) + mask.sum((1, 2, 3))
     return F.binary_cross_entropy_with_logits(logits, mask) + (1 - (2 * overlap + 1) / (total + 1)).mean()
+
+
+def checked(logits: Tensor, target: Tensor, *, channels: int | None = None) -> Tensor:
+    """Return logits (B, K, H, W) in at least float32; raise unless the target is (B, H, W), and K as given."""
+    expected = f"(B, {channels or 'K'}, H, W)"
+    _checks.shaped("logits", logits, expected, ndim=4)
+    _checks.floating("logits", logits)
+    if channels not in (None, logits.shape[1]) or target.shape != logits[:, 0].shape:
+        raise ValueError(
+            f"logits must have shape {expected} and target (B, H, W), got "
+            f"{tuple(logits.shape)} and {tuple(target.shape)}"
+        )
+    return logits.to(compute_dtype(logits))

@@ -70,7 +70,8 @@ def outlook(tests: Mapping[int, Sequence[Test]], *, more: int = 50, resamples: i
         or a curve that does not rise beyond its noise.
 
     Raises:
-        ValueError: no tests, an amount below 1, other numbers of trainings, or no patient that all amounts share.
+        ValueError: no tests, an amount below 1, other numbers of trainings, no patient that all amounts share, or
+            scores that are not finite.
 
     Reference:
         Figueroa et al., "Predicting sample size required for classification performance", BMC Medical Informatics and
@@ -89,6 +90,8 @@ def outlook(tests: Mapping[int, Sequence[Test]], *, more: int = 50, resamples: i
     if not len(amounts) or amounts[0] < 1 or len(trainings) > 1 or 0 in trainings:
         raise ValueError(f"tests must have as many trainings for each amount of at least 1, got {sorted(trainings)}")
     sums, counts = _of_patients([tests[int(n)] for n in amounts])
+    if not np.isfinite(sums).all():
+        raise ValueError("tests must have finite scores, got nan or infinity")
     means = np.array(
         [[np.mean(np.concatenate([*map(np.asarray, one.values())])) for one in tests[int(n)]] for n in amounts]
     )

@@ -6,7 +6,8 @@ metrics (listed in `sslmed.tasks.metrics`) and its part of a report.
 
 from .base import KINDS, Cases, Evaluation, Learner, Task
 from .classification import Classification, Classifier, ClassLearner
-from .segmentation import Segmentation, Segmenter, dice_bce, soft_dice
+from .segmentation import Segmentation, Segmenter, dice_bce
+from .soft_dice import soft_dice
 from .volumes import Volumes
 
 __all__ = [

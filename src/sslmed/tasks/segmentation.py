@@ -9,14 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from .. import _checks, metrics
+from .. import metrics
 from .._step import Step
-from .._tensor import compute_dtype
-from ..distributed import gather
 from ..losses._overlap import dice_bce as dice_bce
 from ._report import TaskReport
 from ._segmentation_report import IMAGES
@@ -97,39 +94,6 @@ class Segmenter(Learner):
 def classes_of(logits: Tensor) -> Tensor:
     """The structure (B, H, W) int64 of each pixel of logits (B, K, H, W)."""
     return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
-
-
-def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
-    """1 - soft Dice over K classes, background included.
-
-    The multi-label Dice loss of Umapathy et al. Each class's Dice is that of the whole batch, of all processes: in
-    single slices, most of which lack a structure, it would be 0 / 0 or near 0 whatever the network predicts.
-
-    Args:
-        logits: (B, K, H, W).
-        target: (B, H, W) int64 of 0 to K - 1.
-
-    Returns:
-        The loss, a scalar of at least float32.
-
-    Raises:
-        TypeError: the logits are not of floating point.
-        ValueError: other shapes.
-    """
-    _checks.shaped("logits", logits, "(B, K, H, W)", ndim=4)
-    _checks.floating("logits", logits)
-    if target.shape != logits[:, 0].shape:
-        raise ValueError(
-            "logits must have shape (B, K, H, W) and target (B, H, W), got "
-            f"{tuple(logits.shape)} and {tuple(target.shape)}"
-        )
-    logits = logits.to(compute_dtype(logits))
-    masks = F.one_hot(target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
-    chance = logits.softmax(1)
-    sums = torch.stack([(chance * masks).sum((2, 3)), (chance + masks).sum((2, 3))], dim=1)  # (B, 2, K)
-    # In validation every process has all cases: gathered, they would count as often as there are processes.
-    overlap, total = (gather(sums) if sums.requires_grad else sums).sum(0).unbind()
-    return 1 - ((2 * overlap + 1) / (total + 1)).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
