@@ -18,6 +18,7 @@ from sslmed.studies.cells import Cell, Target
 from sslmed.studies.paired_tests import write_tests
 from sslmed.studies.runs import read_csv, read_json, write_csv, write_json
 from sslmed.studies.tables import Frame, Published, collect_cases, show, write_table
+from sslmed.tasks.base import as_text
 
 TARGET = Target("segmentation", "Segmentation", "segmentation", "dice", ("dice", "hausdorff", "pooled_dice"))
 FRAME = Frame([TARGET], ["supervised", "jig/pirl", "rcl"], "%", ("supervised", "jig/pirl"))
@@ -107,6 +108,16 @@ def test_paired_tests_are_scipys_on_patients_averaged_over_images_and_seeds(tmp_
     first, second, third = sorted(raw)
     by_hand = np.minimum(1, np.maximum.accumulate([3 * first, 2 * second, third]))
     assert holm == pytest.approx(list(by_hand), rel=1e-3)
+
+
+def test_ties_between_written_values_are_ties(tmp_path: Path) -> None:
+    thirds = {"supervised": [3, 0, 1, 1, 2, 0, 1, 1, 2, 0], "rcl": [2, 0, 2, 2, 3, 1, 2, 2, 3, 1]}
+    for method, values in thirds.items():
+        written = np.array([float(as_text(np.float32(value / 3))) for value in values])
+        for seed in (0, 1):
+            cell(tmp_path, method, seed, written, [f"p{i}" for i in range(10)])
+    (row,) = write_tests(tmp_path, FRAME)
+    assert float(row["p"]) == pytest.approx(0.0390625, rel=1e-3)  # that of the whole numbers
 
 
 def test_only_seeds_and_cases_that_both_have_are_compared(tmp_path: Path) -> None:

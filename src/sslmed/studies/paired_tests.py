@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..metrics import compare
@@ -97,7 +98,8 @@ def _compared(a: Sequence[Result], b: Sequence[Result], key: str, frame: Frame) 
     counts = {"cases": len(pairs), "seeds": len(seeds), "no_p": _no_p(frame, trainings)}
     if len(pairs) < 2:
         return counts
-    result = compare.paired(pairs["value"].to_list(), pairs["value_other"].to_list())
+    # Metrics are computed in float32: differences that only its rounding tells apart are ties.
+    result = compare.paired(*(pairs[name].to_numpy(np.float32) for name in ("value", "value_other")))
     return counts | {
         "difference": result.difference,
         "ci_low": result.ci_low,

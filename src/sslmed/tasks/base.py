@@ -226,6 +226,11 @@ def in_batches(learner: Learner, cases: Cases, index: Sequence[int]) -> Iterable
         yield learner.logits(cases.images(index[first : first + BATCH]).to(device))
 
 
+def as_text(value: float) -> str:
+    """A metric of a case for metrics.csv: nine digits tell every float32 from all others, so that ties stay ties."""
+    return f"{value:.9g}"
+
+
 def means_and_sds(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Mean and SD over cases of each metric; no SD of one case."""
     return {

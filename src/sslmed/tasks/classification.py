@@ -17,7 +17,7 @@ from .._step import Step
 from ..models import ResNetEncoder
 from ._classification_report import CLASSES
 from ._report import TaskReport
-from .base import Batches, Cases, Evaluation, Learner, Task, in_batches, mean_loss
+from .base import Batches, Cases, Evaluation, Learner, Task, as_text, in_batches, mean_loss
 from .metrics import metrics_of, with_area
 
 VALIDATED = (metrics.balanced_accuracy, metrics.mcc, metrics.weighted_f1)  # in each epoch
@@ -121,7 +121,7 @@ class Classification(Task):
                 "group": cases.groups[i],
                 "label": cases.labels[i],
                 "predicted": names[int(pred[k])],
-                **{key: f"{float(values[k]):.6g}" for key, values in each.items()},
+                **{key: as_text(float(values[k])) for key, values in each.items()},
                 **{f"p_{name}": f"{float(probability[k, c]):.6g}" for c, name in enumerate(names)},
             }
             for k, i in enumerate(index)

@@ -17,7 +17,7 @@ from .._step import Step
 from ..losses._overlap import dice_bce as dice_bce
 from ._report import TaskReport
 from ._segmentation_report import IMAGES
-from .base import BATCH, Batches, Cases, Evaluation, Learner, Task, in_batches, mean_loss, means_and_sds
+from .base import BATCH, Batches, Cases, Evaluation, Learner, Task, as_text, in_batches, mean_loss, means_and_sds
 from .decision import confidence, least_confidence
 from .metrics import metrics_of
 from .shown_cases import choose, sampled
@@ -184,7 +184,7 @@ class Segmentation(Task):
                 "label": "" if cases.labels is None else cases.labels[i],
                 "target_empty": int(target_empty[k]),
                 "pred_empty": int(pred_empty[k]),
-                **{name: f"{values[k]:.6g}" for name, values in each.items()},
+                **{name: as_text(values[k]) for name, values in each.items()},
             }
             for k, i in enumerate(index)
         ]

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from ._report import TaskReport
 from ._segmentation_report import VOLUMES
-from .base import Cases, Evaluation, Learner, means_and_sds
+from .base import Cases, Evaluation, Learner, as_text, means_and_sds
 from .metrics import metrics_of
 from .segmentation import Segmentation, Segmenter, empty_counts, predict, predictions
 
@@ -69,7 +69,7 @@ class Volumes(Segmentation):
             for key, value in row.items():
                 values.setdefault(key, []).append(value)
             empty = {"target_empty": int(not (target > 0).any()), "pred_empty": int(not (pred > 0).any())}
-            found = {key: f"{value:.6g}" for key, value in row.items()}
+            found = {key: as_text(value) for key, value in row.items()}
             rows.append({"id": name, "group": name, **empty, **found})
             shown.append(pred[largest(target)])
         flags = [torch.tensor([row[key] for row in rows], dtype=torch.bool) for key in ("target_empty", "pred_empty")]
