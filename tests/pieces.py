@@ -18,7 +18,8 @@ import torch
 from kornia.augmentation import RandomResizedCrop, RandomVerticalFlip
 from torch import Tensor, nn
 
-from sslmed import augment, distributed, losses, memory, metrics, models
+import pretexts
+from sslmed import augment, distributed, losses, memory, metrics, models, tasks
 from sslmed.augment import functional as F
 from sslmed.augment import views
 from sslmed.augment._base import _OneDraw
@@ -183,6 +184,8 @@ LOSSES: dict[str, list[tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]
         for g in (True, False)
     ],
 }
+# Of outlines: the shape of the logits.
+OUTLINE_LOSSES = {"dice_bce": (2, 1, 12, 12), "soft_dice": (2, 3, 12, 12)}
 # The modules, each with what its function above takes.
 LOSS_MODULES: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Tensor]]] = {
     "BYOL": (losses.BYOL, lambda loss: loss(rand(8, 6), rand(8, 6))),
@@ -310,6 +313,27 @@ NETWORKS: dict[str, Callable[[], list[tuple[nn.Module, tuple[int, ...]]]]] = {
     ],
 }
 
+# The names that tests/pretexts.py gives them.
+METHODS = {
+    "BYOL": "byol",
+    "LocalContrast": "local",
+    "MaskedPixels": "masked",
+    "MeanTeacher": "teacher",
+    "MoCo": "moco",
+    "PIRL": "pirl",
+    "RelationContrast": "relation",
+    "SelfTraining": "self-training",
+    "SimCLR": "simclr",
+    "SimSiam": "simsiam",
+    "SyntheticLesions": "lesions",
+}
+
+
+def stepped(method: nn.Module) -> tuple[Any, ...]:
+    step = method(rand(4, 1, pretexts.SIDE, pretexts.SIDE), whole(4, 4))
+    method.after_step()
+    return step.loss, step.terms
+
 
 # All of it in one list
 
@@ -319,7 +343,7 @@ class Piece:
     """A public piece.
 
     Attributes:
-        room: "augment", "losses", "memory", "metrics", "models" or "distributed".
+        room: "augment", "losses", "memory", "methods", "metrics", "models", "tasks" or "distributed".
         make: gives the object, a module or a function; for pieces with weights always the same.
         call: calls it and gives what it returns; `params` replay what draws.
         draws: whether the object has `forward_parameters`.
@@ -414,5 +438,16 @@ def pieces() -> dict[str, Piece]:
         lambda network: models.pooled_features(network, rand(2, 1, 36, 40)),
         weights=True,
     )
+    for name, short in METHODS.items():
+        found[f"methods.{name}"] = Piece(
+            "methods", _weighted(lambda short=short: pretexts.usual(short)), stepped, weights=True
+        )
+    for name, shape in OUTLINE_LOSSES.items():
+        loss = getattr(tasks, name)
+        found[f"tasks.{name}"] = Piece(
+            "losses",
+            lambda loss=loss: lambda logits: loss(logits, masks(2, 12, 12).long()),
+            lambda f, shape=shape: _trained(f, (shape,)),
+        )
     found["distributed.gather"] = Piece("distributed", lambda: distributed.gather, lambda f: f(rand(3, 4)))
     return found

@@ -16,15 +16,19 @@ from sslmed.methods import (
     PIRL,
     LocalContrast,
     MaskedPixels,
+    MeanTeacher,
     Method,
     MoCo,
     RelationContrast,
+    SelfTraining,
     SimCLR,
     SimSiam,
+    SyntheticLesions,
 )
 from sslmed.models import PredictionHead, ProjectionHead, ResNetEncoder, UNet
 
 METHODS = ("simclr", "moco", "simsiam", "byol", "masked", "local", "pirl", "relation")
+OUTLINING = ("lesions", "teacher", "self-training")
 SIDE, DIM = 32, 8
 
 
@@ -140,6 +144,31 @@ def _built(
     if name == "simsiam":
         return SimSiam(encoder, views=pair, head=head, predictor=predictor)
     return BYOL(encoder, views=pair, head=head, predictor=predictor, momentum=momentum)
+
+
+def usual(name: str) -> Method:
+    """A method of METHODS or OUTLINING with the views that it is meant for."""
+    if name in OUTLINING:
+        return _outlining(name)
+    made = views.simclr(SIDE)
+    if name == "local":
+        made = views.intensity_only()
+    elif name in ("pirl", "relation"):
+        made = views.pirl(SIDE, grid=(2, 2), unit="nyquist", radius=(0.1, 0.9))
+    return method(name, views=made, plain=name != "local")
+
+
+def _outlining(name: str) -> Method:
+    torch.manual_seed(0)
+    network, still = UNet(width=4), views.segmentation(SIDE, degrees=0, zoom=(1, 1), hflip=0)
+    if name == "lesions":
+        return SyntheticLesions(network, view=still)
+    generator = torch.Generator().manual_seed(2)
+    labelled = torch.rand(6, 1, SIDE, SIDE, dtype=torch.float32, generator=generator)
+    known, strong = (labelled, labelled > 0.5), views.segmentation(SIDE)
+    if name == "self-training":
+        return SelfTraining(network, *known, augment=strong, labelled=2)
+    return MeanTeacher(network, *known, augment=strong, weak=strong, strong=still, steps=100, labelled=2, confidence=0)
 
 
 def without_batch_norm(module: Method) -> Method:

@@ -117,6 +117,17 @@ def test_the_weight_of_the_unlabelled_grows_over_the_first_fifth() -> None:
     assert weights == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1])
 
 
+def test_the_weight_does_not_follow_the_default_dtype() -> None:
+    module = teacher(steps=500_000)
+    module.done += 70_000
+    torch.set_default_dtype(torch.float16)  # which ends at 65504
+    try:
+        step = module(scans(0.8))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert float(step.terms["weight"]) == pytest.approx(0.7)
+
+
 def test_no_scan_counts_where_nothing_is_outlined() -> None:
     module = teacher()
     module.done += 5
@@ -233,6 +244,14 @@ def test_self_training_learns_from_no_scan_without_an_outline() -> None:
     assert float(module(pool).terms["counted"]) == 0
     with pytest.raises(ValueError, match="kept must be"):
         self_training(kept=0.0)
+
+
+def test_self_training_in_half_precision_keeps_its_share() -> None:
+    pool = scans(*torch.linspace(0.55, 0.7, 50).tolist()).bfloat16()
+    for kept in (0.2, 0.4, 0.6, 0.8):
+        module = self_training(kept=kept).bfloat16()
+        module.start([(pool, torch.arange(50))])
+        assert kept <= float(module(pool).terms["counted"]) < kept + 0.15
 
 
 def test_self_training_improves_on_its_start_and_resumes_with_its_threshold() -> None:

@@ -73,7 +73,7 @@ class SyntheticLesions(Method):
         logits = self.network(channels_last(drawn)).float()
         loss = self.loss(logits, masks[:, 0].long())
         # Of those that have a lesion: a scan that is black all over gets none.
-        found = torch.where(masks, logits > 0, False).sum() / masks.sum().clamp(min=1)
+        found = torch.where(masks, logits > 0, False).float().sum() / masks.sum().clamp(min=1)
         terms = {"loss": loss.detach(), "recall": found}
         return Step(loss * ddp_weight(len(images), device=loss.device), terms)
 

@@ -89,7 +89,7 @@ class MeanTeacher(Taught):
         targets, counted = self._outlines(seen, inside)
         with torch.autocast(images.device.type, enabled=False):
             changed, _ = self.strong(seen, inside)
-        weight = (self.done / self.ramp).clamp(max=1).float()
+        weight = (self.done.float() / self.ramp).clamp(max=1)  # not in the default dtype
         step = self.learn(labelled, changed, targets, counted, weight)
         return Step(step.loss, {**step.terms, "weight": weight})
 

@@ -90,7 +90,7 @@ class MoCo(Method):
         loss = info_nce(queries, keys, negatives, temperature=self.temperature, ids=ids, negative_ids=negative_ids)
         self.queue.enqueue(keys, ids)
         terms = {"loss": loss.detach(), "feature_std": spread(queries)}
-        return Step(loss, terms | {"queue_filled": torch.full((), float(filled), device=loss.device)})
+        return Step(loss, terms | {"queue_filled": torch.full((), filled, dtype=torch.float32, device=loss.device)})
 
     def after_step(self) -> None:
         """Move the key network towards the query network (Eq. 2)."""

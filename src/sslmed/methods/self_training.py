@@ -69,7 +69,7 @@ class SelfTraining(Taught):
         super().__init__(network, images, masks, augment=augment, labelled=labelled, smallest=smallest, loss=loss)
         self.kept: float = _checks.number("kept", kept, low=0, high=1, low_open=True)
         self.least: Tensor
-        self.register_buffer("least", torch.zeros(()))
+        self.register_buffer("least", torch.zeros((), dtype=torch.float32))
 
     def start(self, batches: Batches) -> None:
         """Find the confidence that the most confident share of all scans reaches."""
@@ -83,7 +83,9 @@ class SelfTraining(Taught):
         masks, confidence = self._outlined(images)
         with torch.autocast(images.device.type, enabled=False):
             changed, targets = self.augment(images, masks)
-        return self.learn(labelled, changed, targets, confidence >= self.least, torch.ones_like(self.least))
+        # A module in half precision holds a rounded threshold, which scans must not miss by its rounding.
+        counted = confidence.to(self.least.dtype) >= self.least
+        return self.learn(labelled, changed, targets, counted, torch.ones_like(self.least))
 
     def _outlined(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's masks (B, 1, H, W), and its confidence in each (B,)."""
