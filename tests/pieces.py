@@ -18,6 +18,7 @@ import torch
 from kornia.augmentation import RandomResizedCrop, RandomVerticalFlip
 from torch import Tensor, nn
 
+import collected
 import pretexts
 from sslmed import augment, distributed, losses, memory, metrics, models, tasks
 from sslmed.augment import functional as F
@@ -343,7 +344,8 @@ class Piece:
     """A public piece.
 
     Attributes:
-        room: "augment", "losses", "memory", "methods", "metrics", "models", "tasks" or "distributed".
+        room: "augment", "losses", "memory", "methods", "metrics", "models" or "distributed"; "collected" of metrics
+            that collect cases.
         make: gives the object, a module or a function; for pieces with weights always the same.
         call: calls it and gives what it returns; `params` replay what draws.
         draws: whether the object has `forward_parameters`.
@@ -390,8 +392,12 @@ def _weighted(make: Callable[[], Any]) -> Callable[[], Any]:
     return remade
 
 
-def _calling(function: Callable[..., Any], *given: Any) -> Callable[[Any], Any]:
-    return lambda _: function(*given)
+def _collecting(cases: tuple[Tensor, ...]) -> Callable[[Any], Any]:
+    def collect(metric: Any) -> tuple[Any, ...]:
+        metric.update(*map(_placed, cases))
+        return (metric.compute(),)
+
+    return collect
 
 
 def pieces() -> dict[str, Piece]:
@@ -424,6 +430,10 @@ def pieces() -> dict[str, Piece]:
         owner, _, short = name.rpartition(".")
         room = compare if owner else metrics
         found[f"metrics.{name}"] = Piece("metrics", lambda r=room, s=short: getattr(r, s), call)
+    for name in collected.NAMES:
+        found[f"metrics.stateful.{name}"] = Piece(
+            "collected", lambda name=name: collected.make(name), _collecting(collected.cases(name))
+        )
     for name, networks in NETWORKS.items():
         shape = networks()[0][1]
         found[f"models.{name}"] = Piece(

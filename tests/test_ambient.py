@@ -27,7 +27,7 @@ from sslmed.augment import _patches, functional, views
 from sslmed.metrics import compare
 
 PIECES = pieces.pieces()
-CHANGING = ("memory", "methods")  # a call changes them
+CHANGING = ("memory", "methods", "collected")  # a call changes them
 every = pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES)
 
 
@@ -41,6 +41,7 @@ def test_every_public_piece_is_swept() -> None:
     public -= {"augment.functional", "augment.views"}
     public |= {f"losses.{name}" for name in (*losses.__all__, *losses.functional.__all__)}
     public |= {f"memory.{name}" for name in memory.__all__} | {f"metrics.{name}" for name in metrics.__all__}
+    public |= {f"metrics.stateful.{name}" for name in metrics.stateful.__all__}
     public |= {f"methods.{name}" for name in methods.__all__} | {f"tasks.{name}" for name in pieces.OUTLINE_LOSSES}
     public |= {f"metrics.compare.{name}" for name in ("paired", "holm")}
     public |= {f"models.{name}" for name in models.__all__} | {"distributed.gather"}
@@ -54,6 +55,8 @@ def test_every_public_piece_is_swept() -> None:
         "models.load_encoder",
         "models.feature_width",
         "metrics.stateful",
+        "metrics.stateful.PerCase",
+        "metrics.stateful.WholeSet",
     }
     assert public <= PIECES.keys()
     assert {name for name in vars(compare) if name in ("paired", "holm")} == {"paired", "holm"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import groupby
@@ -22,8 +23,8 @@ def lookalikes(names: Iterable[Hashable], *, strict: bool = True) -> tuple[str, 
     Args:
         names: other values than text are passed over.
         strict: alike are names that differ in case, in spaces and punctuation, in leading zeros, in the Unicode form
-            of their characters or in letters of another alphabet with the same look. Else only in case, in spaces
-            and in Unicode form.
+            of their characters or in letters of another alphabet with the same look; and a whole number with and
+            without decimals, as 7 and 7.0. Else only names that differ in case, in spaces and in Unicode form.
     """
     seen: dict[Hashable, str] = {}
     for name in names:
@@ -52,7 +53,7 @@ def _plain(name: str) -> str:
 
 def _letters(name: str) -> tuple[str, ...]:
     """Return the runs of letters and of digits in a name, as they look."""
-    text = _plain(name).translate(_TWINS)
+    text = re.sub(r"^(\d+)\.0+$", r"\1", _plain(name).translate(_TWINS))  # 7.0, as spreadsheets write a 7
     parts = ["".join(part) for kind, part in groupby(text, _kind) if kind != "between"]
     return tuple(part.lstrip("0") or "0" if part.isdecimal() else part for part in parts) or (name,)
 

@@ -114,6 +114,16 @@ def test_groups_that_look_alike_are_refused(root: Path, other: str) -> None:
         LabelledImages(root)
 
 
+def test_a_number_with_and_without_decimals_is_one_group(root: Path) -> None:
+    names = ["7", "7", "7.0", "8"]
+    table(root, "image,group", *(f"{image},{name}" for image, name in zip(IDS, names, strict=True)))
+    with pytest.raises(ValueError, match=r"cases\.csv: the group '7' looks like '7\.0'"):
+        LabelledImages(root)
+    names[2] = "7.5"
+    table(root, "image,group", *(f"{image},{name}" for image, name in zip(IDS, names, strict=True)))
+    assert LabelledImages(root).groups == names
+
+
 @pytest.mark.parametrize("other", ["P11", "P10", "1P", "P1a", "P1-1", "Q1", "P1\u0301"])
 def test_groups_that_are_told_apart_are_read(root: Path, other: str) -> None:
     names = ["P1", "P1", other, "P2"]
