@@ -388,7 +388,7 @@ def test_weights_come_from_either_device() -> None:
 # Pretext methods
 
 
-@pytest.mark.parametrize("name", (*pretexts.METHODS, *pretexts.OUTLINING))
+@pytest.mark.parametrize("name", [*pretexts.METHODS, *pretexts.OUTLINING])
 def test_steps_of_methods(name: str) -> None:
     module = pretexts.usual(name)
     with Cuda() as cuda:

@@ -208,6 +208,24 @@ def test_any_colour_is_foreground_and_alpha_is_not(tmp_path: Path) -> None:
     assert read_mask(save(tmp_path / "mask.png", pixels)).tolist() == [[[True, True, True, False, False]]]
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_mask_drawn_in_its_alpha_channel_alone_is_refused(tmp_path: Path, mode: str) -> None:
+    drawn = np.zeros((4, 5, 4), dtype=np.uint8)
+    drawn[1:3, 1:4, 3] = 255
+    for alpha, empty in ((drawn[..., 3], False), (np.full((4, 5), 255, np.uint8), True), (drawn[..., 0], True)):
+        mask = Image.fromarray(np.dstack([drawn[..., :3], alpha]))
+        if mode == "P":  # of two blacks, one transparent
+            mask = Image.fromarray(alpha // 255).convert("P")
+            mask.putpalette([0] * 6)
+            mask.info["transparency"] = 0
+        mask.convert(mode).save(tmp_path / "m.png")
+        if empty:
+            assert not read_mask(tmp_path / "m.png").any()
+        else:
+            with pytest.raises(ValueError, match=r"m\.png: black all over, but transparent in parts"):
+                read_mask(tmp_path / "m.png")
+
+
 def test_soft_edges_are_cut_at_half_of_white_and_label_maps_are_not(tmp_path: Path) -> None:
     soft = np.array([[0, 3, 127, 128, 255]], dtype=np.uint8)
     assert read_mask(save(tmp_path / "soft.png", soft)).tolist() == [[[False, False, False, True, True]]]

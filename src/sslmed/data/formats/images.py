@@ -102,7 +102,8 @@ def read_mask(path: str | os.PathLike[str]) -> torch.Tensor:
     """Read a mask.
 
     Whatever is not zero in some colour channel is foreground, be it 1, 255, or a colour; the alpha channel does
-    not count. Two exceptions, where values between black and the mask's own are no structures:
+    not count, and a mask drawn in it alone is refused. Two exceptions, where values between black and the mask's own
+    are no structures:
 
     - A mask in JPEG, JPEG 2000 or WebP is cut at half of its largest value, of any channel: compression surrounds the
       outline by weak values. Do not save label maps like this, nor masks with colours of very different brightness.
@@ -117,7 +118,8 @@ def read_mask(path: str | os.PathLike[str]) -> torch.Tensor:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: as `read_image`, or a mask with JPEG compression has no value above 15.
+        ValueError: as `read_image`; a mask with JPEG compression has no value above 15; or one is black all over and
+            transparent in parts.
 
     Example:
         >>> import tempfile
@@ -148,6 +150,8 @@ def _foreground(path: str | os.PathLike[str]) -> torch.Tensor:
         values, white = channels.max(axis=2), 255
         if not lossy and pixels.format != "JPEG2000" and (channels != channels[..., :1]).any():
             return torch.tensor(values != 0)[None]
+    if not values.any() and _partly_transparent(pixels):
+        raise ValueError(f"{path}: black all over, but transparent in parts; save the mask as white on black")
     if pixels.format == "JPEG2000":  # lossless or not, which its mode does not tell: compression adds values
         lossy = len(np.unique(values)) > 2
     if lossy:
@@ -240,6 +244,17 @@ def _decode(path: Path) -> Image:
             image.putpalette([colours[k % 3 * thirds + k // 3] for k in range(len(colours))])
         image.info["signed"] = signed
         return image
+
+
+def _partly_transparent(pixels: Image) -> bool:
+    """Whether an image of at most 8 bits is transparent in some places more than in others."""
+    last = pixels.getbands()[-1]
+    if last not in "Aa":
+        if "transparency" not in pixels.info or pixels.mode in _DEEP:
+            return False
+        pixels, last = pixels.convert("RGBA"), "A"
+    least, greatest = pixels.getchannel(last).getextrema()
+    return least != greatest
 
 
 def _gray(pixels: Image) -> Image:
