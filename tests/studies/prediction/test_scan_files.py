@@ -31,6 +31,9 @@ def test_scans_whose_masks_would_have_one_name_keep_their_endings() -> None:
         ("x.gif-0000.png", "x.gif-0001.png"),
         ("x-0001.tif.png",),
     ]
+    # The longer name of one is the shorter name of another.
+    files = [("a.png", "image", 1), ("a.jpg", "image", 1), ("a.png.png", "image", 1)]
+    assert mask_names(files) == [("a.png.png",), ("a.jpg.png",), ("a.png.png.png",)]
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad"])

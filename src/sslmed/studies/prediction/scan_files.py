@@ -92,12 +92,16 @@ def mask_names(files: Sequence[tuple[str, str, int]]) -> list[tuple[str, ...]]:
     ending; frames get a number. Where the masks of two files would have one name, those of both keep the old ending
     before the new one.
     """
-    short = [_masks(place, kind, count, full=False) for place, kind, count in files]
-    seen = Counter(name.casefold() for names in short for name in names)
-    return [
-        _masks(place, kind, count, full=True) if any(seen[name.casefold()] > 1 for name in names) else names
-        for (place, kind, count), names in zip(files, short, strict=True)
-    ]
+    found = [_masks(place, kind, count, full=False) for place, kind, count in files]
+    full = set[int]()
+    while True:  # a longer name may be that of another file's mask
+        seen = Counter(name.casefold() for names in found for name in names)
+        clashing = {k for k, names in enumerate(found) if any(seen[name.casefold()] > 1 for name in names)} - full
+        if not clashing:
+            return found
+        full |= clashing
+        for k in clashing:
+            found[k] = _masks(*files[k], full=True)
 
 
 def _masks(place: str, kind: str, count: int, *, full: bool) -> tuple[str, ...]:
