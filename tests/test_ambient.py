@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import astuple, is_dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 import pieces
+from ambient import STATES, default
 from pieces import Piece
 from sslmed import augment, data, losses, memory, methods, metrics, models
 from sslmed.augment import _patches, functional, views
@@ -112,32 +112,8 @@ def alike(got: list[Tensor], want: list[Tensor]) -> None:
         assert torch.linalg.vector_norm(g - w) <= 0.05 * torch.linalg.vector_norm(w)
 
 
-@contextmanager
-def changed(setter: Callable[[Any], Any], value: Any, back: Any) -> Iterator[None]:
-    setter(value)
-    try:
-        yield
-    finally:
-        setter(back)
-
-
-def default(dtype: torch.dtype) -> AbstractContextManager[None]:
-    return changed(torch.set_default_dtype, dtype, torch.float32)
-
-
 # The sweeps
 
-STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "default dtype float16": lambda: default(torch.float16),
-    "default dtype bfloat16": lambda: default(torch.bfloat16),
-    "default dtype float64": lambda: default(torch.float64),
-    "autocast float16": lambda: torch.autocast("cpu", dtype=torch.float16),
-    "autocast bfloat16": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
-    "no_grad": torch.no_grad,
-    "inference_mode": torch.inference_mode,
-    "matmul precision": lambda: changed(torch.set_float32_matmul_precision, "medium", "highest"),
-    "deterministic algorithms": lambda: changed(torch.use_deterministic_algorithms, True, False),
-}
 ROUNDING = {"autocast float16", "autocast bfloat16", "matmul precision"}  # of networks, as asked for
 WITHOUT_GRADIENTS = {"no_grad", "inference_mode"}
 

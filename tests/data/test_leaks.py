@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import Subset
 
+from ambient import STATES
 from sslmed.data import Phantom
 from sslmed.data.splits import assert_disjoint, near_duplicates
 
@@ -180,6 +181,17 @@ def test_memory_grows_with_the_number_of_images_alone(alike: bool, monkeypatch: 
         groups = near_duplicates(images)
     assert groups.tolist() == ([0] * count if alike else list(range(count)))
     assert largest.elements <= 3 * block * count
+
+
+def test_groups_do_not_follow_the_state_of_torch_or_the_precision_of_images() -> None:
+    images = [Phantom(6, size=64)[k]["image"] for k in range(6)]
+    images += [images[0].flip(2), 0.8 * images[1], images[2][:, 2:-2, 2:-2]]
+    want = [0, 1, 2, 3, 4, 5, 0, 1, 2]
+    for name, state in STATES.items():
+        with state():
+            assert near_duplicates(images).tolist() == want, name
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        assert near_duplicates([image.to(dtype) for image in images]).tolist() == want
 
 
 def test_bad_images() -> None:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from .. import _checks
+from .._compat import without_autocast
 from ._thumbnails import (
     ORIENTATIONS,
     aligned,
@@ -72,12 +73,13 @@ def near_duplicates(images: torch.Tensor | Sequence[torch.Tensor], *, threshold:
         [0, 1, 0, 0]
     """
     _checks.number("threshold", threshold, low=-1.0, high=1.0)
-    pictures = thumbnails(images).cpu()
-    groups = _Groups(len(pictures))
-    fine = _Fine(detail(pictures))
-    _link_upright(pictures, fine, threshold, groups)
-    _link_moved(pictures, fine, threshold, groups)
-    return groups.first()
+    pictures = thumbnails(images)
+    with without_autocast(pictures.device), torch.no_grad():
+        groups = _Groups(len(pictures))
+        fine = _Fine(detail(pictures))
+        _link_upright(pictures, fine, threshold, groups)
+        _link_moved(pictures, fine, threshold, groups)
+        return groups.first()
 
 
 class _Groups:
@@ -146,7 +148,7 @@ def _link_moved(pictures: torch.Tensor, fine: _Fine, threshold: float, groups: _
     shared = coarse.mean(0) * max(0.0, 1 - _FEW / len(coarse))
     coarse = unit_rows(coarse - shared)
     for start in range(0, len(pictures), _BLOCK):
-        near = torch.full((len(pictures[start : start + _BLOCK]), 0), 0.0)
+        near = pictures.new_empty(len(pictures[start : start + _BLOCK]), 0)
         column = turn = near.long()
         linked = torch.from_numpy(groups.of[start : start + _BLOCK, None] == groups.of[None])
         for k in range(ORIENTATIONS):

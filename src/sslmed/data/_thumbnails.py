@@ -25,7 +25,7 @@ def thumbnails(images: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
     """
     if not len(images):
         raise ValueError("images is empty")
-    rows = torch.empty(len(images), SIDE * SIDE)
+    rows = torch.empty(len(images), SIDE * SIDE, dtype=torch.float32)
     for k, image in enumerate(images):
         _checks.floating("images", image)
         _checks.shaped("each of images", image, "(C, H, W)", ndim=3)
@@ -93,14 +93,15 @@ def aligned(pictures: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     beyond a border repeats the border.
     """
     target, source = (_detail(x.view(-1, 1, SIDE, SIDE), sigma=3.0).view(-1, 1, SIDE, SIDE) for x in (pictures, others))
-    axis = (torch.arange(SIDE) + 0.5) * (2 / SIDE) - 1
-    place = torch.zeros(len(pictures), 4)  # shift and stretch along x, then along y, of a side of 2
+    axis = (torch.arange(SIDE, dtype=torch.float32) + 0.5) * (2 / SIDE) - 1
+    place = pictures.new_zeros(len(pictures), 4)  # shift and stretch along x, then along y, of a side of 2
     for _ in range(_STEPS):
         found = _moved(source, place, axis)
         along_y, along_x = torch.gradient(found[:, 0], spacing=2 / SIDE, dim=(1, 2))
         slopes = torch.stack([along_x, along_x * axis, along_y, along_y * axis[:, None]], 1).flatten(2)
         normal = slopes @ slopes.mT
-        normal = normal + 1e-4 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp_min(1e-12) * torch.eye(4)
+        small = 1e-4 * normal.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
+        normal = normal + small[:, None].expand(-1, 4).diag_embed()
         step = torch.linalg.solve(normal, slopes @ (target - found).flatten(2).mT)[..., 0]
         place = (place + step).clamp(-2 * _REACH, 2 * _REACH)
     return unit_rows(_moved(others.view(-1, 1, SIDE, SIDE), place, axis).flatten(1))
@@ -123,7 +124,7 @@ def _detail(pictures: torch.Tensor, *, sigma: float) -> torch.Tensor:
 
 def _blurred(pictures: torch.Tensor, sigma: float) -> torch.Tensor:
     reach = int(3 * sigma + 0.5)
-    weights = torch.exp(-torch.arange(-reach, reach + 1.0).square() / (2 * sigma**2))
+    weights = torch.exp(-torch.arange(-reach, reach + 1, dtype=torch.float32).square() / (2 * sigma**2))
     weights = weights / weights.sum()
     padded = F.pad(pictures, (reach,) * 4, mode="reflect")
     return F.conv2d(F.conv2d(padded, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from ambient import STATES
 from miniatures import MINIATURES, Miniature, table
 from sslmed import data, metrics
 from sslmed.data import DiskCache, LabelledImages
@@ -65,6 +66,20 @@ def test_a_lesion_smaller_than_a_pixel_keeps_one(miniature: Miniature, tmp_path:
         assert item["mask"][0, 3:5, 3:5].any()  # where the lesion is, whichever way up
         assert "label_map" not in item or torch.equal(item["label_map"] > 0, item["mask"])
         assert metrics.dice(torch.zeros_like(item["mask"]), item["mask"]) == 0
+
+
+def test_items_do_not_follow_the_state_of_torch(miniature: Miniature, tmp_path: Path) -> None:
+    root = miniature.build(tmp_path)
+    for size in (None, 8):
+        want = list(opened(miniature, root, size=size))
+        for state in STATES.values():
+            with state():
+                got = list(opened(miniature, root, size=size))
+            for item, expected in zip(got, want, strict=True):
+                for name, value in expected.items():
+                    same = torch.equal if isinstance(value, torch.Tensor) else lambda a, b: a == b
+                    assert same(item[name], value)
+                    assert not isinstance(value, torch.Tensor) or item[name].dtype == value.dtype
 
 
 def files_below(root: Path) -> Iterator[Path]:
