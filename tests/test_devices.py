@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -407,3 +408,18 @@ def test_steps_of_methods(name: str) -> None:
     assert loss.device == CUDA
     assert all(x.device == CUDA for x in logged.values())
     assert all(x.grad is None or x.grad.device == CUDA for x in module.parameters())
+
+
+def test_validation_leaves_the_random_numbers_of_its_device_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked: list[torch.device] = []
+
+    @contextmanager
+    def fork_rng(devices: list[torch.device]) -> Iterator[None]:
+        forked.extend(devices)
+        yield
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork_rng)
+    module = pretexts.usual("simclr")
+    with Cuda():
+        module.to("cuda").validate([(rand(4, 1, 32, 32), whole(4, 4))])
+    assert forked == [CUDA]

@@ -82,8 +82,9 @@ class Method(nn.Module):
             batches: pairs (images, index).
         """
         losses, counts = [], []
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        device = next(self.parameters()).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(0)  # of all devices
             for images, index in batches:
                 losses.append(self(images, index).loss.double().cpu())
                 counts.append(len(images))
