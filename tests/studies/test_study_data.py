@@ -265,6 +265,32 @@ def test_patients_of_held_out_images_are_refused_or_left_out_of_a_pool(joined: b
     assert any(told in note for note in data.notes)
 
 
+class Spelt(Phantom):
+    """Images of patients whose names begin as set."""
+
+    def __init__(self, count: int, *, size: int, seed: int, patient: str) -> None:
+        super().__init__(count, size=size, seed=seed)
+        self.patient = patient
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        return super().__getitem__(index) | {"group": f"{self.patient}{index}"}
+
+
+@pytest.mark.parametrize("place", ["joined", "pools", "test_sets"])
+def test_patients_that_two_sets_spell_in_two_ways_are_refused(place: str) -> None:
+    def source(option: str, seed: int, patient: str) -> Source:
+        return Source(option, "phantom", lambda size: Spelt(20, size=size, seed=seed, patient=patient))
+
+    def data(other: str) -> StudyData:
+        more = source("--more", 1, other)
+        added = {"more": more} if place == "pools" else (more,)
+        return StudyData(spec(source("--data", 0, "P"), **{place: added}))
+
+    with pytest.raises(ValueError, match=r"^--data and --more: the groups 'P0' and 'p0' look alike; if they are one"):
+        data("p")
+    data("Q")
+
+
 def test_volumes_that_copy_held_out_ones_are_left_out_whole() -> None:
     def source(seed: int) -> Source:
         return Source("--unlabelled", "phantom", lambda size: MRPhantom(12, size=size, seed=seed))

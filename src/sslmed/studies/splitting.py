@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..data import splits
+from ..data._names import lookalikes
 from .cells import amount
 from .image_set import ImageSet
 from .pixels import Pictures
@@ -163,6 +164,26 @@ def absent_classes(data: ImageSet, parts: Split) -> str:
         absent = [name for name in data.classes if name in (data.labels or ()) and name not in there]
         lacking += [f"no {' and no '.join(absent)} in the {what} part"] if absent else []
     return ", ".join(lacking)
+
+
+def check_spelling(sets: Sequence[tuple[str, ImageSet]]) -> None:
+    """Raise where sets of one kind, whose equal groups are the same patients, have groups that look alike.
+
+    Args:
+        sets: all that are read, each with the option that named it.
+
+    Raises:
+        ValueError: one patient may be spelled in two ways, so that two parts may share it unseen.
+    """
+    grouped = [(option, images) for option, images in sets if images.grouped]
+    for kind in dict.fromkeys(images.name for _, images in grouped):
+        own = [(option, images) for option, images in grouped if images.name == kind]
+        alike = lookalikes(group for _, images in own for group in images.groups) if len(own) > 1 else None
+        if alike:
+            raise ValueError(
+                f"{' and '.join(dict.fromkeys(option for option, _ in own))}: the groups {alike[0]!r} and {alike[1]!r} "
+                "look alike; if they are one patient, spell them alike, else more differently"
+            )
 
 
 def check_parts(data: ImageSet, parts: Split, *, option: str) -> str:

@@ -46,6 +46,13 @@ class StudyData:
         self.notes: list[str] = []
         self.checks: list[str] = []
         self.test_sets: dict[str, ImageSet] = external.read_test_sets(spec.test_sets, parts, self._read)
+        splitting.check_spelling(
+            [
+                *((source.option, part) for source, part in zip(sources, parts, strict=True)),
+                *((spec.pools[name].option, pool) for name, pool in pools.items()),
+                *((spec.test_sets[0].option, images) for images in self.test_sets.values()),
+            ]
+        )
         parts = [self._apart(part, source.option) for part, source in zip(parts, sources, strict=True)]
         self.pools: dict[str, ImageSet] = {
             name: self._apart(pool, spec.pools[name].option) for name, pool in pools.items()
