@@ -151,6 +151,9 @@ def segmentation(
     and brightness (p = 0.8), blurs, and adds noise (p = 0.5). Pixels outside the image get the image's minimum value,
     and 0 in the mask. `degrees=0, zoom=(1, 1), hflip=0` moves no pixel.
 
+    Give it images of about the view's size, as a reader's `size` makes them. Masks are sampled at the nearest pixel: of
+    a mask many times larger than the view, a lesion of a few pixels may fall between the samples.
+
     Args:
         size: side of the result in pixels. Images of other shapes are stretched to a square.
         modality: "ultrasound", "mr" or "mammography"; determines the values of settings that are None.
