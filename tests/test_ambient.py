@@ -153,6 +153,21 @@ def test_half_precision_images_under_autocast_of_the_other_half(make: Any, dtype
         assert torch.equal(transform(x, params=params), want)
 
 
+@pytest.mark.parametrize("name", ["SyntheticLesions", "segmentation"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_images_and_masks_under_autocast_of_the_other_half(name: str, dtype: torch.dtype) -> None:
+    pieces.begin()
+    x, transform = pieces.rand(*pieces.SHAPE).to(dtype), PIECES[f"augment.{name}"].make()
+    given = (x, x > 0.5) if name == "segmentation" else (x,)
+    params = transform.forward_parameters(x.shape)
+    want = transform(*given, params=params)
+    other = torch.bfloat16 if dtype == torch.float16 else torch.float16
+    with torch.autocast("cpu", dtype=other):
+        for got, expected in zip(transform(*given, params=params), want, strict=True):
+            assert torch.equal(got, expected)
+            assert got.dtype == expected.dtype
+
+
 @pytest.mark.parametrize("phantom", [data.Phantom, data.MammogramPhantom, data.MRPhantom])
 def test_phantoms_do_not_follow_the_default_dtype(phantom: Any, cold: None) -> None:
     with default(torch.float16):

@@ -191,6 +191,13 @@ def test_masks_that_do_not_fit_are_refused() -> None:
         JointView(Flip(3, p=1.0), PatchJigsaw())  # type: ignore[arg-type]
 
 
+def test_what_is_refused_does_not_depend_on_the_draw() -> None:
+    for seed in range(8):  # gray values change with a probability of 0.8
+        view = segmentation(8, generator=torch.Generator().manual_seed(seed))
+        with pytest.raises(ValueError, match="x must have 1 or 3 channels"):
+            view(torch.rand(1, 2, 8, 8), torch.rand(1, 1, 8, 8) > 0.5)
+
+
 def test_a_crop_takes_its_masks_along() -> None:
     masks = discs(8)
     view = JointView(Crop(32, scale=(0.3, 0.8)), Flip(2, p=0.5), generator=seeded())
