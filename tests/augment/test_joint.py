@@ -193,7 +193,7 @@ def test_masks_that_do_not_fit_are_refused() -> None:
 
 def test_what_is_refused_does_not_depend_on_the_draw() -> None:
     for seed in range(8):  # gray values change with a probability of 0.8
-        view = segmentation(8, generator=torch.Generator().manual_seed(seed))
+        view = views.segmentation(8, generator=torch.Generator().manual_seed(seed))
         with pytest.raises(ValueError, match="x must have 1 or 3 channels"):
             view(torch.rand(1, 2, 8, 8), torch.rand(1, 1, 8, 8) > 0.5)
 
