@@ -31,5 +31,6 @@ STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
     "matmul precision": lambda: changed(torch.set_float32_matmul_precision, "medium", "highest"),
+    "default device": lambda: torch.device("meta"),  # on which nothing can be looked at
     "deterministic algorithms": lambda: changed(torch.use_deterministic_algorithms, True, False),
 }

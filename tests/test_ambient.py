@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 import pieces
-from ambient import STATES, default
+from ambient import STATES
 from pieces import Piece
 from sslmed import augment, data, losses, memory, methods, metrics, models
 from sslmed.augment import _patches, functional, views
@@ -169,8 +169,9 @@ def test_half_precision_images_and_masks_under_autocast_of_the_other_half(name: 
 
 
 @pytest.mark.parametrize("phantom", [data.Phantom, data.MammogramPhantom, data.MRPhantom])
-def test_phantoms_do_not_follow_the_default_dtype(phantom: Any, cold: None) -> None:
-    with default(torch.float16):
+@pytest.mark.parametrize("state", STATES)
+def test_phantoms_do_not_follow_the_state_of_torch(phantom: Any, state: str, cold: None) -> None:
+    with STATES[state]():
         got = phantom(2, size=32)[1]
     want = phantom(2, size=32)[1]
     for name, value in want.items():

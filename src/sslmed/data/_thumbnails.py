@@ -25,7 +25,7 @@ def thumbnails(images: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
     """
     if not len(images):
         raise ValueError("images is empty")
-    rows = torch.empty(len(images), SIDE * SIDE, dtype=torch.float32)
+    rows = torch.empty(len(images), SIDE * SIDE, dtype=torch.float32, device="cpu")
     for k, image in enumerate(images):
         _checks.floating("images", image)
         _checks.shaped("each of images", image, "(C, H, W)", ndim=3)
@@ -93,7 +93,7 @@ def aligned(pictures: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     beyond a border repeats the border.
     """
     target, source = (_detail(x.view(-1, 1, SIDE, SIDE), sigma=3.0).view(-1, 1, SIDE, SIDE) for x in (pictures, others))
-    axis = (torch.arange(SIDE, dtype=torch.float32) + 0.5) * (2 / SIDE) - 1
+    axis = (torch.arange(SIDE, dtype=torch.float32, device="cpu") + 0.5) * (2 / SIDE) - 1
     place = pictures.new_zeros(len(pictures), 4)  # shift and stretch along x, then along y, of a side of 2
     for _ in range(_STEPS):
         found = _moved(source, place, axis)
@@ -124,7 +124,7 @@ def _detail(pictures: torch.Tensor, *, sigma: float) -> torch.Tensor:
 
 def _blurred(pictures: torch.Tensor, sigma: float) -> torch.Tensor:
     reach = int(3 * sigma + 0.5)
-    weights = torch.exp(-torch.arange(-reach, reach + 1, dtype=torch.float32).square() / (2 * sigma**2))
+    weights = torch.exp(-torch.arange(-reach, reach + 1, dtype=torch.float32, device="cpu").square() / (2 * sigma**2))
     weights = weights / weights.sum()
     padded = F.pad(pictures, (reach,) * 4, mode="reflect")
     return F.conv2d(F.conv2d(padded, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))

@@ -88,7 +88,7 @@ class Method(nn.Module):
             for images, index in batches:
                 losses.append(self(images, index).loss.double().cpu())
                 counts.append(len(images))
-        weights = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+        weights = torch.tensor(counts, dtype=torch.float64, device="cpu") / sum(counts)
         return {"val_loss": (torch.stack(losses) * weights).sum().item()}
 
     def parameter_groups(self) -> list[dict[str, Any]]:

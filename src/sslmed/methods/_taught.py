@@ -68,7 +68,7 @@ class Taught(Method):
 
     def draw_labelled(self) -> tuple[Tensor, Tensor]:
         """Some of the labelled images and their outlines, changed alike."""
-        chosen = torch.randint(len(self.images), (self.labelled,)).to(self.images.device)
+        chosen = torch.randint(len(self.images), (self.labelled,), device="cpu").to(self.images.device)
         with torch.autocast(self.images.device.type, enabled=False):  # half precision would part images and masks
             own, outlines = self.augment(self.images[chosen], self.masks[chosen])
         return own, outlines
@@ -116,5 +116,5 @@ class Taught(Method):
         for images, masks in batches:
             losses.append(self.loss(self.trained(channels_last(images)).float(), masks[:, 0].long()).double().cpu())
             counts.append(len(images))
-        weights = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+        weights = torch.tensor(counts, dtype=torch.float64, device="cpu") / sum(counts)
         return {"val_loss": (torch.stack(losses) * weights).sum().item()}

@@ -92,7 +92,7 @@ def _spacings(
     if not isinstance(spacing_mm, (Sequence, torch.Tensor, np.ndarray)) or isinstance(spacing_mm, str):
         raise TypeError(f"spacing_mm must be {expected}, got {spacing_mm!r}")
     try:
-        table = torch.as_tensor(spacing_mm, dtype=torch.float64).numpy(force=True)
+        table = torch.as_tensor(spacing_mm, dtype=torch.float64, device="cpu").numpy(force=True)
     except (TypeError, ValueError) as error:
         raise TypeError(f"spacing_mm must be {expected}, got {spacing_mm!r}") from error
     if table.shape not in ((dims,), (batch, dims)):

@@ -130,7 +130,7 @@ def holm(p_values: Values) -> torch.Tensor:
     if not bool(((p >= 0) & (p <= 1)).all()):
         raise ValueError(f"p_values must lie in [0, 1], got {p.tolist()}")
     ordered, order = p.sort()
-    factors = torch.arange(len(p), 0, -1, dtype=torch.float64)
+    factors = torch.arange(len(p), 0, -1, dtype=torch.float64, device="cpu")
     adjusted = (ordered * factors).cummax(0).values.clamp(max=1)
     return torch.empty_like(p).index_copy(0, order, adjusted)
 
@@ -181,7 +181,7 @@ def bootstrap(
     n = len(x)
     # Student's quantile and n - 1 carried over to the percentiles, which alone come out too narrow for few cases.
     reach = math.sqrt(n / (n - 1)) * float(stdtrit(n - 1, (1 + confidence) / 2))
-    ends = torch.special.ndtr(torch.tensor([-reach, reach], dtype=torch.float64))
+    ends = torch.special.ndtr(torch.tensor([-reach, reach], dtype=torch.float64, device="cpu"))
     low, high = _resampled_means(x, resamples, generator).quantile(ends).tolist()
     return low, high
 
@@ -253,6 +253,6 @@ def _resampled_means(x: torch.Tensor, resamples: int, generator: torch.Generator
     parts = []
     for start in range(0, resamples, rows):
         size = (min(rows, resamples - start), len(x))
-        index = torch.randint(len(x), size, generator=generator)
+        index = torch.randint(len(x), size, generator=generator, device="cpu")
         parts.append(x[index].mean(1))
     return torch.cat(parts)

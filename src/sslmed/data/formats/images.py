@@ -95,7 +95,7 @@ def _gray_values(path: str | os.PathLike[str]) -> torch.Tensor:
         values = _sixteen_bit(pixels, path).astype(np.float32) / np.float32(65535)
     else:
         values = np.asarray(_gray(pixels), dtype=np.float32) / np.float32(255)
-    return torch.tensor(values)[None]
+    return torch.tensor(values, device="cpu")[None]
 
 
 def read_mask(path: str | os.PathLike[str]) -> torch.Tensor:
@@ -140,7 +140,7 @@ def _foreground(path: str | os.PathLike[str]) -> torch.Tensor:
         values = np.asarray(pixels, dtype=np.float32)
         if not np.isfinite(values).all():
             raise ValueError(f"{path}: the mask holds NaN or infinity")
-        return torch.tensor(values != 0)[None]
+        return torch.tensor(values != 0, device="cpu")[None]
     if pixels.mode in _DEEP:
         values, white = _sixteen_bit(pixels, path), 65535
     elif pixels.mode in _GRAY:
@@ -149,7 +149,7 @@ def _foreground(path: str | os.PathLike[str]) -> torch.Tensor:
         channels = np.asarray(pixels.convert("RGBA"))[..., :3]
         values, white = channels.max(axis=2), 255
         if not lossy and pixels.format != "JPEG2000" and (channels != channels[..., :1]).any():
-            return torch.tensor(values != 0)[None]
+            return torch.tensor(values != 0, device="cpu")[None]
     if not values.any() and _partly_transparent(pixels):
         raise ValueError(f"{path}: black all over, but transparent in parts; save the mask as white on black")
     if pixels.format == "JPEG2000":  # lossless or not, which its mode does not tell: compression adds values
@@ -160,9 +160,9 @@ def _foreground(path: str | os.PathLike[str]) -> torch.Tensor:
                 f"{path}: the largest value is {values.max()}, which lossy compression does not keep; save the mask "
                 "with 255, or as PNG"
             )
-        return torch.tensor(values > values.max(initial=0) / 2)[None]
+        return torch.tensor(values > values.max(initial=0) / 2, device="cpu")[None]
     graded = values.max(initial=0) == white and ((values != 0) & (values != white)).any()
-    return torch.tensor(values > white // 2 if graded else values != 0)[None]
+    return torch.tensor(values > white // 2 if graded else values != 0, device="cpu")[None]
 
 
 def image_size(path: Path) -> tuple[int, int]:

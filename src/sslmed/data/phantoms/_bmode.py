@@ -64,7 +64,7 @@ class Scanner:
 
 def _band(steps: int, step_mm: float, sigma_mm: float) -> torch.Tensor:
     """Return a Gaussian as a matrix with unit energy a row, widened by the pixel's own width."""
-    place = torch.arange(steps, dtype=torch.float32)
+    place = torch.arange(steps, dtype=torch.float32, device="cpu")
     offsets_mm = (place[:, None] - place) * step_mm
     matrix = torch.exp(-(offsets_mm**2) / (2 * (sigma_mm**2 + step_mm**2 / 12)))
     energy: torch.Tensor = torch.linalg.vector_norm(matrix, dim=1, keepdim=True)

@@ -163,7 +163,7 @@ class Decathlon(Dataset[dict[str, Any]]):
         if self._masks is not None:
             numbers = read_nifti(self._masks[v]).values
             label_map = numbers.long()
-            known = torch.tensor(sorted(self.structures))
+            known = torch.tensor(sorted(self.structures), device="cpu")
             if not torch.equal(label_map.float(), numbers) or not torch.isin(label_map, known).all():
                 raise ValueError(
                     f"{self._masks[v]}: labels {known.tolist()} were expected, as dataset.json has them, "
