@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import inspect
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,27 @@ def test_items_do_not_follow_the_state_of_torch(miniature: Miniature, tmp_path: 
                     same = torch.equal if isinstance(value, torch.Tensor) else lambda a, b: a == b
                     assert same(item[name], value)
                     assert not isinstance(value, torch.Tensor) or item[name].dtype == value.dtype
+
+
+def test_threads_that_share_a_reader_do_not_meet(miniature: Miniature, tmp_path: Path) -> None:
+    scans = opened(miniature, miniature.build(tmp_path))
+    want = list(scans)
+    order = (torch.randint(10**6, (200,), generator=torch.Generator().manual_seed(0)) % len(scans)).tolist()
+    with ThreadPoolExecutor(4) as pool:
+        for i, item in zip(order, pool.map(scans.__getitem__, order), strict=True):
+            assert item["id"] == want[i]["id"]
+            assert torch.equal(item["image"], want[i]["image"])
+            assert "mask" not in item or torch.equal(item["mask"], want[i]["mask"])
+
+
+def test_an_item_may_be_changed(miniature: Miniature, tmp_path: Path) -> None:
+    scans = opened(miniature, miniature.build(tmp_path))
+    want = [{name: copy.deepcopy(value) for name, value in scans[i].items()} for i in range(len(scans))]
+    for i, expected in enumerate(want):
+        for value in scans[i].values():
+            if isinstance(value, torch.Tensor):
+                value.zero_()
+        assert all(torch.equal(scans[i][name], expected[name]) for name in ("image", "mask") if name in expected)
 
 
 def files_below(root: Path) -> Iterator[Path]:

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ... import _checks
+from .._latest import Latest
 from ._pelvis import render
 from ._prostate import HEIGHT_MM, SIDE_MM
 
@@ -69,7 +70,7 @@ class MRPhantom(Dataset[dict[str, Any]]):
         items = [(v, f"#{k}") for v in self.volumes for k in range(depth)]
         self.groups: list[str] = [v for v, _ in items] if slices else list(self.volumes)
         self.ids: list[str] = [v + k for v, k in items] if slices else list(self.volumes)
-        self._last: tuple[int, dict[str, Any]] | None = None
+        self._last = Latest[int, dict[str, Any]]()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -81,12 +82,8 @@ class MRPhantom(Dataset[dict[str, Any]]):
             spacing_mm = (HEIGHT_MM / self.depth, SIDE_MM / self.size, SIDE_MM / self.size)
             return self._volume(i) | {"spacing_mm": spacing_mm} | names
         v, k = divmod(i, self.depth)
-        if self._last is None or self._last[0] != v:  # slices are mostly read in order
-            self._last = v, self._volume(v)
-        return {name: stack[:, k].clone() for name, stack in self._last[1].items()} | names
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_last": None}  # workers draw for themselves
+        volume = self._last.of(v, lambda: self._volume(v))
+        return {name: stack[:, k].clone() for name, stack in volume.items()} | names
 
     def _volume(self, v: int) -> dict[str, Any]:
         values, zones = render(self.depth, self.size, np.random.default_rng([self.seed, v]))

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 
 from ... import _checks
+from .._latest import Latest
 from ..formats._metaimage import metaimage_pixels, metaimage_shape, read_metaimage
 from ..formats._reading import frame_of, reading
 from ..formats.nifti import header_of, read_nifti
@@ -118,7 +119,7 @@ class CAMUS(Cases):
             raise ValueError(f"{self.root}: images without their outlines {shown(lacking)}; or pass masks=False")
         names = [stem.name.removesuffix("_half_sequence").removesuffix("_sequence") for stem in stems]
         groups = [stem.parent.name for stem in stems]
-        self._last: tuple[int, torch.Tensor, torch.Tensor | None] | None = None
+        self._last = Latest[int, tuple[torch.Tensor, torch.Tensor | None]]()
         super().__init__(images, outlines, ids=names, labels=None, groups=groups, size=size, fit=fit)
         # Files were checked one by one; from here on an item is one frame of one of them.
         self._items = [(i, k) for i, n in enumerate(self._counts) for k in range(n)]
@@ -154,17 +155,12 @@ class CAMUS(Cases):
     def __getitem__(self, index: int) -> dict[str, Any]:
         i = range(len(self.ids))[operator.index(index)]
         file, k = self._items[i]
-        if self._last is None or self._last[0] != file:  # frames are mostly read in order
-            self._last = file, *self._decoded(file)
-        _, images, maps = self._last
+        images, maps = self._last.of(file, lambda: self._decoded(file))
         item: dict[str, Any] = {"image": self._sizing.image(frame_of(images, k, self._images[file]))}
         if maps is not None:
             label_map = self._sizing.mask(frame_of(maps, k, (self._masks or [])[file][0]), self.ids[i])
             item |= {"mask": label_map > 0, "label_map": label_map}
         return item | {"id": self.ids[i], "group": (self.groups or [])[i]}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_last": None}  # workers decode for themselves
 
     def _decoded(self, file: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Decode a file: images (F, 1, H, W) in [0, 1], and their label maps or None."""

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from ... import _checks
+from .._latest import Latest
 from ..formats._gif import gif_frames, gif_shape
 from ..formats._reading import frame_of
 from ..formats.images import FORMATS, image_size, read_image
@@ -115,7 +116,7 @@ class CovidLUS(Cases):
         if not frames:
             raise ValueError(f"{self.root} holds no images")
         self._frames = [k for _, k in frames]
-        self._last: tuple[Path, torch.Tensor] | None = None
+        self._last = Latest[Path, torch.Tensor]()
         self.licences: list[str] = [one.licence for one, _ in frames]
         self._clips = {(one.label, one.probe, one.clip) for one in found}
         super().__init__(
@@ -145,12 +146,7 @@ class CovidLUS(Cases):
         path = self._images[i]
         if path.suffix.lower() != ".gif":
             return read_image(path), None
-        if self._last is None or self._last[0] != path:  # frames are mostly read in order
-            self._last = path, gif_frames(path)
-        return frame_of(self._last[1], self._frames[i], path), None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_last": None}  # workers decode for themselves
+        return frame_of(self._last.of(path, lambda: gif_frames(path)), self._frames[i], path), None
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ... import _checks
+from .._latest import Latest
 from ..formats._reading import Unreadable, frame_of, reading
 from ..formats._sizes import Sizing
 from ..formats.nifti import nifti_shape, read_nifti, unit_range
@@ -124,7 +125,7 @@ class Decathlon(Dataset[dict[str, Any]]):
             raise ValueError(f"{self.root / 'dataset.json'}: several volumes are called {shown(twice)}; rename them")
         self.groups: list[str] = [self.volumes[v] for v, _ in self._items]
         self.ids: list[str] = [self.volumes[v] + (f"#{k}" if slices else "") for v, k in self._items]
-        self._last: tuple[int, dict[str, Any]] | None = None
+        self._last = Latest[int, dict[str, Any]]()
 
     @property
     def files(self) -> list[Path]:
@@ -145,17 +146,12 @@ class Decathlon(Dataset[dict[str, Any]]):
         names = {"id": self.ids[i], "group": self.groups[i]}
         if not self.slices:
             return self._volume(volume) | names
-        if self._last is None or self._last[0] != volume:  # slices are mostly read in order
-            self._last = volume, self._volume(volume)
         item = {}
-        for name, stack in self._last[1].items():
+        for name, stack in self._last.of(volume, lambda: self._volume(volume)).items():
             if name != "spacing_mm":
                 part = frame_of(stack.movedim(1, 0), k, self._images[volume])
                 item[name] = self._sizing.image(part) if name == "image" else self._sizing.mask(part, self.ids[i])
         return item | names
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_last": None}  # workers decode for themselves
 
     def _volume(self, v: int) -> dict[str, Any]:
         scan = read_nifti(self._images[v])

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ... import _checks
+from .._latest import Latest
 from ..formats._reading import frame_of
 from ..formats._scans import SUPPORTED, companions, count_frames, read_frames, scan_kind
 from ..formats._sizes import Sizing
@@ -112,7 +113,7 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
         self.masks: list[str] = [self._name(path) for path in kinds if path in masks]
         self.skipped: dict[str, str] = {self._name(path): _NO_SCAN for path, kind in kinds.items() if kind is None}
         self.skipped |= dict.fromkeys(self.masks, _MASK) | dict.fromkeys(unsupported, _UNSUPPORTED)
-        self._last: tuple[Path, torch.Tensor] | None = None
+        self._last = Latest[Path, torch.Tensor]()
         self.files: list[Path] = []
         self._frames: list[tuple[Path, str, int]] = []
         self.ids: list[str] = []
@@ -148,9 +149,8 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         i = range(len(self.ids))[operator.index(index)]
         path, kind, frame = self._frames[i]
-        if self._last is None or self._last[0] != path:
-            self._last = path, read_frames(path, kind, window=self.window)
-        item = {"image": self._sizing.image(frame_of(self._last[1], frame, path)), "id": self.ids[i]}
+        frames = self._last.of(path, lambda: read_frames(path, kind, window=self.window))
+        item = {"image": self._sizing.image(frame_of(frames, frame, path)), "id": self.ids[i]}
         return item if self.groups is None else item | {"group": self.groups[i]}
 
     @property
@@ -164,9 +164,6 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
     def unreadable(self) -> dict[str, str]:
         """What of `skipped` is neither a mask nor known to hold no scan."""
         return {name: reason for name, reason in self.skipped.items() if reason not in (_MASK, _NO_SCAN)}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_last": None}  # workers decode for themselves
 
     def _name(self, path: Path) -> str:
         return readable(path.relative_to(self.root).as_posix())
