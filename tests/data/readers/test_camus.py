@@ -104,7 +104,7 @@ def test_sequences(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(3, 12):
         data[i]
     assert len(reads) == 6
-    assert pickle.loads(pickle.dumps(data))._last is None
+    assert pickle.loads(pickle.dumps(data))._last._held is None
 
 
 def test_sizes_and_cache(root: Path, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_the_repository(root: Path, up: bool) -> None:
     assert set(item) == {"image", "label", "id", "group"}
     assert torch.equal(item["image"][0] * 255, torch.from_numpy(RAMP + 40).float())
     assert (item["image"].shape, item["image"].dtype) == ((1, 10, 12), torch.float32)
-    assert pickle.loads(pickle.dumps(data))._last is None
+    assert pickle.loads(pickle.dumps(data))._last._held is None
     assert CovidLUS(root, size=8, fit="pad")[0]["image"].shape == (1, 8, 8)
 
 

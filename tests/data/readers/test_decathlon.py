@@ -114,7 +114,7 @@ def test_slices_in_order_decode_each_volume_once(root: Path, monkeypatch: pytest
         data[i]
     assert len(reads) == 4
     copy = pickle.loads(pickle.dumps(data))
-    assert copy._last is None
+    assert copy._last._held is None
     assert torch.equal(copy[8]["image"], data[8]["image"])
 
 
