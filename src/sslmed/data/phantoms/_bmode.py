@@ -26,6 +26,14 @@ FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
 DB = math.log(10) / 20  # nepers per decibel
 
 
+def product(*matrices: torch.Tensor) -> torch.Tensor:
+    """Multiply float32 matrices in float64: torch may round others, under autocast or at a lower matmul precision."""
+    found = matrices[0].double()
+    for matrix in matrices[1:]:
+        found = found @ matrix.double()
+    return found.float()
+
+
 @dataclass(frozen=True)
 class Scanner:
     """A linear array and its receiver; the frame is `width_mm` x `depth_mm`.
@@ -98,7 +106,7 @@ def b_mode_db(echo_db: Map, specular: Map, attenuation: Map, scanner: Scanner, r
     steps = len(echo_db)
     axial, lateral, aperture = _spread(scanner, steps)
     two_way = 2 * scanner.frequency_mhz * scanner.depth_mm / 10 / steps
-    lost_db = (torch.from_numpy(attenuation).cumsum(dim=0) @ aperture.T * two_way).numpy()
+    lost_db = (product(torch.from_numpy(attenuation).cumsum(dim=0), aperture.T) * two_way).numpy()
     rows = np.arange(1, steps + 1, dtype=np.float32)[:, None]
     tgc_db = rows * np.float32(two_way * scanner.tgc_db_per_cm_mhz)
     passed = np.exp((tgc_db - lost_db) * np.float32(DB))
@@ -108,8 +116,8 @@ def b_mode_db(echo_db: Map, specular: Map, attenuation: Map, scanner: Scanner, r
     field = rng.standard_normal((2, steps, steps), dtype=np.float32)
     field *= np.sqrt((diffuse * diffuse + noise * noise) / 2)
     field[0] += specular * passed
-    pulsed = axial @ torch.from_numpy(field)
-    zones = [zone @ beam for zone, beam in zip(pulsed.tensor_split(scanner.zones, dim=1), lateral, strict=True)]
+    pulsed = product(axial, torch.from_numpy(field))
+    zones = [product(zone, beam) for zone, beam in zip(pulsed.tensor_split(scanner.zones, dim=1), lateral, strict=True)]
     real, imaginary = torch.cat(zones, dim=1)
     return (10 * torch.log10(real * real + imaginary * imaginary + 1e-12)).numpy()
 
@@ -135,4 +143,4 @@ def display(envelope_db: Map, size: int, scanner: Scanner, *, dynamic_range_db: 
     """
     deep, across = _screen(scanner, len(envelope_db), size)
     gray = np.clip(0.5 + (envelope_db - middle_db) / dynamic_range_db, 0, 1)
-    return (deep @ torch.from_numpy(gray) @ across.T).clamp_(0, 1).numpy()
+    return product(deep, torch.from_numpy(gray), across.T).clamp_(0, 1).numpy()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ._bmode import Map, Scanner
+from ._bmode import Map, Scanner, product
 from ._fields import axes_mm, basis, bumps, line, step
 
 BENIGN, MALIGNANT, NORMAL = 0, 1, 2
@@ -103,7 +103,7 @@ def tissue(rng: np.random.Generator, steps: int, scanner: Scanner) -> tuple[Map,
     z, x = axes_mm(steps, scanner)
     across = basis(steps, scanner.width_mm, 8.0)
     # (steps, 7): the fold of all layers, four boundaries' own waves, the sheen of two of them.
-    waves = (across @ torch.from_numpy(rng.standard_normal((across.shape[1], 7), dtype=np.float32))).numpy()
+    waves = product(across, torch.from_numpy(rng.standard_normal((across.shape[1], 7), dtype=np.float32))).numpy()
     bend_mm = np.clip(waves[:, 0] * u(0.2, 2.0) + x * u(-0.1, 0.1), -5.5, 5.5)
     # Textures live in the layers' own depth, so that streaks follow the folds.
     # A few grains to choose from, so that their bases can be kept.

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from ..._compat import cached_tensors
-from ._bmode import Map, Scanner
+from ._bmode import Map, Scanner, product
 
 
 @cached_tensors(maxsize=32)
@@ -26,7 +26,7 @@ def bumps(rng: np.random.Generator, steps: int, scanner: Scanner, dz_mm: float, 
     z, x = basis(steps, scanner.depth_mm, dz_mm, margin_mm), basis(steps, scanner.width_mm, dx_mm)
     # torch's products: NumPy's would spin up threads of their own in every worker of a DataLoader.
     heights = torch.from_numpy(rng.standard_normal((z.shape[1], x.shape[1]), dtype=np.float32))
-    return (z @ heights @ x.T).numpy()
+    return product(z, heights, x.T).numpy()
 
 
 def axes_mm(steps: int, scanner: Scanner) -> tuple[Map, Map]:

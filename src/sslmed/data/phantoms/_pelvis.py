@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from ._bmode import Map
+from ._bmode import Map, product
 from ._fields import basis, line
 from ._prostate import HEIGHT_MM, SIDE_MM, Axes, draw_prostate
 
@@ -36,7 +36,8 @@ def _field(rng: np.random.Generator, depth: int, steps: int, grain_mm: float, ta
     """Return a smooth field (depth, steps, steps) of near unit variance."""
     z, y = basis(depth, HEIGHT_MM, tall_mm), basis(steps, SIDE_MM, grain_mm)
     heights = torch.from_numpy(rng.standard_normal((z.shape[1], y.shape[1], y.shape[1]), dtype=np.float32))
-    field: Map = torch.einsum("di,ijk->djk", z, y @ heights @ y.T).numpy()
+    planes = product(y, heights, y.T)
+    field: Map = product(z, planes.flatten(1)).reshape(-1, *planes.shape[1:]).numpy()
     return field
 
 
