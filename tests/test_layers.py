@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src" / "sslmed"
-LEAVES = {"_checks", "_compat", "_step", "_tensor"}
+LEAVES = {"_checks", "_compat", "_latest", "_step", "_tensor"}
 PIECES = {"augment", "data", "distributed", "losses", "memory", "metrics", "models", "plots"}
 ARROWS = {
     "metrics": {"distributed"},  # metrics of a training loop are of the cases of all processes

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ... import _checks
-from .._latest import Latest
+from ..._latest import Latest
 from ._pelvis import render
 from ._prostate import HEIGHT_MM, SIDE_MM
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 
 from ... import _checks
-from .._latest import Latest
+from ..._latest import Latest
 from ..formats._metaimage import metaimage_pixels, metaimage_shape, read_metaimage
 from ..formats._reading import frame_of, reading
 from ..formats.nifti import header_of, read_nifti

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 
 from ... import _checks
-from .._latest import Latest
+from ..._latest import Latest
 from ..formats._gif import gif_frames, gif_shape
 from ..formats._reading import frame_of
 from ..formats.images import FORMATS, image_size, read_image

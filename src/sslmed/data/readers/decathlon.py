@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ... import _checks
-from .._latest import Latest
+from ..._latest import Latest
 from ..formats._reading import Unreadable, frame_of, reading
 from ..formats._sizes import Sizing
 from ..formats.nifti import nifti_shape, read_nifti, unit_range

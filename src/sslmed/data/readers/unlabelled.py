@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ... import _checks
-from .._latest import Latest
+from ..._latest import Latest
 from ..formats._reading import frame_of
 from ..formats._scans import SUPPORTED, companions, count_frames, read_frames, scan_kind
 from ..formats._sizes import Sizing

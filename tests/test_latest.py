@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 
-from sslmed.data._latest import Latest
+from sslmed._latest import Latest
 
 
 def test_a_key_is_computed_once_while_it_is_the_latest() -> None:
