@@ -39,7 +39,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
-    """The gradient of a depthwise convolution's weight, (C, 1, kernel, kernel), by one sum for each of its positions."""
+    """The gradient of a depthwise convolution's weight, (C, 1, kernel, kernel): one sum for each position."""
     x = functional.pad(x, (padding,) * 4)
     rows, columns = (stride * (n - 1) + 1 for n in gradient.shape[-2:])
     sums = [
@@ -51,11 +51,11 @@ def weight_gradient(x: Tensor, gradient: Tensor, kernel: int, stride: int, paddi
 
 
 def _conv2d(
-    input: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Tensor:
-    if groups > 1 and _applies(input, weight, bias, stride, padding, dilation, groups):
-        return _Depthwise.apply(input, weight, _one(stride), _one(padding))  # type: ignore[no-any-return]
-    return _native(input, weight, bias, stride, padding, dilation, groups)
+    if groups > 1 and _applies(x, weight, bias, stride, padding, dilation, groups):
+        return _Depthwise.apply(x, weight, _one(stride), _one(padding))  # type: ignore[no-any-return]
+    return _native(x, weight, bias, stride, padding, dilation, groups)
 
 
 def _one(value: Any) -> int:

@@ -210,7 +210,8 @@ def main() -> None:
             row = step_parts(made, Pairs(cache, "index"), args.batch, args.rounds, args.device)
             content["steps"][name] = row
             parts = "  ".join(f"{part} {row['parts_ms'][part]:.0f}" for part in PARTS)
-            print(f"{name:10s} {row['images_per_s']:6.1f} images/s, sslmed {100 * row['share_of_sslmed']:4.1f} %: {parts}")
+            share = 100 * row["share_of_sslmed"]
+            print(f"{name:17s} {row['images_per_s']:6.1f} images/s, sslmed {share:4.1f} %: {parts}")
         for name, contenders in loops(small, args.size, args.batch, args.device, folder).items():
             rows = interleaved(contenders, args.rounds, args.device, warm_up=1)
             content["jobs"][f"{name}, {EPOCHS} epochs of {IMAGES} images"] = rows

@@ -175,9 +175,9 @@ def make_network(preset: Preset, start: Start, outputs: int, weights: Path | Non
 class _EncoderMaps(UNetFeatures):
     """The encoder of a U-Net with all its maps, the finest first; unlike `encoder_maps` for small patches too."""
 
-    def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor) -> Any:
         assert isinstance(self.network, ResUNet)
-        return self.network.encoder(instance_norm(x) if self.network.standardise else x)  # type: ignore[no-any-return]
+        return self.network.encoder(instance_norm(x) if self.network.standardise else x)
 
 
 def make_pretext(name: str, preset: Preset, start: Start, count: int) -> Method:
@@ -194,7 +194,7 @@ def make_pretext(name: str, preset: Preset, start: Start, count: int) -> Method:
         return BYOL(UNetFeatures(network), views=views.byol(size))
     grid = (preset.constants.grid, preset.constants.grid)
     jigsaw: dict[str, Any] = {"radius": (10 / 112, 100 / 112), "unit": "nyquist"}  # of Ellis et al., at any size
-    method = PIRL
+    method: type[PIRL] = PIRL
     if name == "relation":
         method, jigsaw = RelationContrast, jigsaw | {"frequency": True, "cross_patch": True}
     pair = views.pirl(size // grid[0] * grid[0], grid=grid, **jigsaw)
@@ -268,8 +268,8 @@ WORDS = {
     "simclr": ("SimCLR", "The encoder first learned to tell scans apart (contrastive loss)."),
     "byol": ("BYOL", "The encoder first learned to predict one altered copy of a scan from another."),
     "pirl": ("PIRL", "The encoder first learned to recognise a scan in a jigsaw of its parts (contrastive loss)."),
-    "relation": ("Relation contrast", "The encoder first learned to recognise a scan in a harder jigsaw, by a comparison "
-                 "that is learned too."),
+    "relation": ("Relation contrast", "The encoder first learned to recognise a scan in a harder jigsaw, by a learned "
+                 "comparison."),
     "masked": ("Masked patches", "First trained to fill in patches of scans that were hidden."),
 }  # fmt: skip
 
