@@ -35,7 +35,7 @@ from sslmed.studies.optimisers import Optimiser
 from sslmed.tasks import dice_bce
 from sslmed.tasks.segmentation import Segmenter
 
-IMAGES, EPOCHS = 128, 3
+IMAGES, EPOCHS = 256, 2
 ENCODER = {"encoder": "resnet18", "width": 32}
 PARTS = ("read", "views", "network", "loss and memory", "backward", "optimiser", "after the step")
 OURS = ("read", "views", "loss and memory", "after the step")
