@@ -26,6 +26,7 @@ import scipy.stats
 import timm
 import torch
 
+import depthwise
 from sslmed.studies import few_labels
 from sslmed.studies.engine import Fit
 from sslmed.studies.few_labels import PRESETS
@@ -135,6 +136,7 @@ def main() -> None:
     own.add_argument("--out", type=Path, required=True)
     own.add_argument("--json", type=Path)
     args, rest = own.parse_known_args()
+    depthwise.install()
     inputs = args.out.parent / f"{args.out.name}_inputs"
     inputs.mkdir(parents=True, exist_ok=True)
     folders = parts_of_bus_bra(args.bus_bra, inputs)

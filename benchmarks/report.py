@@ -175,6 +175,40 @@ def data() -> str:
     )
 
 
+def pipelines() -> str:
+    """Where the time of a pretext step goes, and what our training loop costs."""
+    result = read("pipeline-cpu.json")
+    parts = next(iter(result["steps"].values()))["parts_ms"]
+    rows = [
+        [
+            f"`{name}`",
+            f"{found['images_per_s']:.1f}",
+            *(ms(found["parts_ms"][part]) for part in parts),
+            f"{found['share_of_sslmed']:.1%}",
+        ]
+        for name, found in result["steps"].items()
+    ]
+    loops = [
+        [job, *(f"{found[name]['median_ms'] / 1e3:.2f}" for name in ("sslmed", "plain loop")),
+         f"{found['sslmed']['median_ms'] / found['plain loop']['median_ms']:.2f}"]
+        for job, found in result["jobs"].items()
+    ]  # fmt: skip
+    return "\n".join(
+        (
+            "## Pretext steps\n\n"
+            f"A step of each `--method` of `sslmed pretrain` with a ResNet-18 of width 32 (`masked`: a U-Net of width\n"
+            f"32), {result['batch']} images, views of {result['size']} pixels, in ms. The last column is the share of\n"
+            "what sslmed adds to the network, its gradients and the optimiser: reading, views, loss and memory, and\n"
+            "what follows a step.\n",
+            table(["method", "images/s", *parts, "share of sslmed"], rows),
+            "The same training by the loop of the studies, which resumes after a kill, checks for NaN and records\n"
+            "curves, and by a plain loop, both with a checkpoint in each epoch; in seconds:\n",
+            table(["training", "sslmed", "plain loop", "sslmed over plain loop"], loops),
+            machine(result),
+        )
+    )
+
+
 def interrupted() -> str:
     """Runs that were killed and resumed."""
     result = read("kill_and_resume.json")
@@ -289,7 +323,7 @@ def others() -> str:
 
 def page() -> str:
     """The whole page."""
-    parts = (few_labels, relation, losses, augmentations, metrics, data, interrupted, others)
+    parts = (few_labels, relation, losses, augmentations, metrics, pipelines, data, interrupted, others)
     return "\n".join((INTRO, *(part() for part in parts)))
 
 

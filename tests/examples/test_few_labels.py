@@ -113,6 +113,24 @@ def test_each_method_is_prepared(own: tuple[Path, Path], tmp_path: Path) -> None
     assert {name for name, kind in kinds.items() if kind == "SelfTraining"} == {"selftraining", "lesions+selftraining"}
 
 
+@pytest.mark.parametrize("name", ["lesions", "masked", "simclr", "byol", "pirl", "relation"])
+def test_each_pretext_trains_what_fine_tuning_loads(name: str, tmp_path: Path) -> None:
+    preset = few_labels.PRESETS["smoke"]
+    torch.manual_seed(0)
+    method = few_labels.make_pretext(name, preset, None, 4)
+    images, index = torch.rand(4, 1, 32, 32), torch.arange(4)
+    method.start([(images, index)])
+    method(images, index).loss.backward()
+    network = method.trained
+    learning = {part for part, p in network.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    whole = name in ("lesions", "masked")
+    assert {part.split(".")[0] for part in learning} == ({"encoder", "up", "out"} if whole else {"encoder"})
+    torch.save(network.state_dict(), tmp_path / "network.pt")
+    loaded = few_labels.make_network(preset, None, 1, tmp_path / "network.pt")
+    for part, value in network.state_dict().items():
+        assert part.startswith("out.") or torch.equal(loaded.state_dict()[part], value)
+
+
 def test_one_split_learns_from_the_training_scans_too(own: tuple[Path, Path], tmp_path: Path) -> None:
     asked = ("--data", own[0], "--unlabelled", own[1])
     run = prepare(tmp_path / "run", *asked, "--folds", 1, "--seeds", 0, 1)

@@ -22,10 +22,11 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import instance_norm
 
-from ..augment import SyntheticLesions, views
+from ..augment import RandomPatchMask, SyntheticLesions, views
 from ..data import Phantom
-from ..methods import BYOL, MeanTeacher, Method, SelfTraining, SimCLR
+from ..methods import BYOL, PIRL, MaskedPixels, MeanTeacher, Method, RelationContrast, SelfTraining, SimCLR
 from ..methods import SyntheticLesions as LesionPretext
 from ..models import ResUNet, UNetFeatures, load_encoder
 from ..tasks import Segmentation, Task, dice_bce
@@ -48,7 +49,10 @@ Start = Path | str | None  # a file, IMAGENET, or None for a random start
 NO_WEIGHTS = "none"
 POOL = "unlabelled"
 RECIPE = "lesions+teacher"
-METHODS = (SUPERVISED, "lesions", "teacher", RECIPE, "selftraining", "lesions+selftraining", "simclr", "byol")
+METHODS = (
+    *(SUPERVISED, "lesions", "teacher", RECIPE, "selftraining", "lesions+selftraining"),
+    *("simclr", "byol", "pirl", "relation", "masked"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Constants:
     kept: float = 0.6  # share of the scans that self-training learns from
     smallest: float = 0.003  # share of a scan that the outline covers, for a scan to count
     labelled: int = 8  # labelled images of a step with the teacher
+    grid: int = 3  # rows and columns of the jigsaw of PIRL and of relation contrast
 
 
 TUNING = Optimiser("adamw", lr=2e-3, weight_decay=1e-2, schedule="cosine")
@@ -167,16 +172,33 @@ def make_network(preset: Preset, start: Start, outputs: int, weights: Path | Non
     return network
 
 
-def make_pretext(name: str, preset: Preset, start: Start) -> Method:
-    """The pretext of a method: synthetic lesions for the whole network, the others for its encoder."""
+class _EncoderMaps(UNetFeatures):
+    """The encoder of a U-Net with all its maps, the finest first; unlike `encoder_maps` for small patches too."""
+
+    def forward(self, x: Tensor) -> Any:
+        assert isinstance(self.network, ResUNet)
+        return self.network.encoder(instance_norm(x) if self.network.standardise else x)
+
+
+def make_pretext(name: str, preset: Preset, start: Start, count: int) -> Method:
+    """The pretext of a method, for `count` scans: of the whole network (lesions, masked), or of its encoder."""
     network, size = make_segmenter(preset, start), preset.size
     if name == "lesions":
         view = views.segmentation(size, degrees=0, zoom=(1, 1), hflip=0, blur=1.0, sigma=(0.3, 1.5))
         return LesionPretext(network, lesions=SyntheticLesions(), view=view)
-    encoder = UNetFeatures(network, at="bottom")
+    if name == "masked":
+        return MaskedPixels(network, mask=RandomPatchMask(ratio=0.5, patch=8))
     if name == "simclr":
-        return SimCLR(encoder, views=views.simclr(size))
-    return BYOL(encoder, views=views.byol(size))
+        return SimCLR(UNetFeatures(network), views=views.simclr(size))
+    if name == "byol":
+        return BYOL(UNetFeatures(network), views=views.byol(size))
+    grid = (preset.constants.grid, preset.constants.grid)
+    jigsaw: dict[str, Any] = {"radius": (10 / 112, 100 / 112), "unit": "nyquist"}  # of Ellis et al., at any size
+    method: type[PIRL] = PIRL
+    if name == "relation":
+        method, jigsaw = RelationContrast, jigsaw | {"frequency": True, "cross_patch": True}
+    pair = views.pirl(size // grid[0] * grid[0], grid=grid, **jigsaw)
+    return method(_EncoderMaps(network), count, views=pair, grid=grid)
 
 
 def make_teacher(preset: Preset, network: nn.Module, images: Tensor, masks: Tensor) -> MeanTeacher:
@@ -218,7 +240,7 @@ def make_recipe(method: str, preset: Preset, start: Start) -> Recipe | None:
     teacher = next((part for part in method.split("+") if part in REFINEMENTS), "")
 
     def build(count: int, _: Path | None) -> Method:
-        return make_pretext(pretext, preset, start)
+        return make_pretext(pretext, preset, start, count)
 
     optimiser = Optimiser("adamw", lr=preset.pretext_lr, weight_decay=1e-2, schedule="cosine")
     learning = dataclasses.replace(preset.tuning, lr=preset.teacher_lr)
@@ -245,6 +267,10 @@ WORDS = {
     "lesions+selftraining": ("Synthetic lesions, then self-training", "Both."),
     "simclr": ("SimCLR", "The encoder first learned to tell scans apart (contrastive loss)."),
     "byol": ("BYOL", "The encoder first learned to predict one altered copy of a scan from another."),
+    "pirl": ("PIRL", "The encoder first learned to recognise a scan in a jigsaw of its parts (contrastive loss)."),
+    "relation": ("Relation contrast", "The encoder first learned to recognise a scan in a harder jigsaw, by a learned "
+                 "comparison."),
+    "masked": ("Masked patches", "First trained to fill in patches of scans that were hidden."),
 }  # fmt: skip
 
 

@@ -73,11 +73,15 @@ class Optimiser:
                 trained.append({"params": some, "lr": self.lr * group.get("lr_factor", 1.0)})
                 fixed.append(group.get("fix_lr", False))
         optimizer: torch.optim.Optimizer
+        # On a CPU one pass over the weights takes a third of the time; on a GPU torch's usual choice can be clipped.
+        fused = None if torch.cuda.is_available() else True
         if self.name == "sgd":
-            optimizer = torch.optim.SGD(trained, self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+            optimizer = torch.optim.SGD(
+                trained, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=fused
+            )
         else:
             kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-            optimizer = kind(trained, self.lr, weight_decay=self.weight_decay)
+            optimizer = kind(trained, self.lr, weight_decay=self.weight_decay, fused=fused)
         if self.schedule == "constant":
             return optimizer, None
         if self.schedule == "plateau":
