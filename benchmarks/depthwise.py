@@ -69,7 +69,9 @@ def _applies(x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, di
     s, p, kernel = _one(stride), _one(padding), weight.shape[-1]
     if bias is not None or s < 1 or p < 0 or _one(dilation) != 1 or groups != x.shape[1] or groups != weight.shape[0]:
         return False
-    if x.device.type != "cpu" or not weight.requires_grad or not torch.is_grad_enabled() or x.dtype != weight.dtype:
+    if x.device.type != "cpu" or x.is_inference() or not weight.requires_grad or not torch.is_grad_enabled():
+        return False
+    if x.dtype != weight.dtype:
         return False
     few = _FEW if kernel == 5 else 4
     positions = ((x.shape[-2] + 2 * p - kernel) // s + 1) * ((x.shape[-1] + 2 * p - kernel) // s + 1)
