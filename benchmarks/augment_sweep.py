@@ -154,7 +154,8 @@ def draw_others(content: dict[str, Any], path: Path) -> None:
         for number, (title, tables) in enumerate(jobs.items()):
             if axis in tables:
                 heights = [rows["sslmed"]["ns_per_pixel"] for rows in tables[axis].values()]
-                axes.plot(list(tables[axis]), heights, "o-" if number < 10 else "s--", label=title)
+                style = {"marker": "o", "color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
+                axes.plot(list(tables[axis]), heights, label=title, **style)
         axes.set(xlabel=axis, yscale="log")
         axes.tick_params(labelsize=8, axis="x", rotation=30)
         axes.spines[["top", "right"]].set_visible(False)
