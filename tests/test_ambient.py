@@ -23,7 +23,7 @@ import pieces
 from ambient import STATES
 from pieces import Piece
 from sslmed import augment, data, losses, memory, methods, metrics, models
-from sslmed.augment import _patches, functional, views
+from sslmed.augment import functional, views
 from sslmed.metrics import compare
 
 PIECES = pieces.pieces()
@@ -307,13 +307,6 @@ class Tagged(Tensor):
                 first = next((x for x in (*args, *parts) if isinstance(x, Tagged) and hasattr(x, "notes")), None)
                 part.notes = dict(first.notes) if first is not None else {}
         return result
-
-
-def test_subclasses_take_the_way_of_large_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_patches, "_CACHE_BYTES", 0)
-    monkeypatch.setattr(_patches, "_BLOCK_BYTES", 1)
-    for name in ("PatchJigsaw", "CrossPatchJigsaw"):
-        test_subclasses_that_annotate_tensors_give_the_same(PIECES[f"augment.{name}"])
 
 
 @every

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
-from sslmed.augment import FrequencyBandStop
+from sslmed.augment import FrequencyBandStop, frequency
 from sslmed.augment import _spectrum as spectrum
 from sslmed.augment.functional import apply_spectral_mask, band_stop_mask
 
@@ -341,3 +341,17 @@ def test_devices_agree(device: torch.device) -> None:
     params = augment.forward_parameters(x.shape)
     y = augment(x.to(device), params=params).cpu()
     torch.testing.assert_close(y, augment(x, params=params), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_pixels", [0, 1 << 21])
+@pytest.mark.parametrize("block_pixels", [1, 3000])
+def test_blocks_and_batches_of_any_size_give_the_same(
+    batch_pixels: int, block_pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, keep = torch.rand(7, 2, 30, 25), torch.rand(7, 1, 30, 13) > 0.5
+    want = torch.fft.irfft2(torch.fft.rfft2(x) * keep, s=(30, 25))
+    monkeypatch.setattr(frequency, "_BATCH_PIXELS", batch_pixels)
+    monkeypatch.setattr(frequency, "_BLOCK_PIXELS", block_pixels)
+    torch.testing.assert_close(apply_spectral_mask(x, keep), want)
+    one = torch.fft.irfft2(torch.fft.rfft2(x) * keep[:1], s=(30, 25))
+    torch.testing.assert_close(apply_spectral_mask(x, keep[:1]), one)

@@ -63,18 +63,12 @@ def test_pure_functions_take_any_dtype(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32, torch.float64])
-@pytest.mark.parametrize("block_bytes", [1, 400, 1 << 20])
-def test_batches_beyond_the_cache_are_moved_alike(
-    dtype: torch.dtype, block_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_that_are_not_contiguous_are_moved_alike(dtype: torch.dtype) -> None:
     x = (torch.rand(7, 2, 9, 14) * 255).to(dtype)[..., 1:, 1:13]
     order, flip = torch.rand(7, 8).argsort(1), torch.randint(0, 4, (7, 8))
-    moved = permute_patches(x, order, (2, 4))
-    flipped = patches.gather_patches(x, order, (2, 4), flip)
-    monkeypatch.setattr(patches, "_CACHE_BYTES", 0)
-    monkeypatch.setattr(patches, "_BLOCK_BYTES", block_bytes)
-    assert torch.equal(permute_patches(x, order, (2, 4)), moved)
-    assert torch.equal(patches.gather_patches(x, order, (2, 4), flip), flipped)
+    want = patches.gather_patches(x.clone(memory_format=torch.contiguous_format), order, (2, 4), flip)
+    for other in (x, x.to(memory_format=torch.channels_last)):
+        assert torch.equal(patches.gather_patches(other, order, (2, 4), flip), want)
     assert permute_patches(x[:0], order[:0], (2, 4)).shape == (0, 2, 8, 12)
     if dtype.is_floating_point:
         leaf = x.clone().requires_grad_()
@@ -82,11 +76,22 @@ def test_batches_beyond_the_cache_are_moved_alike(
         torch.testing.assert_close(leaf.grad, 2 * x)
 
 
-def test_vmap_over_images_beyond_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patches, "_CACHE_BYTES", 0)
+def test_vmap_over_batches() -> None:
     x, order = torch.rand(3, 2, 1, 6, 6), torch.tensor([[3, 1, 0, 2]]).expand(2, 4)
     moved = torch.func.vmap(lambda image: permute_patches(image, order, (2, 2)))(x)
     assert torch.equal(moved, torch.stack([permute_patches(image, order, (2, 2)) for image in x]))
+
+
+@pytest.mark.parametrize("focal", ["mirror", "random"])
+def test_skipped_images_are_copied_unchanged(focal: str) -> None:
+    x = torch.rand(8, 2, 12, 12)
+    augment = CrossPatchJigsaw(grid=(4, 4), focal=focal, p=0.5)
+    params = {**augment.forward_parameters(x.shape), "batch_prob": torch.tensor([1.0, 0.0] * 4)}
+    given = {name: value.clone() for name, value in params.items()}
+    y = augment(x, params=params)
+    assert torch.equal(y[1::2], x[1::2])
+    assert torch.equal(y[::2], CrossPatchJigsaw(grid=(4, 4), focal=focal)(x, params=params)[::2])
+    assert all(torch.equal(params[name], given[name]) for name in given)
 
 
 def test_looked_up_crosses_equal_computed_ones() -> None:

@@ -5,7 +5,8 @@ a seed that is drawn the same way (`_fields`), computed on the images' device.
 
 This is the only file that touches kornia's bases. It follows the contract of kornia 0.9 and departs from it
 where that contract loses something: `generator=` is honoured, an unknown keyword is a TypeError, a caller's
-`params` are neither stored nor changed, and in eager mode only the rows that the gate selects are computed.
+`params` are neither stored nor changed, and in eager mode only the rows that the gate selects are computed (a
+rearrangement, which computes nothing, copies the others as they are).
 
 All of it compiles to one graph, except for a draw from a `generator=` of its own, which torch.compile cannot
 trace: there draw outside the graph, `params = aug.forward_parameters(x.shape)`, and pass `params=`.
@@ -89,7 +90,8 @@ class _OneDraw(Draws):
         self, input: Tensor, params: Params, flags: dict[str, Any], transform: Tensor | None = None, **_: Any
     ) -> Tensor:
         """Apply the gate and, to the rows it selects, the transform (kornia's hook)."""
-        x = self.fit(input)
+        # Transforms write channel by channel; with channels last, each of their steps would take several times as long.
+        x = self.fit(input).contiguous()
         if self.p == 1.0:
             return self.apply_transform(x, params, flags)
         gate = params["batch_prob"] > 0.5
@@ -163,6 +165,28 @@ class Rearrangement(_OneDraw, GeometricAugmentationBase2D):  # type: ignore[misc
     """
 
     _compute_matrix_lazily = True
+
+    def unmoved(self, params: Params) -> Params:
+        """Parameters of the same shapes and devices that leave every pixel in its place."""
+        raise NotImplementedError
+
+    def transform_inputs(
+        self, input: Tensor, params: Params, flags: dict[str, Any], transform: Tensor | None = None, **_: Any
+    ) -> Tensor:
+        """Move the pixels of the rows that the gate selects (kornia's hook).
+
+        Skipped rows have to be copied anyway. To copy them unmoved in the same pass is faster than to take the
+        selected rows out, move their pixels and put them back.
+        """
+        if self.p < 1.0:
+            gate = params["batch_prob"] > 0.5
+            unmoved = self.unmoved(params)
+            chosen = {
+                name: torch.where(moved(gate, params[name].device).unsqueeze(1), params[name], unmoved[name])
+                for name in self.names
+            }
+            params = {**params, **chosen}
+        return self.apply_transform(self.fit(input), params, flags)
 
     def generate_transformation_matrix(self, input: Tensor, params: Params, flags: dict[str, Any]) -> Tensor:
         """Return identity matrices, whatever the gate says (kornia's hook)."""

@@ -8,11 +8,8 @@ from torch import Tensor
 
 from .._checks import integer, shaped
 from .._compat import moved
-from ._tracked import tracked
 
 Grid = tuple[int, int]
-_CACHE_BYTES = 10 << 20  # batches up to this size stay in the processor's cache as a whole
-_BLOCK_BYTES = 5 << 18  # so much of a larger batch stays near a core
 
 
 def split_patches(x: Tensor, grid: Grid) -> Tensor:
@@ -100,10 +97,6 @@ def gather_patches(x: Tensor, order: Tensor, grid: Grid, flip: Tensor | None = N
     batch, channels, height, width = x.shape
     rows, columns = grid
     tall, wide = height // rows, width // columns
-    size = x.numel() * x.element_size()
-    whole = tracked(x) or x.device.type != "cpu" or size <= _CACHE_BYTES
-    step = batch if whole else max(1, _BLOCK_BYTES * torch.get_num_threads() // (size // batch))
-
     source = order.reshape(batch, 1, rows, 1, columns).long()
     line = torch.arange(0, tall * columns, columns, device=x.device)[:, None]  # (h, 1)
     if flip is not None:
@@ -111,27 +104,12 @@ def gather_patches(x: Tensor, order: Tensor, grid: Grid, flip: Tensor | None = N
         line = torch.where(flip >= 2, (tall - 1) * columns - line, line)
     lines = height * columns  # of a plane
     plane = torch.arange(0, batch * channels * lines, lines, device=x.device)
-    if not whole:
-        plane = plane % (step * channels * lines)  # counted within a block
     first = source.add(source // columns, alpha=(tall - 1) * columns) + plane.view(batch, channels, 1, 1, 1)
-    runs = (first + line).view(batch, channels * lines)
-    out = x.reshape(-1, wide).index_select(0, runs.view(-1)) if whole else _in_blocks(x, runs, wide, step)
+    out = x.reshape(-1, wide).index_select(0, (first + line).view(-1))
     if flip is not None:
         out = out.view(batch, channels, rows, tall, columns, wide)
         out = torch.where((flip % 2 == 1)[..., None], out.flip(-1), out)
     return out.view(x.shape)
-
-
-def _in_blocks(x: Tensor, runs: Tensor, wide: int, step: int) -> Tensor:
-    """Bring `step` images near in their own order, then gather: runs fetched from far memory wait for it."""
-    out = x.new_empty((runs.numel(), wide))
-    near = x.new_empty((step, *x.shape[1:]))
-    rows = step * runs.shape[1]
-    blocks = zip(torch.split(x, step), torch.split(runs, step), torch.split(out, rows), strict=True)
-    for images, index, place in blocks:
-        near[: len(images)].copy_(images)
-        torch.index_select(near.view(-1, wide), 0, index.view(-1), out=place)
-    return out
 
 
 def checked_grid(grid: Grid) -> Grid:

@@ -87,6 +87,14 @@ class PatchJigsaw(Rearrangement):
         """Shuffle every row."""
         return permute_patches(x, params["order"], self.grid)
 
+    def unmoved(self, params: Params) -> Params:
+        """The identity permutation."""
+        order = params["order"]
+        return {
+            **params,
+            "order": torch.arange(order.shape[1], dtype=order.dtype, device=order.device).expand_as(order),
+        }
+
     def fit(self, x: Tensor) -> Tensor:
         """Crop to the grid at the centre, or raise where `remainder="error"`."""
         height, width = self._fitted((x.shape[-2], x.shape[-1]))
@@ -197,6 +205,11 @@ class CrossPatchJigsaw(PatchJigsaw):
         if self.focal == "random":
             params["flip"] = (u[:, 1 + others :] * 4).long() * focal
         return {**params, **self._output_size(len(u), size)}
+
+    def unmoved(self, params: Params) -> Params:
+        """The identity permutation, and no flip."""
+        unmoved = super().unmoved(params)
+        return {**unmoved, "flip": torch.zeros_like(params["flip"])} if self.focal == "random" else unmoved
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Rearrange every row."""
