@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from .. import _checks
-from .._tensor import compute_dtype
-from ._blocked import transformed
+from .._tensor import compute_dtype, transformed
 
 _REDUCTIONS = ("masked", "sum", "mean_all")
 
