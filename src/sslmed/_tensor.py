@@ -102,6 +102,6 @@ class _UnitRows(Function):
         if (again := torch.is_grad_enabled()) or not eager(incoming):
             with torch.enable_grad():
                 rows, _ = unit_rows_and_scale(x)
-            (gradient,) = torch.autograd.grad(rows, x, incoming, create_graph=again)
+            gradient: torch.Tensor = torch.autograd.grad(rows, x, incoming, create_graph=again)[0]
             return gradient
         return gradient_of_rows(incoming, rows, scale)

@@ -83,18 +83,17 @@ class _Shared(Function):
         dtype = compute_dtype(query, positive, query if negatives is None else negatives)
         (q, q_scale), (p, p_scale) = (unit_rows_and_scale(x.to(dtype)) for x in (query, positive))
         to_query, to_positive, to_negatives = ctx.needs_input_grad[:3]
-        shifted = not exp_is_safe(dtype, temperature)
         ctx.settings, ctx.kept = (temperature, block_size, negatives is None), []
         keep = block_size is None and (to_positive if negatives is None else to_negatives)
         room = _blocked.KEPT_BYTES // q.element_size() if keep else 0
-        top = q.new_full((q.shape[0], 1), -LOG2_E / temperature if shifted else 0.0)
-        total = torch.zeros_like(top)
+        total = q.new_zeros(q.shape[0], 1)
+        top = None if exp_is_safe(dtype, temperature) else torch.full_like(total, -LOG2_E / temperature)
         average = torch.zeros_like(q) if to_query else None
         size = _size(q, p if negatives is None else negatives, block_size)
         place = q.new_empty(q.shape[0] * size)
         for start, rows, _ in _parts(p, negatives, size):
             block = _similarities(place, q, rows, start, temperature, negatives is None, (ids, negative_ids))
-            if shifted:
+            if top is not None:
                 higher = torch.maximum(top, block.amax(dim=1, keepdim=True))
                 fade = (top - higher).exp2_()
                 total *= fade
@@ -109,10 +108,11 @@ class _Shared(Function):
             total += block.sum(dim=1, keepdim=True)
             if average is not None:
                 average.addmm_(block, rows)
-        agreement = (q * p).sum(dim=1).mul_(LOG2_E / temperature)
-        others = (total.log2() + top).squeeze(1).clamp_min_(masked_logit(dtype))
-        margin = others.sub_(agreement).mul_(LOG_2)
-        total.masked_fill_(total == 0, 1)
+        others = total.log() if top is None else (total.log2() + top).mul_(LOG_2)
+        if negatives is None or ids is not None:  # a query may have no negatives
+            others.clamp_min_(masked_logit(dtype))
+            total.masked_fill_(total == 0, 1)
+        margin = others.squeeze(1) - (q * p).sum(dim=1) / temperature
         # A queue may be overwritten before backward, which does not need it unless it is asked for a gradient
         # or a second derivative.
         queue = negatives, negative_ids
@@ -162,11 +162,11 @@ def _gradients(ctx: Any, incoming: torch.Tensor) -> Gradients:
             stop = start + rows.shape[0]
             if kept:
                 block, top_then = kept.pop()
-                part = block.T @ (weighted * torch.exp2(top_then - top))
+                part = block.T @ (weighted if top is None else weighted * torch.exp2(top_then - top))
             else:
                 place = q.new_empty(q.shape[0] * size) if place is None else place
                 block = _similarities(place, q, rows, start, temperature, in_batch, (ids, negative_ids))
-                part = block.sub_(top).exp2_().T @ weighted
+                part = (block if top is None else block.sub_(top)).exp2_().T @ weighted
             if to_negatives is None or scale is None:
                 gradient[start:stop] += part
             else:
