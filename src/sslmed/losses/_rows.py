@@ -67,5 +67,5 @@ def own_cosines(query: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
     if negatives.requires_grad or not eager(negatives):
         return torch.einsum("nd,nkd->nk", query, unit_rows(negatives))
     rows, factor, _ = scaled_rows(negatives)  # cosines are scaled instead of rows, which are D times as many numbers
-    cosines = torch.bmm(rows, query[:, :, None])
-    return (cosines if factor is None else cosines * factor).squeeze(2)
+    cosines = torch.einsum("nd,nkd->nk", query, rows)
+    return cosines if factor is None else cosines * factor.squeeze(2)

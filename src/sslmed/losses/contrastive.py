@@ -6,10 +6,9 @@ contrastive predictive coding", 2018, Eq. 4, in the form of He et al., "MoCo", C
 Similarities are cosines: rows are scaled to length 1 inside, and a row of zeros has cosine 0 with everything.
 All work is in float32 or wider with autocast off, and in log space.
 
-`block_size` bounds the memory of a loss, exactly: value and gradient are those of the whole matrix. None
-picks the faster way: the whole matrix up to 16 384 similarities, blocks above. The whole matrix is also what
-torch.compile, the transforms of torch.func and `create_graph=True` get, whatever the block size. Batched
-gradients are had from torch.func too: autograd's own `is_grads_batched` cannot follow the blocks.
+`block_size` bounds the memory of a loss, exactly: value and gradient are those of the whole matrix. The whole
+matrix is what torch.compile, the transforms of torch.func and `create_graph=True` get, whatever the block size. Use
+torch.func for batched gradients too: autograd's own `is_grads_batched` cannot follow the blocks.
 """
 
 from __future__ import annotations
@@ -87,8 +86,10 @@ def info_nce(
         negatives: (K, D), shared by all queries, as a queue; or (N, K, D), each query's own, as from a memory
             bank; or None: for query i, the rows of `positive` other than i.
         temperature: T, above 0.
-        block_size: shared negatives held at a time, for memory O(N x block); None: 1024 on a CPU, else 8192.
-            Negatives of shape (N, K, D) are not cut into blocks: they are larger than their similarities.
+        block_size: shared negatives held at a time, for memory O(N x block); None: on a CPU as many as make 1 MiB of
+            similarities (256 to 8192), else 8192, and where negatives need a gradient, as those of the batch do, up to
+            256 MiB of similarities are held from forward to backward. Negatives of shape (N, K, D) are not cut into
+            blocks: they are larger than their similarities.
         ids: (N,) integers, the patient or image of each query: negatives with its id are left out. A query
             that loses all its negatives counts as a loss of 0.
         negative_ids: (K,) or (N, K) integers, the ids of `negatives`; None if `negatives` is None.
