@@ -15,7 +15,7 @@ PACKAGES = {"lightly": "lightly", "pytorch-metric-learning": "pytorch_metric_lea
 INSTALLED = [name for name, module in PACKAGES.items() if importlib.util.find_spec(module)]
 
 
-def nt_xent(temperature: float) -> Ways:
+def nt_xent(temperature: float, n: int) -> Ways:
     def cross_entropy(a: Tensor, b: Tensor) -> Tensor:
         n, z = len(a), F.normalize(torch.cat([a, b]), dim=1)
         logits = (z @ z.T / temperature).fill_diagonal_(-math.inf)
@@ -36,7 +36,7 @@ def nt_xent(temperature: float) -> Ways:
         from lightly.loss import NTXentLoss
 
         ways["lightly"] = NTXentLoss(temperature=temperature)
-    if "pytorch-metric-learning" in INSTALLED:
+    if "pytorch-metric-learning" in INSTALLED and n <= 64:  # its memory grows with the cube of the batch
         from pytorch_metric_learning.losses import NTXentLoss as TheirNTXent
         from pytorch_metric_learning.losses import SelfSupervisedLoss
 

@@ -56,7 +56,7 @@ def nt_xent(temperature: float, settings: dict[str, Any]) -> Job:
     n, dim = settings["n"], settings["dim"]
     ways = {"sslmed": lambda a, b: losses.nt_xent(a, b, temperature=temperature)}
     pair = [rows(n, dim, settings=settings) for _ in range(2)]
-    return ways | peers.nt_xent(temperature), pair, (2 * n) ** 2
+    return ways | peers.nt_xent(temperature, n), pair, (2 * n) ** 2
 
 
 def in_batch(temperature: float, settings: dict[str, Any]) -> Job:

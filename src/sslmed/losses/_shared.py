@@ -81,7 +81,8 @@ class _Shared(Function):
         negative_ids: torch.Tensor | None,
     ) -> torch.Tensor:
         dtype = compute_dtype(query, positive, query if negatives is None else negatives)
-        (q, q_scale), (p, p_scale) = (unit_rows_and_scale(x.to(dtype)) for x in (query, positive))
+        rows, scale = unit_rows_and_scale(torch.cat([query.to(dtype), positive.to(dtype)]))
+        (q, p), (q_scale, p_scale) = rows.chunk(2), scale.chunk(2)
         to_query, to_positive, to_negatives = ctx.needs_input_grad[:3]
         ctx.settings, ctx.kept = (temperature, block_size, negatives is None), []
         keep = block_size is None and (to_positive if negatives is None else to_negatives)
