@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
+from torch.autograd import Function
 
 from ._compat import plain
 
@@ -19,13 +23,85 @@ def unit_rows(x: torch.Tensor) -> torch.Tensor:
     """Scale the last dimension to length 1; a row of zeros is treated as if its length were 1.
 
     `F.normalize` divides a row of zeros by 1e-12, and so multiplies its gradient by 1e12, and it squares
-    entries that may underflow. Here rows are first scaled by their largest entry. The result does not depend
-    on that scale, so no gradient needs to pass through it. The square of the length, unlike the length itself,
-    has finite derivatives of all orders at a row of zeros.
+    entries that may underflow. Here rows of zeros, of tiny and of huge entries are first scaled by their largest entry.
     """
     x = plain(x)
+    if x.requires_grad and torch.is_grad_enabled() and eager(x):
+        rows: torch.Tensor = _UnitRows.apply(x)
+        return rows
+    rows, _ = unit_rows_and_scale(x)
+    return rows.clone() if rows is x else rows
+
+
+def unit_rows_and_scale(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit rows as `unit_rows` makes them, and the factors (..., 1) that made them so.
+
+    Rows that already have length 1 up to rounding may come back as they are.
+    """
+    rows, factor, scale = scaled_rows(x)
+    return rows if factor is None else rows * factor, scale
+
+
+def scaled_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """Rows safe to multiply, the factors (..., 1) or None that make them unit rows, and those that make `x` so.
+
+    On a CPU lengths can be looked at, and nearly all rows are safe as they are. Otherwise they are scaled by their
+    largest entry. The result does not depend on that scale, so no gradient needs to pass through it. The square of the
+    length, unlike the length itself, has finite derivatives of all orders at a row of zeros.
+    """
+    if x.numel() and eager(x) and x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled()):
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        low, high = map(float, length.aminmax())
+        limits = torch.finfo(x.dtype)
+        if 1 - 4 * limits.eps <= low and high <= 1 + 4 * limits.eps:
+            return x, None, torch.ones_like(length)
+        # Entries whose squares underflow do not count beside a length above this, and no square has overflown.
+        if limits.tiny**0.5 / limits.eps < low and high < math.inf:
+            factor = length.reciprocal_()
+            return x, factor, factor
     largest = x.detach().abs().amax(dim=-1, keepdim=True)
     zero = largest == 0
-    x = x / largest.masked_fill(zero, 1)
-    squared = x.square().sum(dim=-1, keepdim=True).masked_fill(zero, 1)
-    return x * squared.rsqrt()  # its backward makes half as many passes as that of a division
+    largest = largest.masked_fill(zero, 1)
+    x = x / largest
+    factor = x.square().sum(dim=-1, keepdim=True).masked_fill(zero, 1).rsqrt()
+    return x, factor, (factor / largest).clamp_max(torch.finfo(x.dtype).max)
+
+
+def gradient_of_rows(gradient: torch.Tensor, rows: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """The gradient of rows, from that of the unit rows which `scale` made of them."""
+    along = (gradient * rows).sum(dim=-1, keepdim=True)
+    return torch.addcmul(gradient, rows, along, value=-1).mul_(scale)
+
+
+def eager(x: torch.Tensor) -> bool:
+    """Whether `x` is an ordinary tensor outside compiled graphs and transforms."""
+    return type(x) in (torch.Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling() and not transformed()
+
+
+def transformed() -> bool:
+    """Whether a transform of `torch.func` (grad, vmap, jvp) or forward-mode differentiation is at work.
+
+    Autograd functions written in Python, such as the kernels of the losses, cannot follow these.
+    """
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+
+
+class _UnitRows(Function):
+    """`unit_rows` with few passes in backward; second derivatives are those of the plain expression."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        rows, scale = unit_rows_and_scale(x)
+        rows = rows.clone() if rows is x else rows
+        ctx.save_for_backward(x, rows, scale)
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, incoming: torch.Tensor) -> torch.Tensor:
+        x, rows, scale = ctx.saved_tensors
+        if (again := torch.is_grad_enabled()) or not eager(incoming):
+            with torch.enable_grad():
+                rows, _ = unit_rows_and_scale(x)
+            gradient: torch.Tensor = torch.autograd.grad(rows, x, incoming, create_graph=again)[0]
+            return gradient
+        return gradient_of_rows(incoming, rows, scale)

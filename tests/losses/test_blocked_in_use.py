@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sslmed.losses import _blocked, _paired, _shared, info_nce, nce, nt_xent
-from sslmed.losses._shared import shared_logsumexp
+from plain_losses import plainly
+from sslmed._tensor import unit_rows
+from sslmed.losses import _paired, _shared, info_nce, nce, nt_xent
+from sslmed.losses._shared import shared_cross_entropy
 
 
 def rows(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -28,13 +30,12 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("n", [479, 480, 481])
+@pytest.mark.parametrize("n", [127, 128, 129, 479, 480, 481])
 @pytest.mark.parametrize("temperature", [0.01, 0.07])
-def test_the_edges_of_a_tile(n: int, temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_edges_of_a_tile(n: int, temperature: float) -> None:
     x = [rows(n, 4, seed=i).requires_grad_() for i in (0, 1)]
     got = nt_xent(*x, temperature=temperature)
-    monkeypatch.setattr(_blocked, "PLAIN_ELEMENTS", 10**9)
-    expected = nt_xent(*x, temperature=temperature)
+    expected = plainly(nt_xent)(*x, temperature=temperature)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
     for a, b in zip(torch.autograd.grad(got, x), torch.autograd.grad(expected, x), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
@@ -65,12 +66,14 @@ def test_rows_opposite_to_each_other_at_a_very_low_temperature(dtype: torch.dtyp
 
 @pytest.mark.parametrize("temperature", [0.01, 0.5])
 @pytest.mark.parametrize("block_size", [2, 10**6])
-def test_a_sum_of_no_negatives_is_finite(temperature: float, block_size: int) -> None:
+def test_a_sum_of_no_negatives_costs_nothing(temperature: float, block_size: int) -> None:
     ids = torch.zeros(4, dtype=torch.int64)
     for size in (None, block_size):
-        result = shared_logsumexp(rows(4, 3), rows(4, 3), temperature, size, ids, ids)
-        assert result.isfinite().all()
-        assert (result < -1e300).all()
+        x = [rows(4, 3, seed=i).requires_grad_() for i in range(3)]
+        for loss in (shared_cross_entropy, plainly(shared_cross_entropy)):
+            result = loss(*x, temperature, size, (ids, ids))
+            assert result == 0
+            assert not any(gradient.any() for gradient in torch.autograd.grad(result, x))
 
 
 @pytest.mark.parametrize("block_size", [None, 2])
@@ -152,7 +155,7 @@ def test_no_gradient_is_prepared_where_none_can_be_asked_for(grad_mode: bool, mo
         assert sum(spy.memory.values()) < 800**2 / 8
         with Spy() as spy:
             info_nce(q, p, queue)
-        assert spy.calls.count("addmm_.default") == math.ceil(5000 / _shared.BLOCK_ON_CPU)
+        assert spy.calls.count("addmm_.default") == math.ceil(5000 / _shared._size(q, queue, None)) > 1
 
 
 def test_losses_of_several_threads_do_not_meet() -> None:
@@ -213,3 +216,40 @@ def test_one_graph_serves_small_and_large_batches(module: str) -> None:
     command = [sys.executable, "-c", COUNT_GRAPHS.format(module=module)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e-18, 1e-9, 1e15, 1e30])
+@pytest.mark.parametrize("zero", [False, True])
+def test_unit_rows_of_any_length(scale: float, zero: bool) -> None:
+    x = rows(6, 5, dtype=torch.float32) * torch.linspace(0.5, 1, 6)[:, None]
+    wide = x.double().requires_grad_()
+    unit = wide / torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+    expected = torch.autograd.grad(unit, wide, incoming := rows(6, 5, seed=1))[0]
+    x = x * scale
+    if zero:
+        x[3] = 0
+        unit, expected = unit.detach().clone(), expected.clone()
+        unit[3], expected[3] = 0, incoming[3] * scale
+    x.requires_grad_()
+    got = unit_rows(x)
+    torch.testing.assert_close(got.double(), unit, rtol=1e-5, atol=1e-7)
+    gradient = torch.autograd.grad(got, x, incoming.float())[0].double() * scale
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own use of it, in forward mode
+def test_derivatives_of_unit_rows() -> None:
+    x = rows(3, 2, 4).requires_grad_()
+    assert torch.autograd.gradcheck(unit_rows, x)
+    assert torch.autograd.gradgradcheck(unit_rows, x)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x.detach(), rows(3, 2, 4, seed=1))
+        slope = torch.autograd.forward_ad.unpack_dual(unit_rows(dual)).tangent
+    jacobian = torch.autograd.functional.jacobian(unit_rows, x)
+    torch.testing.assert_close(slope, torch.einsum("abcdef,def->abc", jacobian, rows(3, 2, 4, seed=1)))
+
+
+def test_unit_rows_are_never_their_argument() -> None:
+    x = torch.eye(3)
+    unit_rows(x).zero_()
+    assert x.sum() == 3

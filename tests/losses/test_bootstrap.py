@@ -101,3 +101,10 @@ def test_negative_cosine_equals_lightly() -> None:
 
     p, z = rows(5, 6), rows(5, 6, seed=1)
     torch.testing.assert_close(negative_cosine(p, z), NegativeCosineSimilarity()(p, z))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_first_and_second_derivatives(loss) -> None:  # type: ignore[no-untyped-def]
+    p, z = rows(3, 4).requires_grad_(), rows(3, 4, seed=1)
+    assert torch.autograd.gradcheck(lambda x: loss(x, z), p)
+    assert torch.autograd.gradgradcheck(lambda x: loss(x, z), p)

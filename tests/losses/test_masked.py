@@ -137,3 +137,14 @@ def test_bad_input(mask: torch.Tensor) -> None:
         masked_l1(x, x, mask.to("meta"))
     with pytest.raises(ValueError, match="reduction must be one of 'masked', 'sum', 'mean_all', got 'mean'"):
         MaskedL1(reduction="mean")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_gradients_of_both_images_in_any_layout(dtype: torch.dtype, mask: torch.Tensor) -> None:
+    pair = [images(seed).to(dtype).mT.contiguous().mT.requires_grad_() for seed in (0, 1)]
+    found = torch.autograd.grad(masked_l1(*pair, mask, reduction="sum"), pair, create_graph=True)
+    assert [g.dtype for g in found] == [dtype, dtype]
+    quick = torch.autograd.grad(masked_l1(*pair, mask, reduction="sum"), pair)
+    signs = (pair[0].float() - pair[1].float()).sign() * mask
+    for gradient, expected in zip((*found, *quick), (signs, -signs) * 2, strict=True):
+        torch.testing.assert_close(gradient.float(), expected)

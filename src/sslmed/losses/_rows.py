@@ -1,10 +1,11 @@
-"""The checks of the losses on rows of embeddings."""
+"""What the losses share on rows of embeddings: checks, and cosines with negatives of each query's own."""
 
 from __future__ import annotations
 
 import torch
 
 from .. import _checks
+from .._tensor import eager, scaled_rows, unit_rows
 
 
 def check_pair(**pair: torch.Tensor) -> None:
@@ -59,3 +60,12 @@ def check_ids(
                 f"{name} must have shape {tuple(rows.shape[:-1])} to label {owner}, got {tuple(labels.shape)}"
             )
         _checks.same_device(**{owner: rows, name: labels})
+
+
+def own_cosines(query: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+    """Cosines (N, K) of unit rows `query` (N, D) with negatives (N, K, D) of any length."""
+    if negatives.requires_grad or not eager(negatives):
+        return torch.einsum("nd,nkd->nk", query, unit_rows(negatives))
+    rows, factor, _ = scaled_rows(negatives)  # cosines are scaled instead of rows, which are D times as many numbers
+    cosines = torch.einsum("nd,nkd->nk", query, rows)
+    return cosines if factor is None else cosines * factor.squeeze(2)

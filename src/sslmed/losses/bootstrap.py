@@ -8,10 +8,16 @@ view 0).
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 from torch import nn
+from torch.autograd import Function
 
-from .._tensor import compute_dtype, unit_rows
+from .._compat import plain
+from .._tensor import compute_dtype, eager, transformed, unit_rows, unit_rows_and_scale
+from ._blocked import plain_gradients, savable
 from ._rows import check_pair
 
 
@@ -91,5 +97,35 @@ class NegativeCosine(nn.Module):
 
 def _mean_cosine(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     check_pair(prediction=prediction, target=target)
+    prediction, target = plain(prediction), plain(target.detach())
+    mean: torch.Tensor = (_MeanCosine.apply if eager(prediction) else _plain_mean_cosine)(prediction, target)
+    return mean
+
+
+class _MeanCosine(Function):
+    """`_plain_mean_cosine` with few operations; second derivatives are those of the plain expression."""
+
+    @staticmethod
+    def forward(ctx: Any, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        dtype = compute_dtype(prediction, target)
+        rows, scale = unit_rows_and_scale(torch.cat([prediction.to(dtype), target.to(dtype)]))
+        a, b = rows.chunk(2)
+        cosines = (a * b).sum(dim=1, keepdim=True)
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(*map(savable, (prediction, target)), rows, scale, cosines)
+        return cosines.mean()
+
+    @staticmethod
+    def backward(ctx: Any, incoming: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        prediction, target, rows, scale, cosines = ctx.saved_tensors
+        if torch.is_grad_enabled() or transformed():
+            value = partial(_plain_mean_cosine, prediction, target)
+            return *plain_gradients(value, (prediction,), (True,), incoming), None
+        a, b = rows.chunk(2)
+        gradient = torch.addcmul(b, a, cosines, value=-1)
+        return gradient.mul_(scale[: len(a)] * (incoming / len(a))).to(prediction.dtype), None
+
+
+def _plain_mean_cosine(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     dtype = compute_dtype(prediction, target)
-    return (unit_rows(prediction.to(dtype)) * unit_rows(target.detach().to(dtype))).sum(dim=1).mean()
+    return (unit_rows(prediction.to(dtype)) * unit_rows(target.to(dtype))).sum(dim=1).mean()

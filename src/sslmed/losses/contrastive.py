@@ -6,25 +6,23 @@ contrastive predictive coding", 2018, Eq. 4, in the form of He et al., "MoCo", C
 Similarities are cosines: rows are scaled to length 1 inside, and a row of zeros has cosine 0 with everything.
 All work is in float32 or wider with autocast off, and in log space.
 
-`block_size` bounds the memory of a loss, exactly: value and gradient are those of the whole matrix. None
-picks the faster way: the whole matrix up to 16 384 similarities, blocks above. The whole matrix is also what
-torch.compile, the transforms of torch.func and `create_graph=True` get, whatever the block size. Batched
-gradients are had from torch.func too: autograd's own `is_grads_batched` cannot follow the blocks.
+`block_size` bounds the memory of a loss, exactly: value and gradient are those of the whole matrix. The whole
+matrix is what torch.compile, the transforms of torch.func and `create_graph=True` get, whatever the block size. Use
+torch.func for batched gradients too: autograd's own `is_grads_batched` cannot follow the blocks.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .. import _checks
 from .._compat import plain, without_autocast
 from .._tensor import compute_dtype, unit_rows
-from ._blocked import never
-from ._paired import paired_logsumexp
-from ._rows import check_ids, check_negatives, check_pair
-from ._shared import shared_logsumexp
+from ._blocked import cross_entropy, masked_logit
+from ._paired import paired_cross_entropy
+from ._rows import check_ids, check_negatives, check_pair, own_cosines
+from ._shared import shared_cross_entropy
 
 
 def nt_xent(
@@ -63,10 +61,7 @@ def nt_xent(
     if len(z0) < 2:
         raise ValueError("z0 must have at least 2 rows, got 1: there is no negative")
     with without_autocast(z0.device):
-        dtype = compute_dtype(z0, z1)
-        z0, z1 = unit_rows(z0.to(dtype)), unit_rows(z1.to(dtype))
-        agreement = ((z0 * z1).sum(dim=1) / temperature).repeat(2)
-        return _cross_entropy(agreement, paired_logsumexp(torch.cat([z0, z1]), temperature, block_size))
+        return paired_cross_entropy(plain(z0), plain(z1), temperature, block_size)
 
 
 def info_nce(
@@ -91,8 +86,10 @@ def info_nce(
         negatives: (K, D), shared by all queries, as a queue; or (N, K, D), each query's own, as from a memory
             bank; or None: for query i, the rows of `positive` other than i.
         temperature: T, above 0.
-        block_size: shared negatives held at a time, for memory O(N x block); None: 1024 on a CPU, else 8192.
-            Negatives of shape (N, K, D) are not cut into blocks: they are larger than their similarities.
+        block_size: shared negatives held at a time, for memory O(N x block); None: on a CPU as many as make 1 MiB of
+            similarities (256 to 8192), else 8192, and where negatives need a gradient, as those of the batch do, up to
+            256 MiB of similarities are held from forward to backward. Negatives of shape (N, K, D) are not cut into
+            blocks: they are larger than their similarities.
         ids: (N,) integers, the patient or image of each query: negatives with its id are left out. A query
             that loses all its negatives counts as a loss of 0.
         negative_ids: (K,) or (N, K) integers, the ids of `negatives`; None if `negatives` is None.
@@ -126,22 +123,17 @@ def info_nce(
     # torch does not compare unsigned integers with others.
     ids, negative_ids = (None if labels is None else plain(labels).long() for labels in (ids, negative_ids))
     negatives = None if negatives is None else plain(negatives)
+    query, positive = plain(query), plain(positive)
     with without_autocast(query.device):
-        dtype = compute_dtype(query, positive, query if negatives is None else negatives)
+        if negatives is None or negatives.ndim == 2:
+            labels = ids, ids if negatives is None else negative_ids
+            return shared_cross_entropy(query, positive, negatives, temperature, block_size, labels)
+        dtype = compute_dtype(query, positive, negatives)
         query, positive = unit_rows(query.to(dtype)), unit_rows(positive.to(dtype))
-        agreement = (query * positive).sum(dim=1) / temperature
-        if negatives is not None and negatives.ndim == 3:
-            logits = torch.einsum("nd,nkd->nk", query, unit_rows(negatives.to(dtype))) / temperature
-            if ids is not None and negative_ids is not None:
-                logits = logits.masked_fill(ids[:, None] == negative_ids, never(dtype))
-            return _cross_entropy(agreement, logits.logsumexp(dim=1))
-        if negatives is None:
-            negatives = positive
-            ids = torch.arange(len(query), device=query.device) if ids is None else ids
-            negative_ids = ids
-        elif negatives.requires_grad:
-            negatives = unit_rows(negatives.to(dtype))
-        return _cross_entropy(agreement, shared_logsumexp(query, negatives, temperature, block_size, ids, negative_ids))
+        logits = own_cosines(query, negatives.to(dtype)) / temperature
+        if ids is not None and negative_ids is not None:
+            logits = logits.masked_fill(ids[:, None] == negative_ids, masked_logit(dtype))
+        return cross_entropy(logits.logsumexp(dim=1) - (query * positive).sum(dim=1) / temperature)
 
 
 class NTXent(nn.Module):
@@ -214,14 +206,6 @@ class InfoNCE(nn.Module):
     def extra_repr(self) -> str:
         """Show the settings."""
         return _shown(self.temperature, self.block_size)
-
-
-def _cross_entropy(agreement: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of logits [positive, negatives], given the log-sum-exp of the negatives' (N,).
-
-    Unlike the difference of two large numbers, this is exact also where the loss is far below 1.
-    """
-    return -F.logsigmoid(agreement - negatives).mean()
 
 
 def _checked_settings(temperature: float, block_size: int | None) -> tuple[float, int | None]:

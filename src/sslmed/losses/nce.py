@@ -18,7 +18,7 @@ from torch import nn
 from .. import _checks
 from .._compat import without_autocast
 from .._tensor import compute_dtype, unit_rows
-from ._rows import check_negatives, check_pair
+from ._rows import check_negatives, check_pair, own_cosines
 
 
 def nce(
@@ -70,7 +70,7 @@ def nce(
         dtype = compute_dtype(query, positive, negatives)
         query, positive = unit_rows(query.to(dtype)), unit_rows(positive.to(dtype))
         agreement = (query * positive).sum(dim=1, keepdim=True)
-        others = torch.einsum("nd,nkd->nk", query, unit_rows(negatives.to(dtype)))
+        others = own_cosines(query, negatives.to(dtype))
         scores = torch.cat([agreement, others], dim=1) / temperature
         # Logarithms of sizes as tensors: torch 2.9 may keep a compiled number where the size has changed.
         log_z = math.log(population) + scores.flatten().logsumexp(dim=0) - _log(scores.numel(), scores)
