@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ Distances = npt.NDArray[np.float64]
 
 # All distances at once are only for that many pairs, which take 8 MB.
 _DENSE_PAIRS = 2_000_000
+# Up to that many nothing is faster for the farthest point.
+_SURELY_DENSE = 400_000
 # Squared lengths of points below it, and all terms of their squared distances, are integers that float32 holds exactly.
 _EXACT_SQUARE = 2**22
 
@@ -24,6 +27,8 @@ _REACHES = {2: (30, 126), 3: (9, 18, 36)}
 # What each way takes in nanoseconds on one core, as measured for masks of 64 to 1024 pixels a side and volumes: only
 # the ratios count.
 _NS_A_PAIR = 1.0  # of all distances at once
+_NS_A_SCAN = 3.0  # of the search for the farthest point, for each pair that it looks at
+_NS_SHUFFLING = 50.0  # of it, for each point
 _NS_BUILDING = 150.0  # the tree, for each of its points
 _NS_ASKING = {2: 1000.0, 3: 2500.0}  # the tree, for each point, by the number of axes
 _NS_A_REACH = 150_000.0  # each look at the grid, before any pixel
@@ -77,17 +82,31 @@ def nearest(a: Points, b: Points, spacing: Distances | None) -> tuple[Distances,
         Distances (n,) and (m,), Euclidean, in the unit of the spacing.
     """
     unit, sizes = _units(spacing, a.shape[1])
-    low, high = np.minimum(a.min(axis=0), b.min(axis=0)), np.maximum(a.max(axis=0), b.max(axis=0))
-    cells = math.prod((high - low + 1).tolist())
+    cells = _cells(a, b)
     if _dense_is_best(a, b, sizes, cells):
         to_b, to_a = _nearest_dense(a, b)
         return np.sqrt(to_b, dtype=np.float64) * unit, np.sqrt(to_a, dtype=np.float64) * unit
-    return _one_way(a, b, sizes, cells) * unit, _one_way(b, a, sizes, cells) * unit
+    there, back = (_one_way(x, y, _Sample.of(x, y, sizes), sizes, cells) for x, y in ((a, b), (b, a)))
+    return there * unit, back * unit
 
 
 def farthest(a: Points, b: Points, spacing: Distances | None) -> float:
-    """Measure the largest of all distances of `nearest`."""
-    return float(max(distances.max() for distances in nearest(a, b, spacing)))
+    """Measure the largest of all distances of `nearest`, without the others where that is faster."""
+    unit, sizes = _units(spacing, a.shape[1])
+    cells = _cells(a, b)
+    dense = _dense_is_best(a, b, sizes, cells)
+    if not dense or len(a) * len(b) > _SURELY_DENSE:
+        ways = [(x, y, _Sample.of(x, y, sizes)) for x, y in ((a, b), (b, a))]
+        if not dense:
+            return max(_farthest_one_way(*way, sizes, cells) for way in ways) * unit
+        if sum(sample.ns_of_scans(len(x), len(y)) for x, y, sample in ways) < len(a) * len(b) * _NS_A_PAIR:
+            return max(_scan(x, y, sizes) for x, y, _ in ways) * unit
+    return math.sqrt(max(square.max() for square in _nearest_dense(a, b))) * unit
+
+
+def _cells(a: Points, b: Points) -> int:
+    low, high = np.minimum(a.min(axis=0), b.min(axis=0)), np.maximum(a.max(axis=0), b.max(axis=0))
+    return int(np.prod(high - low + 1, dtype=np.float64))
 
 
 def _units(spacing: Distances | None, dims: int) -> tuple[float, tuple[float, ...]]:
@@ -112,21 +131,68 @@ def _ns_of_table(cells: int, sizes: tuple[float, ...], reach: int) -> float:
     return _NS_A_REACH + cells * (_NS_A_PIXEL + _NS_A_STEP * steps)
 
 
-def _one_way(a: Points, b: Points, sizes: tuple[float, ...], cells: int) -> Distances:
+@dataclass(frozen=True)
+class _Sample:
+    """Rough distances from a few points to the nearest of another set, to foretell how long each way takes.
+
+    Attributes:
+        distances: (k,), rather too long.
+        scans: how many points one has to look at until one is as near as the farthest of the sample is, on average.
+    """
+
+    distances: Distances
+    scans: float
+
+    @classmethod
+    def of(cls, a: Points, b: Points, sizes: tuple[float, ...]) -> _Sample:
+        some, others = (points[:: -(-len(points) // most)] for points, most in ((a, _SAMPLE), (b, _OTHERS)))
+        squares = _all_squares(some * np.array(sizes), others * np.array(sizes))
+        shortest = squares.min(axis=1)
+        share = (squares <= shortest.max()).mean(axis=1)
+        return cls(np.sqrt(shortest.clip(0), dtype=np.float64), float((1 / share).mean()))
+
+    def ns_of_scans(self, points: int, others: int) -> float:
+        return points * self.scans * _NS_A_SCAN + (points + others) * _NS_SHUFFLING
+
+    def nearby(self, reach: int) -> tuple[float, float]:
+        """Share of the points with one within reach, and the steps to walk; all and the most where none is known."""
+        if not len(self.distances):
+            return 1.0, float(reach)
+        return float((self.distances <= reach).mean()), float(self.distances.clip(max=reach).mean())
+
+    def beyond(self, reach: int) -> _Sample:
+        return _Sample(self.distances[self.distances > reach], self.scans)
+
+
+def _farthest_one_way(a: Points, b: Points, sample: _Sample, sizes: tuple[float, ...], cells: int) -> float:
+    """Scan where that is likely to take less than all nearest distances."""
+    reach, asking = _REACHES[len(sizes)][0], len(a) * _NS_ASKING[len(sizes)]
+    share, steps = sample.nearby(reach)
+    on_grid = _ns_of_table(cells, sizes, reach) + len(a) * steps * _NS_WALKING + (1 - share) * asking
+    if sample.ns_of_scans(len(a), len(b)) < min(on_grid, asking + len(b) * _NS_BUILDING):
+        return _scan(a, b, sizes)
+    return float(_one_way(a, b, sample, sizes, cells).max())
+
+
+def _scan(a: Points, b: Points, sizes: tuple[float, ...]) -> float:
+    """Measure the farthest point of `a`, ending the scan of any other at the first point that is near enough."""
+    from scipy.spatial.distance import directed_hausdorff
+
+    return float(directed_hausdorff(a * np.array(sizes), b * np.array(sizes))[0])
+
+
+def _one_way(a: Points, b: Points, sample: _Sample, sizes: tuple[float, ...], cells: int) -> Distances:
     """Look nearby on the grid, then further, as long as that spares more of the tree's time than it takes."""
     dims = a.shape[1]
-    likely = _likely(a, b, sizes)
     distances, left = np.empty(len(a)), np.arange(len(a))
     for reach in _REACHES[dims]:
-        found = likely <= reach
-        share = float(found.mean()) if len(found) else 1.0
-        steps = float(likely.clip(max=reach).mean()) if len(likely) else reach
+        share, steps = sample.nearby(reach)
         spared = share * len(left) * _NS_ASKING[dims] + (share == 1) * len(b) * _NS_BUILDING
         if _ns_of_table(cells, sizes, reach) + len(left) * steps * _NS_WALKING > spared:
             break
         squares, beyond = squares_within(a, b, sizes, reach)
         distances[left] = np.sqrt(squares, dtype=np.float64)
-        left, a, likely = left[beyond], a.T.take(beyond, axis=1).T, likely[~found]
+        left, a, sample = left[beyond], a.T.take(beyond, axis=1).T, sample.beyond(reach)
         if not len(left):
             return distances
     from scipy.spatial import cKDTree
@@ -135,13 +201,6 @@ def _one_way(a: Points, b: Points, sizes: tuple[float, ...], cells: int) -> Dist
     tree: Any = cKDTree(b * np.array(sizes), balanced_tree=False, compact_nodes=False, leafsize=32)
     distances[left] = tree.query(a * np.array(sizes))[0]
     return distances
-
-
-def _likely(a: Points, b: Points, sizes: tuple[float, ...]) -> Distances:
-    """Measure roughly, and rather too far, from a few points of `a` to the nearest of `b`."""
-    some, others = (points[:: -(-len(points) // most)] for points, most in ((a, _SAMPLE), (b, _OTHERS)))
-    squares = _all_squares(some * np.array(sizes), others * np.array(sizes)).min(axis=1)
-    return np.sqrt(squares.clip(0), dtype=np.float64)
 
 
 def _nearest_dense(a: Points, b: Points) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
