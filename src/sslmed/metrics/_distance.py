@@ -27,7 +27,7 @@ _REACHES = {2: (30, 126), 3: (9, 18, 36)}
 # What each way takes in nanoseconds on one core, as measured for masks of 64 to 1024 pixels a side and volumes: only
 # the ratios count.
 _NS_A_PAIR = 1.0  # of all distances at once
-_NS_A_SCAN = 3.0  # of the search for the farthest point, for each pair that it looks at
+_NS_A_SCAN = 1.0  # of the search for the farthest point, for each pair that the sample makes it likely to look at
 _NS_SHUFFLING = 50.0  # of it, for each point
 _NS_BUILDING = 150.0  # the tree, for each of its points
 _NS_ASKING = {2: 1000.0, 3: 2500.0}  # the tree, for each point, by the number of axes
