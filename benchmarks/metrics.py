@@ -3,7 +3,9 @@
     python benchmarks/metrics.py [--rounds 7] [--threads 1] [--jobs dice-224 ...]
 
 Masks are ellipses with a wavy outline, the prediction a moved and deformed reference; `speckle` adds one per cent of
-random foreground to the predictions. All contenders start from tensors; converting is in their time. Figures are
+random foreground to the predictions. The worst cases are outlines in many pieces, each pair drawn independently:
+`pieces` are smoothed noise above its 85 % quantile, `scattered` is ten per cent of random foreground, and `lines` are
+16 pixels apart. All contenders start from tensors; converting is in their time. Figures are
 medians with quartiles in milliseconds; `measure.py` says how they come about. Peers that are not installed are left
 out; torchmetrics takes part in a job of one mask only, since that takes it fifty times as long as MONAI. Results go
 to results/metrics-cpu.json and .png, times over MONAI's.
@@ -12,6 +14,7 @@ to results/metrics-cpu.json and .png, times over MONAI's.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import math
 from collections.abc import Callable
@@ -51,6 +54,29 @@ def masks(count: int, *size: int, speckle: float = 0.0) -> Pair:
         both.append(local.square().sum(1).sqrt() < 1 + wave * torch.sin(7 * angle))
     target, pred = both
     return pred | (torch.rand(pred.shape, generator=generator) < speckle), target
+
+
+def pieces(count: int, *size: int) -> Pair:
+    """Draw (count, *size) masks of smoothed noise above its 85 % quantile."""
+    from scipy.ndimage import gaussian_filter
+
+    draw = np.random.default_rng(0)
+    smooth = [[gaussian_filter(draw.standard_normal(size), 4) for _ in range(count)] for _ in range(2)]
+    pred, target = (torch.from_numpy(np.stack([one > np.quantile(one, 0.85) for one in side])) for side in smooth)
+    return pred, target
+
+
+def scattered(count: int, *size: int) -> Pair:
+    """Draw (count, *size) masks of ten per cent of random foreground."""
+    pred, target = torch.rand(2, count, *size, generator=torch.Generator().manual_seed(0)) < 0.1
+    return pred, target
+
+
+def lines(count: int, *size: int) -> Pair:
+    """Draw (count, *size) masks of thin lines, the one's between the other's."""
+    pred, target = torch.zeros(2, count, *size, dtype=torch.bool)
+    pred[:, ::16] = target[:, 7::16] = True
+    return pred, target
 
 
 def of_dice(pred: Tensor, target: Tensor) -> Contenders:
@@ -137,18 +163,36 @@ def scipys(pred: np.ndarray, target: np.ndarray) -> float:  # type: ignore[type-
     return max(directed_hausdorff(a, b)[0], directed_hausdorff(b, a)[0])
 
 
-JOBS: dict[str, tuple[str, Job, dict[str, Any], tuple[int, ...]]] = {
-    "dice-224": ("Dice, 64 of 224 x 224", of_dice, {}, (64, 224, 224)),
-    "hausdorff-one": ("Hausdorff, one mask of 224 x 224", of_hausdorff, {}, (1, 224, 224)),
-    "hausdorff-224": ("Hausdorff, 64 of 224 x 224", of_hausdorff, {}, (64, 224, 224)),
-    "hausdorff-512": ("Hausdorff, 64 of 512 x 512", of_hausdorff, {}, (64, 512, 512)),
-    "hausdorff-volume": ("Hausdorff, a volume of 128 x 128 x 64", of_hausdorff, {}, (1, 128, 128, 64)),
-    "hd95-224": ("HD95, 64 of 224 x 224", of_hd95, {}, (64, 224, 224)),
-    "hd95-512": ("HD95, 64 of 512 x 512", of_hd95, {}, (64, 512, 512)),
-    "average-224": ("average surface distance, 64 of 224 x 224", of_average, {}, (64, 224, 224)),
-    "surface-dice-224": ("surface Dice at 2, 64 of 224 x 224", of_surface_dice, {}, (64, 224, 224)),
-    "surface-dice-512": ("surface Dice at 2, 64 of 512 x 512", of_surface_dice, {}, (64, 512, 512)),
-    "speckle": ("HD95, 8 of 512 x 512 with 1 % speckle", of_hd95, {"speckle": 0.01}, (8, 512, 512)),
+JOBS: dict[str, tuple[str, Job, Callable[..., Pair], tuple[int, ...]]] = {
+    "dice-224": ("Dice, 64 of 224 x 224", of_dice, masks, (64, 224, 224)),
+    "hausdorff-one": ("Hausdorff, one mask of 224 x 224", of_hausdorff, masks, (1, 224, 224)),
+    "hausdorff-224": ("Hausdorff, 64 of 224 x 224", of_hausdorff, masks, (64, 224, 224)),
+    "hausdorff-512": ("Hausdorff, 64 of 512 x 512", of_hausdorff, masks, (64, 512, 512)),
+    "hausdorff-volume": ("Hausdorff, a volume of 128 x 128 x 64", of_hausdorff, masks, (1, 128, 128, 64)),
+    "hd95-224": ("HD95, 64 of 224 x 224", of_hd95, masks, (64, 224, 224)),
+    "hd95-512": ("HD95, 64 of 512 x 512", of_hd95, masks, (64, 512, 512)),
+    "average-224": ("average surface distance, 64 of 224 x 224", of_average, masks, (64, 224, 224)),
+    "surface-dice-224": ("surface Dice at 2, 64 of 224 x 224", of_surface_dice, masks, (64, 224, 224)),
+    "surface-dice-512": ("surface Dice at 2, 64 of 512 x 512", of_surface_dice, masks, (64, 512, 512)),
+    "speckle": (
+        "HD95, 8 of 512 x 512 with 1 % speckle",
+        of_hd95,
+        functools.partial(masks, speckle=0.01),
+        (8, 512, 512),
+    ),
+    "hausdorff-pieces-224": ("Hausdorff of pieces, 64 of 224 x 224", of_hausdorff, pieces, (64, 224, 224)),
+    "hausdorff-pieces-512": ("Hausdorff of pieces, 64 of 512 x 512", of_hausdorff, pieces, (64, 512, 512)),
+    "hausdorff-pieces-volume": ("Hausdorff of pieces, 128 x 128 x 64", of_hausdorff, pieces, (1, 128, 128, 64)),
+    "hd95-pieces-224": ("HD95 of pieces, 64 of 224 x 224", of_hd95, pieces, (64, 224, 224)),
+    "hd95-pieces-512": ("HD95 of pieces, 64 of 512 x 512", of_hd95, pieces, (64, 512, 512)),
+    "surface-dice-pieces-512": (
+        "surface Dice at 2 of pieces, 64 of 512 x 512",
+        of_surface_dice,
+        pieces,
+        (64, 512, 512),
+    ),
+    "hausdorff-scattered": ("Hausdorff of 10 % scattered, 4 of 512 x 512", of_hausdorff, scattered, (4, 512, 512)),
+    "hausdorff-lines": ("Hausdorff of lines, 4 of 512 x 512", of_hausdorff, lines, (4, 512, 512)),
 }
 
 
@@ -169,8 +213,8 @@ def main() -> None:
     settle(args.threads)
     content = report("cpu", args.threads, args.rounds, "scipy", *FOUND.values())
     for job in args.jobs:
-        title, build, settings, size = JOBS[job]
-        contenders = build(*masks(*size, **settings))
+        title, build, draw, size = JOBS[job]
+        contenders = build(*draw(*size))
         rows = interleaved(contenders, args.rounds, "cpu", warm_up=1)
         content["jobs"][title] = rows
         print(title)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from sslmed.metrics import _distance, average_surface_distance, dice, hausdorff, surface_dice
 from sslmed.metrics._distance import boundary_points, farthest, nearest
+from sslmed.metrics._grid import squares_within
 
 
 def dots(*points: tuple[int, ...], size: tuple[int, ...] = (32, 32)) -> torch.Tensor:
@@ -131,27 +133,140 @@ def test_volumes_equal_the_literal_loops():
     torch.testing.assert_close(result, torch.tensor(expected, dtype=torch.float32), rtol=1e-6, atol=1e-6)
 
 
-def test_all_paths_agree(monkeypatch):
-    # the boxes' corners make the largest squares that the dense path still takes
+def plain_nearest(a: np.ndarray, b: np.ndarray, spacing: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """All distances in float64, from the differences of the indices."""
+    moved = (a[:, None] - b[None]) * (1.0 if spacing is None else spacing)
+    squares = np.square(moved).sum(axis=-1)
+    return np.sqrt(squares.min(axis=1)), np.sqrt(squares.min(axis=0))
+
+
+def ellipsoid(size: tuple[int, ...], centre: float, radius: float) -> np.ndarray:
+    grid = np.meshgrid(*[np.linspace(-1, 1, n) for n in size], indexing="ij")
+    return sum(((x - centre) / radius) ** 2 for x in grid) < 1
+
+
+def lines(axis: int, first: int, *size: int) -> np.ndarray:
+    mask = np.zeros(size, dtype=bool)
+    mask[(slice(None),) * axis + (slice(first, None, 8),)] = True
+    return mask
+
+
+def shapes(*size: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Pairs of masks that differ in how many boundary points there are, and in how far apart."""
+
+    def pieces(seed: int) -> np.ndarray:
+        smooth = noise(0.5, 1, 1, *size, seed=seed).double()
+        pool = torch.nn.functional.avg_pool2d if len(size) == 2 else torch.nn.functional.avg_pool3d
+        for _ in range(2):
+            smooth = pool(smooth, 3, stride=1, padding=1)
+        return (smooth > smooth.quantile(0.85))[0, 0].numpy()
+
+    full, ball, first = np.ones(size, dtype=bool), ellipsoid(size, 0.1, 0.6), np.zeros(size, dtype=bool)
+    first[: size[0] // 2] = True
+    speckle = [noise(share, *size, seed=seed).numpy() for seed, share in ((40, 0.01), (41, 0.01), (42, 0.1), (43, 0.1))]
+    last = len(size) - 1
+    return {
+        "ellipsoids": (ball, ellipsoid(size, -0.05, 0.5)),
+        "pieces": (pieces(44), pieces(45)),
+        "one per cent": (speckle[0], speckle[1]),
+        "ten per cent": (speckle[2], speckle[3]),
+        "one side each": (speckle[2] & first, speckle[3] & ~first),
+        "speckle and a ball": (ball | speckle[0], ball),
+        "lines along the first axis": (lines(0, 1, *size), lines(0, 4, *size)),
+        "lines along the last axis": (lines(last, 0, *size), lines(last, 3, *size)),
+        "crossing lines": (lines(0, 0, *size), lines(last, 7, *size)),
+        "everything": (full, ellipsoid(size, 0.5, 0.3)),
+        "everything twice": (full, full),
+        "a point": (full & (np.arange(full.size).reshape(size) == 5), pieces(44)),
+    }
+
+
+WAYS = {
+    "as foretold": {},
+    "all pairs": {"_DENSE_PAIRS": 10**9, "_SURELY_DENSE": 10**9, "_NS_A_PAIR": 0.0},
+    "grid, then tree": {"_DENSE_PAIRS": 0, "_NS_A_SCAN": 1e9, "_NS_ASKING": {2: 1e12, 3: 1e12}},
+    "grid nearby": {
+        "_DENSE_PAIRS": 0,
+        "_NS_A_SCAN": 1e9,
+        "_NS_ASKING": {2: 1e12, 3: 1e12},
+        "_REACHES": {2: (2,), 3: (2,)},
+    },
+    "tree": {"_DENSE_PAIRS": 0, "_NS_A_SCAN": 1e9, "_NS_A_REACH": 1e18},
+    "scan": {"_DENSE_PAIRS": 0, "_NS_A_SCAN": 0.0, "_NS_SHUFFLING": 0.0},
+    "scan of few pairs": {"_SURELY_DENSE": 0, "_NS_A_SCAN": 0.0, "_NS_SHUFFLING": 0.0},
+}
+
+
+@functools.cache
+def plain_cases(
+    *size: int,
+) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray | None, tuple[np.ndarray, np.ndarray]]]:
+    """Each pair of shapes with each spacing: its name, boundary points, spacing and plain distances."""
+    spacings = (None, np.full(3, 0.3), np.array([0.3, 1.7, 1.0]), np.array([3.0, 0.7, 0.7]), np.array([0.1, 1.0, 9.0]))
+    cases = []
+    for shape, masks in shapes(*size).items():
+        a, b = (boundary_points(mask) for mask in masks)
+        if len(a) and len(b):
+            for spacing in (None if s is None else s[: len(size)] for s in spacings):
+                cases.append((f"{shape}, spacing {spacing}", a, b, spacing, plain_nearest(a, b, spacing)))
+    return cases
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("size", [(50, 43), (11, 15, 12), (40, 3), (3, 40), (3, 30, 3)], ids=str)
+def test_all_ways_agree_for_all_shapes(monkeypatch, way, size):
+    for name, value in WAYS[way].items():
+        monkeypatch.setattr(_distance, name, value)
+    for case, a, b, spacing, expected in plain_cases(*size):
+        for ours, plain in zip(nearest(a, b, spacing), expected, strict=True):
+            np.testing.assert_allclose(ours, plain, rtol=1e-12, atol=0, err_msg=case)
+            assert spacing is not None or np.array_equal(ours, plain), case  # whole numbers under the root
+        assert farthest(a, b, spacing) == pytest.approx(max(d.max() for d in expected), rel=1e-12), case
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_all_ways_agree_for_points_far_apart(monkeypatch, way):
+    # the boxes' corners make the largest squares that the product of all pairs still takes
     generator = np.random.default_rng(0)
-    a, b = generator.integers(0, 1448, (2, 500, 2))
+    a, b = generator.integers(0, 1448, (2, 300, 2))
     a[0], b[0] = (1447, 1447), (0, 0)
-    far = a + 10_000
-    spacings = (None, np.ones(2), np.full(2, 0.3), np.array([0.3, 1.7]))
-    dense = [nearest(a, x, spacing) for spacing in spacings for x in (b, far)]
-    largest = [farthest(a, x, spacing) for spacing in spacings for x in (b, far)]
-    monkeypatch.setattr(_distance, "_DENSE_PAIRS", 0)
-    tree = [nearest(a, x, spacing) for spacing in spacings for x in (b, far)]
-    early = [farthest(a, x, spacing) for spacing in spacings for x in (b, far)]
-    monkeypatch.setattr(_distance, "_EARLY_PAIRS", 0)
-    plain = [farthest(a, x, spacing) for spacing in spacings for x in (b, far)]
-    for left, right, maximum in zip(dense, tree, largest, strict=True):
-        for x, y in zip(left, right, strict=True):
-            np.testing.assert_allclose(x, y, rtol=1e-12, atol=0)
-        assert maximum == pytest.approx(max(x.max() for x in right), rel=1e-12)
-    assert np.array_equal(dense[0], tree[0])  # whole numbers under the root
-    assert largest == pytest.approx(early, rel=1e-12)
-    assert largest == pytest.approx(plain, rel=1e-12)
+    for name, value in WAYS[way].items():
+        if name != "_NS_ASKING":  # the grid of the far points would take gigabytes
+            monkeypatch.setattr(_distance, name, value)
+    for other in (b, a + 10_000):
+        for spacing in (None, np.ones(2), np.full(2, 0.3), np.array([0.3, 1.7])):
+            expected = plain_nearest(a, other, spacing)
+            for ours, plain in zip(nearest(a, other, spacing), expected, strict=True):
+                np.testing.assert_allclose(ours, plain, rtol=1e-12, atol=0)
+            assert farthest(a, other, spacing) == pytest.approx(max(d.max() for d in expected), rel=1e-12)
+
+
+def test_points_of_many_pieces_are_looked_up_on_the_grid(monkeypatch):
+    looked = []
+    monkeypatch.setattr(
+        _distance,
+        "squares_within",
+        lambda a, b, sizes, reach: (looked.append(len(a)), squares_within(a, b, sizes, reach))[1],
+    )
+    a, b = (boundary_points(noise(0.1, 224, 224, seed=seed).numpy()) for seed in (46, 47))
+    farthest(a, b, None)
+    assert looked == [len(a), len(b)]
+    looked.clear()
+    corner = boundary_points(np.pad(np.ones((9, 9), dtype=bool), ((215, 0), (215, 0))))
+    nearest(a[a[:, 0] < 60], corner, np.array([0.5, 0.7]))
+    assert not looked  # all far
+
+
+@pytest.mark.parametrize("size", [(30, 37), (9, 11, 10)], ids=["image", "volume"])
+def test_the_grid_tells_what_is_beyond_its_reach(size):
+    masks = shapes(*size)["pieces"]
+    a, b = (boundary_points(mask) for mask in masks)
+    plain, _ = plain_nearest(a, b, None)
+    for reach in (1, 1.5, 2, 3, 40):
+        squares, beyond = squares_within(a, b, (1.0,) * len(size), reach)
+        assert beyond.tolist() == np.flatnonzero(plain > reach).tolist()
+        inside = np.delete(np.arange(len(a)), beyond)
+        assert np.array_equal(squares[inside], np.rint(plain[inside] ** 2))
 
 
 def test_equals_scipys_directed_hausdorff():

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ._grid import squares_within
+
 Points = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.float64]
 
-# Up to this many pairs all distances at once are the fastest, and take 8 MB; beyond it a tree, whose memory does not
-# grow with the product.
+# All distances at once are only for that many pairs, which take 8 MB.
 _DENSE_PAIRS = 2_000_000
-# Up to this many pairs the search for the one farthest point that gives up on a point early is faster than a tree.
-_EARLY_PAIRS = 30_000_000
+# Up to that many nothing is faster for the farthest point.
+_SURELY_DENSE = 400_000
 # Squared lengths of points below it, and all terms of their squared distances, are integers that float32 holds exactly.
 _EXACT_SQUARE = 2**22
+
+# How far to look on the grid, in pixels, one reach after the other, by the number of axes. The squares of 9 still fit
+# into bytes, those of 126 into 16 bits.
+_REACHES = {2: (30, 126), 3: (9, 18, 36)}
+# What each way takes in nanoseconds on one core, as measured for masks of 64 to 1024 pixels a side and volumes: only
+# the ratios count.
+_NS_A_PAIR = 1.0  # of all distances at once
+_NS_A_SCAN = 1.0  # of the search for the farthest point, for each pair that the sample makes it likely to look at
+_NS_SHUFFLING = 50.0  # of it, for each point
+_NS_BUILDING = 150.0  # the tree, for each of its points
+_NS_ASKING = {2: 1000.0, 3: 2500.0}  # the tree, for each point, by the number of axes
+_NS_A_REACH = 150_000.0  # each look at the grid, before any pixel
+_NS_A_PIXEL = 2.5  # of the grid's table, along its first axis
+_NS_A_STEP = 0.7  # of the table along its second, for each pixel and step; floating point takes four times as long
+_NS_WALKING = 15.0  # for each point and step
+# From so many points, and at most so many others, the time on the grid is foretold.
+_SAMPLE, _OTHERS = 16, 8192
 
 
 def boundary_points(mask: npt.NDArray[np.bool_]) -> Points:
@@ -43,57 +62,153 @@ def boundary_points(mask: npt.NDArray[np.bool_]) -> Points:
         inside &= row[first - step : end - step]
         inside &= row[first + step : end + step]
     flat = np.flatnonzero(row[first:end] > inside) + first
-    return np.stack(np.unravel_index(flat, padded.shape), axis=1) - 1
+    points = np.empty((mask.ndim, len(flat)), dtype=np.int64)
+    for axis in range(mask.ndim - 1, -1, -1):  # as numpy.unravel_index, which divides more slowly
+        rest = flat // padded.shape[axis]
+        np.subtract(flat, rest * padded.shape[axis] + 1, out=points[axis])
+        flat = rest
+    return points.T
 
 
 def nearest(a: Points, b: Points, spacing: Distances | None) -> tuple[Distances, Distances]:
     """Measure from each point of `a` to the nearest of `b`, and the other way round.
 
     Args:
-        a: (n, d) indices, n > 0.
+        a: (n, d) indices, n > 0, d of 2 or 3.
         b: (m, d) indices, m > 0.
         spacing: (d,) size of a pixel along each axis, or None for 1.
 
     Returns:
         Distances (n,) and (m,), Euclidean, in the unit of the spacing.
     """
-    if _dense_is_exact(a, b, spacing):
-        unit = 1.0 if spacing is None else float(spacing[0])
+    unit, sizes = _units(spacing, a.shape[1])
+    cells = _cells(a, b)
+    if _dense_is_best(a, b, sizes, cells):
         to_b, to_a = _nearest_dense(a, b)
         return np.sqrt(to_b, dtype=np.float64) * unit, np.sqrt(to_a, dtype=np.float64) * unit
-    from scipy.spatial import cKDTree
-
-    x, y = _scaled(a, spacing), _scaled(b, spacing)
-    # Boundaries are spread evenly: a balanced tree takes longer to build than it saves.
-    trees: Any = [cKDTree(points, balanced_tree=False, compact_nodes=False, leafsize=32) for points in (x, y)]
-    return trees[1].query(x)[0], trees[0].query(y)[0]
+    there, back = (_one_way(x, y, _Sample.of(x, y, sizes), sizes, cells) for x, y in ((a, b), (b, a)))
+    return there * unit, back * unit
 
 
 def farthest(a: Points, b: Points, spacing: Distances | None) -> float:
     """Measure the largest of all distances of `nearest`, without the others where that is faster."""
-    if _dense_is_exact(a, b, spacing):
-        unit = 1.0 if spacing is None else float(spacing[0])
-        return math.sqrt(max(square.max() for square in _nearest_dense(a, b))) * unit
-    if len(a) * len(b) > _EARLY_PAIRS:
-        return float(max(distances.max() for distances in nearest(a, b, spacing)))
+    unit, sizes = _units(spacing, a.shape[1])
+    cells = _cells(a, b)
+    dense = _dense_is_best(a, b, sizes, cells)
+    if not dense or len(a) * len(b) > _SURELY_DENSE:
+        ways = [(x, y, _Sample.of(x, y, sizes)) for x, y in ((a, b), (b, a))]
+        if not dense:
+            return max(_farthest_one_way(*way, sizes, cells) for way in ways) * unit
+        if sum(sample.ns_of_scans(len(x), len(y)) for x, y, sample in ways) < len(a) * len(b) * _NS_A_PAIR:
+            return max(_scan(x, y, sizes) for x, y, _ in ways) * unit
+    return math.sqrt(max(square.max() for square in _nearest_dense(a, b))) * unit
+
+
+def _cells(a: Points, b: Points) -> int:
+    low, high = np.minimum(a.min(axis=0), b.min(axis=0)), np.maximum(a.max(axis=0), b.max(axis=0))
+    return int(np.prod(high - low + 1, dtype=np.float64))
+
+
+def _units(spacing: Distances | None, dims: int) -> tuple[float, tuple[float, ...]]:
+    """Split the spacing into a unit, and sizes that are about 1: exactly 1 where all axes have the same."""
+    if spacing is None:
+        return 1.0, (1.0,) * dims
+    unit = float(spacing[0] if (spacing == spacing[0]).all() else np.exp(np.log(spacing).mean()))
+    return unit, tuple((spacing / unit).tolist())
+
+
+def _dense_is_best(a: Points, b: Points, sizes: tuple[float, ...], cells: int) -> bool:
+    """Whether all pairs are few, and their squared distances are whole numbers that float32 holds."""
+    pairs, dims = len(a) * len(b), a.shape[1]
+    if pairs > _DENSE_PAIRS or sizes != (1.0,) * dims or int(max(a.max(), b.max())) ** 2 * dims >= _EXACT_SQUARE:
+        return False
+    reach = _REACHES[dims][0]
+    return pairs * _NS_A_PAIR <= 2 * _ns_of_table(cells, sizes, reach) + (len(a) + len(b)) * reach * _NS_WALKING
+
+
+def _ns_of_table(cells: int, sizes: tuple[float, ...], reach: int) -> float:
+    steps = (len(sizes) - 2) * reach * (1 if sizes == (1.0,) * len(sizes) else 4)
+    return _NS_A_REACH + cells * (_NS_A_PIXEL + _NS_A_STEP * steps)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Rough distances from a few points to the nearest of another set, to foretell how long each way takes.
+
+    Attributes:
+        distances: (k,), rather too long.
+        scans: how many points one has to look at until one is as near as the farthest of the sample is, on average.
+    """
+
+    distances: Distances
+    scans: float
+
+    @classmethod
+    def of(cls, a: Points, b: Points, sizes: tuple[float, ...]) -> _Sample:
+        some, others = (points[:: -(-len(points) // most)] for points, most in ((a, _SAMPLE), (b, _OTHERS)))
+        squares = _all_squares(some * np.array(sizes), others * np.array(sizes))
+        shortest = squares.min(axis=1)
+        share = (squares <= shortest.max()).mean(axis=1)
+        return cls(np.sqrt(shortest.clip(0), dtype=np.float64), float((1 / share).mean()))
+
+    def ns_of_scans(self, points: int, others: int) -> float:
+        return points * self.scans * _NS_A_SCAN + (points + others) * _NS_SHUFFLING
+
+    def nearby(self, reach: int) -> tuple[float, float]:
+        """Share of the points with one within reach, and the steps to walk; all and the most where none is known."""
+        if not len(self.distances):
+            return 1.0, float(reach)
+        return float((self.distances <= reach).mean()), float(self.distances.clip(max=reach).mean())
+
+    def beyond(self, reach: int) -> _Sample:
+        return _Sample(self.distances[self.distances > reach], self.scans)
+
+
+def _farthest_one_way(a: Points, b: Points, sample: _Sample, sizes: tuple[float, ...], cells: int) -> float:
+    """Scan where that is likely to take less than all nearest distances."""
+    reach, asking = _REACHES[len(sizes)][0], len(a) * _NS_ASKING[len(sizes)]
+    share, steps = sample.nearby(reach)
+    on_grid = _ns_of_table(cells, sizes, reach) + len(a) * steps * _NS_WALKING + (1 - share) * asking
+    if sample.ns_of_scans(len(a), len(b)) < min(on_grid, asking + len(b) * _NS_BUILDING):
+        return _scan(a, b, sizes)
+    return float(_one_way(a, b, sample, sizes, cells).max())
+
+
+def _scan(a: Points, b: Points, sizes: tuple[float, ...]) -> float:
+    """Measure the farthest point of `a`, ending the scan of any other at the first point that is near enough."""
     from scipy.spatial.distance import directed_hausdorff
 
-    x, y = _scaled(a, spacing), _scaled(b, spacing)
-    return float(max(directed_hausdorff(x, y)[0], directed_hausdorff(y, x)[0]))
+    return float(directed_hausdorff(a * np.array(sizes), b * np.array(sizes))[0])
 
 
-def _dense_is_exact(a: Points, b: Points, spacing: Distances | None) -> bool:
-    """Whether all pairs fit, and their squared distances are whole numbers, up to one factor, that float32 holds."""
-    if len(a) * len(b) > _DENSE_PAIRS or not (spacing is None or (spacing == spacing[0]).all()):
-        return False
-    return bool(int(max(a.max(), b.max())) ** 2 * a.shape[1] < _EXACT_SQUARE)
+def _one_way(a: Points, b: Points, sample: _Sample, sizes: tuple[float, ...], cells: int) -> Distances:
+    """Look nearby on the grid, then further, as long as that spares more of the tree's time than it takes."""
+    dims = a.shape[1]
+    distances, left = np.empty(len(a)), np.arange(len(a))
+    for reach in _REACHES[dims]:
+        share, steps = sample.nearby(reach)
+        spared = share * len(left) * _NS_ASKING[dims] + (share == 1) * len(b) * _NS_BUILDING
+        if _ns_of_table(cells, sizes, reach) + len(left) * steps * _NS_WALKING > spared:
+            break
+        squares, beyond = squares_within(a, b, sizes, reach)
+        distances[left] = np.sqrt(squares, dtype=np.float64)
+        left, a, sample = left[beyond], a.T.take(beyond, axis=1).T, sample.beyond(reach)
+        if not len(left):
+            return distances
+    from scipy.spatial import cKDTree
 
-
-def _scaled(points: Points, spacing: Distances | None) -> Distances:
-    return points.astype(np.float64) if spacing is None else points * spacing
+    # Boundaries are spread evenly: a balanced tree takes longer to build than it saves.
+    tree: Any = cKDTree(b * np.array(sizes), balanced_tree=False, compact_nodes=False, leafsize=32)
+    distances[left] = tree.query(a * np.array(sizes))[0]
+    return distances
 
 
 def _nearest_dense(a: Points, b: Points) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    square = _all_squares(a, b)
+    return square.min(axis=1), square.min(axis=0)
+
+
+def _all_squares(a: Points | Distances, b: Points | Distances) -> npt.NDArray[np.float32]:
     """Squared distances of all pairs at once: |a|^2 - 2 a.b + |b|^2 as one matrix product of integers in float32."""
     dims = a.shape[1]
     left, right = np.ones((len(a), dims + 2), np.float32), np.ones((dims + 2, len(b)), np.float32)
@@ -102,5 +217,4 @@ def _nearest_dense(a: Points, b: Points) -> tuple[npt.NDArray[np.float32], npt.N
     np.einsum("nd,nd->n", x, x, out=left[:, dims])
     np.einsum("dm,dm->m", y, y, out=right[-1])
     y *= -2
-    square = left @ right
-    return square.min(axis=1), square.min(axis=0)
+    return left @ right
