@@ -17,7 +17,7 @@ Distances = npt.NDArray[np.float64]
 # All distances at once are only for that many pairs, which take 8 MB.
 _DENSE_PAIRS = 2_000_000
 # Up to that many nothing is faster for the farthest point.
-_SURELY_DENSE = 400_000
+_SURELY_DENSE = 1_000_000
 # Squared lengths of points below it, and all terms of their squared distances, are integers that float32 holds exactly.
 _EXACT_SQUARE = 2**22
 
