@@ -258,7 +258,8 @@ def gains(result: dict[str, Any], run: str) -> list[list[str]]:
 def few_labels() -> str:
     """The gain of the few-labels recipe, and what it costs."""
     result = read("few_labels.json")
-    rows = [*gains(result, "first"), *gains(read("few_labels_repeat.json"), "repeated")]
+    repeated = [read(f"few_labels_{name}.json") for name in ("repeat", "more")]
+    rows = [*gains(result, "first"), *(row for one in repeated for row in gains(one, "repeated"))]
     alarms = [
         [row["labels"], row["method"], row["mean"]]
         for row in result["table"]

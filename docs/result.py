@@ -1,4 +1,4 @@
-"""Draw docs/images/few_labels.png from benchmarks/results/few_labels*.json: python docs/result.py, with matplotlib."""
+"""Draw docs/images/few_labels.png from the results with the code of the release: python docs/result.py, with matplotlib."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 DOCS = Path(__file__).parent
-RESULTS = {
-    name: DOCS.parent / "benchmarks" / "results" / f"{name}.json" for name in ("few_labels", "few_labels_repeat")
-}
+RESULTS = [DOCS.parent / "benchmarks" / "results" / f"few_labels_{name}.json" for name in ("repeat", "more")]
 PICTURE = DOCS / "images" / "few_labels.png"
 SETS = {"": "BUSI, test part", "BUS-BRA": "BUS-BRA, other scanners"}
 RECIPE = "lesions+teacher"
-COLOURS = {0.1: "#0072b2", 0.2: "#d55e00"}
+COLOURS = {0.1: "#0072b2", 0.2: "#d55e00", 0.5: "#009e73", 1.0: "#7b4f9d"}
 
 
 def gains(draws: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -32,9 +30,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
     """Gain of each test set and amount of labels: each draw, the mean, and its 95 % interval over draws."""
     figure = Figure(figsize=(7.2, 3.9), dpi=150, layout="constrained")
     axes = figure.subplots()
-    rows = sorted(
-        rows, key=lambda row: (list(SETS).index(row["test_set"]), row["labels"], row["repeated"]), reverse=True
-    )
+    rows = sorted(rows, key=lambda row: (list(SETS).index(row["test_set"]), row["labels"]), reverse=True)
     for y, row in enumerate(rows):
         colour = COLOURS[row["labels"]]
         axes.scatter(row["each"], [y - 0.2] * len(row["each"]), s=14, color=colour, alpha=0.45, linewidths=0)
@@ -42,10 +38,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
         axes.plot(row["gain"], y, "o", color=colour, markersize=7)
         axes.annotate(f"{row['gain']:+.3f}", (row["gain"], y), xytext=(0, 7), textcoords="offset points", ha="center")
     axes.axvline(0, color="0.4", linewidth=1)
-    names = [
-        f"{SETS[row['test_set']]}\n{row['labels']:.0%} of the outlines{', repeated' if row['repeated'] else ''}"
-        for row in rows
-    ]
+    names = [f"{SETS[row['test_set']]}\n{row['labels']:.0%} of the outlines" for row in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(-0.6, len(rows) - 0.3)
     axes.set_xlabel("gain in Dice over fine-tuning from ImageNet weights")
@@ -58,10 +51,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
 
 def main() -> None:
     """Write the picture."""
-    rows = []
-    for name, file in RESULTS.items():
-        found = gains(json.loads(file.read_text())["draws"])
-        rows += [{**row, "repeated": name.endswith("repeat")} for row in found]
+    rows = [row for file in RESULTS for row in gains(json.loads(file.read_text())["draws"])]
     draw(rows).savefig(PICTURE, metadata={"Software": None})
 
 
