@@ -1,4 +1,4 @@
-"""Draw docs/images/few_labels.png from the results with the code of the release: python docs/result.py, with matplotlib."""
+"""Draw docs/images/few_labels.png from the results of the release: python docs/result.py, with matplotlib."""
 
 from __future__ import annotations
 
