@@ -11,7 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Ways = dict[str, Callable[..., Tensor]]
-PACKAGES = {"lightly": "lightly", "pytorch-metric-learning": "pytorch_metric_learning"}
+PACKAGES = {
+    "lightly": "lightly",
+    "pytorch-metric-learning": "pytorch_metric_learning",
+    "stable-pretraining": "stable_pretraining",
+}
 INSTALLED = [name for name, module in PACKAGES.items() if importlib.util.find_spec(module)]
 
 
@@ -41,6 +45,10 @@ def nt_xent(temperature: float, n: int) -> Ways:
         from pytorch_metric_learning.losses import SelfSupervisedLoss
 
         ways["pytorch-metric-learning"] = SelfSupervisedLoss(TheirNTXent(temperature=temperature))
+    if "stable-pretraining" in INSTALLED:
+        from stable_pretraining.losses import NTXEntLoss
+
+        ways["stable-pretraining"] = NTXEntLoss(temperature=temperature)
     return ways
 
 

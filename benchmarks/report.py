@@ -175,6 +175,27 @@ def data() -> str:
     )
 
 
+def changes() -> str:
+    """Release 0.1.0 beside the present code."""
+    rows = []
+    for name in ("losses", "augment", "metrics"):
+        before, now = read(f"before-{name}-cpu.json"), read(f"{name}-cpu.json")
+        for job, contenders in before["jobs"].items():
+            measure = next((one for one in contenders if one.startswith("floor") or one == "MONAI"), "")
+            for own in contenders:
+                if own.startswith("sslmed") and measure and not job.startswith("every change"):
+                    found = (result["jobs"][job] for result in (before, now))
+                    ratios = (f"{one[own]['median_ms'] / one[measure]['median_ms']:.2f}" for one in found)
+                    rows.append([job, own, *ratios, measure])
+    return "\n".join(
+        (
+            "## Since 0.1.0\n\n"
+            "Each in a run of its own on the same machine, so a difference below a fifth may be chance.\n",
+            table(["job", "code", "0.1.0", "now", "over the time of"], rows),
+        )
+    )
+
+
 def pipelines() -> str:
     """Where the time of a pretext step goes, and what our training loop costs."""
     result = read("pipeline-cpu.json")
@@ -324,7 +345,7 @@ def others() -> str:
 
 def page() -> str:
     """The whole page."""
-    parts = (few_labels, relation, losses, augmentations, metrics, pipelines, data, interrupted, others)
+    parts = (few_labels, relation, losses, augmentations, metrics, changes, pipelines, data, interrupted, others)
     return "\n".join((INTRO, *(part() for part in parts)))
 
 
