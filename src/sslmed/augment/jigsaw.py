@@ -87,7 +87,7 @@ class PatchJigsaw(Rearrangement):
         """Shuffle every row."""
         return permute_patches(x, params["order"], self.grid)
 
-    def unmoved(self, params: Params) -> Params:
+    def _unmoved(self, params: Params) -> Params:
         """The identity permutation."""
         order = params["order"]
         return {
@@ -206,10 +206,10 @@ class CrossPatchJigsaw(PatchJigsaw):
             params["flip"] = (u[:, 1 + others :] * 4).long() * focal
         return {**params, **self._output_size(len(u), size)}
 
-    def unmoved(self, params: Params) -> Params:
+    def _unmoved(self, params: Params) -> Params:
         """The identity permutation, and no flip."""
-        unmoved = super().unmoved(params)
-        return {**unmoved, "flip": torch.zeros_like(params["flip"])} if self.focal == "random" else unmoved
+        _unmoved = super()._unmoved(params)
+        return {**_unmoved, "flip": torch.zeros_like(params["flip"])} if self.focal == "random" else _unmoved
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Rearrange every row."""
