@@ -175,14 +175,14 @@ class Rearrangement(_OneDraw, GeometricAugmentationBase2D):  # type: ignore[misc
     ) -> Tensor:
         """Move the pixels of the rows that the gate selects (kornia's hook).
 
-        Skipped rows have to be copied anyway. To copy them _unmoved in the same pass is faster than to take the
+        Skipped rows have to be copied anyway. To copy them unmoved in the same pass is faster than to take the
         selected rows out, move their pixels and put them back.
         """
         if self.p < 1.0:
             gate = params["batch_prob"] > 0.5
-            _unmoved = self._unmoved(params)
+            unmoved = self._unmoved(params)
             chosen = {
-                name: torch.where(moved(gate, params[name].device).unsqueeze(1), params[name], _unmoved[name])
+                name: torch.where(moved(gate, params[name].device).unsqueeze(1), params[name], unmoved[name])
                 for name in self.names
             }
             params = {**params, **chosen}

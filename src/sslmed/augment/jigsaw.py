@@ -208,8 +208,8 @@ class CrossPatchJigsaw(PatchJigsaw):
 
     def _unmoved(self, params: Params) -> Params:
         """The identity permutation, and no flip."""
-        _unmoved = super()._unmoved(params)
-        return {**_unmoved, "flip": torch.zeros_like(params["flip"])} if self.focal == "random" else _unmoved
+        unmoved = super()._unmoved(params)
+        return {**unmoved, "flip": torch.zeros_like(params["flip"])} if self.focal == "random" else unmoved
 
     def transform(self, x: Tensor, params: Params) -> Tensor:
         """Rearrange every row."""
