@@ -71,11 +71,14 @@ def masked_l1(
         raise ValueError(f"prediction must not be empty, got shape {tuple(prediction.shape)}")
     _checks.same_device(prediction=prediction, target=target, mask=mask)
     mask, images = plain(mask), (plain(prediction), plain(target))
-    hidden = torch.count_nonzero(mask) if reduction == "masked" else None
-    if hidden is not None and _can_be_looked_at(mask) and not hidden:
+    looked_at = _can_be_looked_at(mask)
+    hidden = None
+    if reduction == "masked":  # the count is faster, but torch 2.9 warns of it under vmap
+        hidden = torch.count_nonzero(mask) if looked_at else mask.sum()
+    if hidden is not None and looked_at and not hidden:
         raise ValueError("mask must hide at least one pixel, got a mask without any")
     # The gradient of a mean over nothing is 0 by the plain expression alone.
-    quick = eager(images[0]) and _can_be_looked_at(mask)
+    quick = eager(images[0]) and looked_at
     total: torch.Tensor = _Total.apply(*images, mask) if quick else _plain_total(*images, mask)
     if reduction == "sum":
         return total
