@@ -45,9 +45,9 @@ def unit_rows_and_scale(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def scaled_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
     """Rows safe to multiply, the factors (..., 1) or None that make them unit rows, and those that make `x` so.
 
-    On a CPU lengths can be looked at, and nearly all rows are safe as they are. Otherwise they are scaled by their
-    largest entry. The result does not depend on that scale, so no gradient needs to pass through it. The square of the
-    length, unlike the length itself, has finite derivatives of all orders at a row of zeros.
+    On a CPU lengths can be checked without waiting, and nearly all rows are safe as they are. Otherwise they are
+    divided by their largest entry. The result does not depend on that scale, so no gradient needs to pass through it.
+    The square of the length, unlike the length itself, has finite derivatives of all orders at a row of zeros.
     """
     if x.numel() and eager(x) and x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled()):
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
@@ -55,7 +55,7 @@ def scaled_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, tor
         limits = torch.finfo(x.dtype)
         if 1 - 4 * limits.eps <= low and high <= 1 + 4 * limits.eps:
             return x, None, torch.ones_like(length)
-        # Entries whose squares underflow do not count beside a length above this, and no square has overflown.
+        # Above this length, entries whose squares underflow are negligible; and no square has overflowed.
         if limits.tiny**0.5 / limits.eps < low and high < math.inf:
             factor = length.reciprocal_()
             return x, factor, factor
@@ -79,7 +79,7 @@ def eager(x: torch.Tensor) -> bool:
 
 
 def transformed() -> bool:
-    """Whether a transform of `torch.func` (grad, vmap, jvp) or forward-mode differentiation is at work.
+    """Whether a transform of `torch.func` (grad, vmap, jvp) or forward-mode differentiation is active.
 
     Autograd functions written in Python, such as the kernels of the losses, cannot follow these.
     """

@@ -182,18 +182,18 @@ def shapes(*size: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 WAYS = {
-    "as foretold": {},
+    "estimated costs": {},
     "all pairs": {"_DENSE_PAIRS": 10**9, "_SURELY_DENSE": 10**9, "_NS_A_PAIR": 0.0},
-    "grid, then tree": {"_DENSE_PAIRS": 0, "_NS_A_SCAN": 1e9, "_NS_ASKING": {2: 1e12, 3: 1e12}},
+    "grid, then tree": {"_DENSE_PAIRS": 0, "_NS_A_SCAN": 1e9, "_NS_A_QUERY": {2: 1e12, 3: 1e12}},
     "grid nearby": {
         "_DENSE_PAIRS": 0,
         "_NS_A_SCAN": 1e9,
-        "_NS_ASKING": {2: 1e12, 3: 1e12},
+        "_NS_A_QUERY": {2: 1e12, 3: 1e12},
         "_REACHES": {2: (2,), 3: (2,)},
     },
     "tree": {"_DENSE_PAIRS": 0, "_NS_A_SCAN": 1e9, "_NS_A_REACH": 1e18},
-    "scan": {"_DENSE_PAIRS": 0, "_NS_A_SCAN": 0.0, "_NS_SHUFFLING": 0.0},
-    "scan of few pairs": {"_SURELY_DENSE": 0, "_NS_A_SCAN": 0.0, "_NS_SHUFFLING": 0.0},
+    "scan": {"_DENSE_PAIRS": 0, "_NS_A_SCAN": 0.0, "_NS_A_SHUFFLE": 0.0},
+    "scan of few pairs": {"_SURELY_DENSE": 0, "_NS_A_SCAN": 0.0, "_NS_A_SHUFFLE": 0.0},
 }
 
 
@@ -231,7 +231,7 @@ def test_all_ways_agree_for_points_far_apart(monkeypatch, way):
     a, b = generator.integers(0, 1448, (2, 300, 2))
     a[0], b[0] = (1447, 1447), (0, 0)
     for name, value in WAYS[way].items():
-        if name != "_NS_ASKING":  # the grid of the far points would take gigabytes
+        if name != "_NS_A_QUERY":  # the grid of the far points would take gigabytes
             monkeypatch.setattr(_distance, name, value)
     for other in (b, a + 10_000):
         for spacing in (None, np.ones(2), np.full(2, 0.3), np.array([0.3, 1.7])):

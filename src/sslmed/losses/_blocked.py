@@ -26,7 +26,7 @@ KEPT_BYTES = 256 * 2**20  # exponentials kept for backward at most, when the blo
 
 
 def plain_is_needed() -> bool:
-    """Whether the plain expression serves, because a compiled graph or a transform cannot follow a kernel."""
+    """Whether to use the plain expression, because a compiled graph or a transform cannot follow a kernel."""
     return torch.compiler.is_compiling() or transformed()
 
 
@@ -49,7 +49,7 @@ def cross_entropy(margin: torch.Tensor) -> torch.Tensor:
 
 
 def split(x: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
-    """`torch.split`, which a small tensor need not pay for."""
+    """`torch.split`, without its cost for a tensor of one block."""
     return (x,) if x.shape[0] <= size else torch.split(x, size)
 
 

@@ -73,7 +73,7 @@ def masked_l1(
     mask, images = plain(mask), (plain(prediction), plain(target))
     looked_at = _can_be_looked_at(mask)
     hidden = None
-    if reduction == "masked":  # the count is faster, but torch 2.9 warns of it under vmap
+    if reduction == "masked":  # count_nonzero is faster, but torch 2.9 warns about it under vmap
         hidden = torch.count_nonzero(mask) if looked_at else mask.sum()
     if hidden is not None and looked_at and not hidden:
         raise ValueError("mask must hide at least one pixel, got a mask without any")
@@ -93,7 +93,7 @@ class _Total(Function):
     def forward(ctx: Any, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         dtype = compute_dtype(prediction, target)
         difference = prediction.to(dtype) - target.to(dtype)
-        # Its bits times 0 or 1: unlike `where`, this has no branch for a processor to guess wrong at a random mask.
+        # Its bits times 0 or 1: `where` has a branch, which processors mispredict on random masks.
         bits = torch.int64 if dtype == torch.float64 else torch.int32
         difference.view(bits).mul_(mask.to(bits))
         if any(ctx.needs_input_grad):

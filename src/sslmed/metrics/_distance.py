@@ -14,9 +14,9 @@ from ._grid import squares_within
 Points = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.float64]
 
-# All distances at once are only for that many pairs, which take 8 MB.
+# At most this many pairs are computed all at once; they take 8 MB.
 _DENSE_PAIRS = 2_000_000
-# Up to that many nothing is faster for the farthest point.
+# Up to this many pairs, computing all is the fastest way to the farthest point.
 _SURELY_DENSE = 1_000_000
 # Squared lengths of points below it, and all terms of their squared distances, are integers that float32 holds exactly.
 _EXACT_SQUARE = 2**22
@@ -24,18 +24,18 @@ _EXACT_SQUARE = 2**22
 # How far to look on the grid, in pixels, one reach after the other, by the number of axes. The squares of 9 still fit
 # into bytes, those of 126 into 16 bits.
 _REACHES = {2: (30, 126), 3: (9, 18, 36)}
-# What each way takes in nanoseconds on one core, as measured for masks of 64 to 1024 pixels a side and volumes: only
-# the ratios count.
-_NS_A_PAIR = 1.0  # of all distances at once
-_NS_A_SCAN = 1.0  # of the search for the farthest point, for each pair that the sample makes it likely to look at
-_NS_SHUFFLING = 50.0  # of it, for each point
-_NS_BUILDING = 150.0  # the tree, for each of its points
-_NS_ASKING = {2: 1000.0, 3: 2500.0}  # the tree, for each point, by the number of axes
-_NS_A_REACH = 150_000.0  # each look at the grid, before any pixel
-_NS_A_PIXEL = 2.5  # of the grid's table, along its first axis
-_NS_A_STEP = 0.7  # of the table along its second, for each pixel and step; floating point takes four times as long
-_NS_WALKING = 15.0  # for each point and step
-# From so many points, and at most so many others, the time on the grid is foretold.
+# Estimated costs in nanoseconds on one core, measured on masks of 64 to 1024 pixels a side and on volumes. Only their
+# ratios matter.
+_NS_A_PAIR = 1.0  # computing all distances
+_NS_A_SCAN = 1.0  # the search with early exit, for each pair it is expected to visit
+_NS_A_SHUFFLE = 50.0  # the same search, for each point
+_NS_A_TREE_POINT = 150.0  # building the tree, for each point
+_NS_A_QUERY = {2: 1000.0, 3: 2500.0}  # a query of the tree, by the number of axes
+_NS_A_REACH = 150_000.0  # a search on the grid, fixed cost
+_NS_A_PIXEL = 2.5  # the grid's table, its first axis
+_NS_A_STEP = 0.7  # its second axis, for each pixel and step; floating point takes four times as long
+_NS_A_WALK = 15.0  # the walk, for each point and step
+# Points, and points to compare them with, from which the costs are estimated.
 _SAMPLE, _OTHERS = 16, 8192
 
 
@@ -123,7 +123,7 @@ def _dense_is_best(a: Points, b: Points, sizes: tuple[float, ...], cells: int) -
     if pairs > _DENSE_PAIRS or sizes != (1.0,) * dims or int(max(a.max(), b.max())) ** 2 * dims >= _EXACT_SQUARE:
         return False
     reach = _REACHES[dims][0]
-    return pairs * _NS_A_PAIR <= 2 * _ns_of_table(cells, sizes, reach) + (len(a) + len(b)) * reach * _NS_WALKING
+    return pairs * _NS_A_PAIR <= 2 * _ns_of_table(cells, sizes, reach) + (len(a) + len(b)) * reach * _NS_A_WALK
 
 
 def _ns_of_table(cells: int, sizes: tuple[float, ...], reach: int) -> float:
@@ -133,11 +133,11 @@ def _ns_of_table(cells: int, sizes: tuple[float, ...], reach: int) -> float:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Rough distances from a few points to the nearest of another set, to foretell how long each way takes.
+    """Rough distances from a few points to the nearest of another set, to estimate the cost of each algorithm.
 
     Attributes:
-        distances: (k,), rather too long.
-        scans: how many points one has to look at until one is as near as the farthest of the sample is, on average.
+        distances: (k,), upper bounds.
+        scans: mean number of points to visit until one is as near as the farthest of the sample.
     """
 
     distances: Distances
@@ -152,10 +152,10 @@ class _Sample:
         return cls(np.sqrt(shortest.clip(0), dtype=np.float64), float((1 / share).mean()))
 
     def ns_of_scans(self, points: int, others: int) -> float:
-        return points * self.scans * _NS_A_SCAN + (points + others) * _NS_SHUFFLING
+        return points * self.scans * _NS_A_SCAN + (points + others) * _NS_A_SHUFFLE
 
     def nearby(self, reach: int) -> tuple[float, float]:
-        """Share of the points with one within reach, and the steps to walk; all and the most where none is known."""
+        """Share of points with a neighbour within reach, and the mean steps to it; 1 and `reach` without a sample."""
         if not len(self.distances):
             return 1.0, float(reach)
         return float((self.distances <= reach).mean()), float(self.distances.clip(max=reach).mean())
@@ -165,30 +165,30 @@ class _Sample:
 
 
 def _farthest_one_way(a: Points, b: Points, sample: _Sample, sizes: tuple[float, ...], cells: int) -> float:
-    """Scan where that is likely to take less than all nearest distances."""
-    reach, asking = _REACHES[len(sizes)][0], len(a) * _NS_ASKING[len(sizes)]
+    """The largest distance from `a` to `b`: by the search with early exit where its estimated cost is lower."""
+    reach, asking = _REACHES[len(sizes)][0], len(a) * _NS_A_QUERY[len(sizes)]
     share, steps = sample.nearby(reach)
-    on_grid = _ns_of_table(cells, sizes, reach) + len(a) * steps * _NS_WALKING + (1 - share) * asking
-    if sample.ns_of_scans(len(a), len(b)) < min(on_grid, asking + len(b) * _NS_BUILDING):
+    on_grid = _ns_of_table(cells, sizes, reach) + len(a) * steps * _NS_A_WALK + (1 - share) * asking
+    if sample.ns_of_scans(len(a), len(b)) < min(on_grid, asking + len(b) * _NS_A_TREE_POINT):
         return _scan(a, b, sizes)
     return float(_one_way(a, b, sample, sizes, cells).max())
 
 
 def _scan(a: Points, b: Points, sizes: tuple[float, ...]) -> float:
-    """Measure the farthest point of `a`, ending the scan of any other at the first point that is near enough."""
+    """The largest distance from `a` to `b`, by a search that leaves a point once it is near enough to some of `b`."""
     from scipy.spatial.distance import directed_hausdorff
 
     return float(directed_hausdorff(a * np.array(sizes), b * np.array(sizes))[0])
 
 
 def _one_way(a: Points, b: Points, sample: _Sample, sizes: tuple[float, ...], cells: int) -> Distances:
-    """Look nearby on the grid, then further, as long as that spares more of the tree's time than it takes."""
+    """Search the grid in growing reaches while that costs less than the tree queries it saves; then the tree."""
     dims = a.shape[1]
     distances, left = np.empty(len(a)), np.arange(len(a))
     for reach in _REACHES[dims]:
         share, steps = sample.nearby(reach)
-        spared = share * len(left) * _NS_ASKING[dims] + (share == 1) * len(b) * _NS_BUILDING
-        if _ns_of_table(cells, sizes, reach) + len(left) * steps * _NS_WALKING > spared:
+        spared = share * len(left) * _NS_A_QUERY[dims] + (share == 1) * len(b) * _NS_A_TREE_POINT
+        if _ns_of_table(cells, sizes, reach) + len(left) * steps * _NS_A_WALK > spared:
             break
         squares, beyond = squares_within(a, b, sizes, reach)
         distances[left] = np.sqrt(squares, dtype=np.float64)

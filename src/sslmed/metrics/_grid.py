@@ -17,7 +17,7 @@ import numpy.typing as npt
 Points = npt.NDArray[np.int64]
 Squares = npt.NDArray[Any]
 
-# Entries that one operation works on: few operations where few points are left, and no more than a cache holds.
+# Entries for one NumPy operation: enough to spread its fixed cost, and few enough for the cache.
 _AT_ONCE = 2**14
 
 
@@ -31,15 +31,15 @@ def squares_within(a: Points, b: Points, spacing: tuple[float, ...], reach: floa
         reach: up to which distance to look, in the unit of the spacing.
 
     Returns:
-        (n,) squares, whole numbers where the spacing is 1; and which of them are of no use, (k,) ascending, since no
-        point of `b` is within reach.
+        (n,) squares, whole numbers where the spacing is 1; and the positions (k,), ascending, of the points without a
+        point of `b` within reach, whose squares are not valid.
     """
     low = np.minimum(a.min(axis=0), b.min(axis=0))
     shape = np.maximum(a.max(axis=0), b.max(axis=0)) - low + 1
-    # One step more than fits, so that no rounding of the spacing counts: what is not looked at is beyond reach.
+    # One step more than fits, so that rounding of the spacing cannot leave out a pixel within reach.
     needed = [int(reach / size) + 1 for size in spacing]
     steps = [min(n, int(length) - 1) for n, length in zip(needed, shape, strict=True)]
-    margin = steps[-1]  # a step past the end of a line comes to the margin before the next one, where no point is
+    margin = steps[-1]  # a step past the end of a line lands in the margin before the next line, which is empty
     padded = (*shape[:-1].tolist(), int(shape[-1]) + margin)
     strides = [math.prod(padded[axis + 1 :]) for axis in range(len(padded))]
     start = margin - sum(int(first) * stride for first, stride in zip(low, strides, strict=True))
@@ -58,7 +58,7 @@ def squares_within(a: Points, b: Points, spacing: tuple[float, ...], reach: floa
     table *= table
     lines = table[margin : len(table) - margin].reshape(padded)
     for axis in range(1, len(shape) - 1):
-        _take_in(lines, axis, steps[axis], spacing[axis], (nowhere * spacing[0]) ** 2)
+        _along_a_middle_axis(lines, axis, steps[axis], spacing[axis], (nowhere * spacing[0]) ** 2)
     return _walk(table, of_a, steps[-1], spacing[-1], reach**2)
 
 
@@ -79,8 +79,8 @@ def _along_the_first(gaps: npt.NDArray[Any], stride: int, steps: int, nowhere: i
     return inner
 
 
-def _take_in(table: Squares, axis: int, steps: int, size: float, nowhere: float) -> None:
-    """Take an axis between the first and the last into the squared distances, up to `steps` pixels along it."""
+def _along_a_middle_axis(table: Squares, axis: int, steps: int, size: float, nowhere: float) -> None:
+    """Extend the squared distances, in place, along an axis between the first and the last, up to `steps` pixels."""
     lines = np.moveaxis(table, axis, 1)
     length = lines.shape[1]
     together = max(1, 2 * _AT_ONCE // math.prod(table.shape[1:]))
@@ -96,7 +96,7 @@ def _take_in(table: Squares, axis: int, steps: int, size: float, nowhere: float)
 
 
 def _walk(table: Squares, at: Points, steps: int, size: float, limit: float) -> tuple[Squares, Points]:
-    """Take the last axis into the squares at some places; also tell which of them stay above the limit."""
+    """Extend the squares at some places along the last axis; also return which of them stay above the limit."""
     ways = np.arange(1, steps + 1).repeat(2)
     ways[1::2] *= -1
     lengths = ((ways * size) ** 2).astype(table.dtype)
@@ -104,7 +104,7 @@ def _walk(table: Squares, at: Points, steps: int, size: float, limit: float) -> 
     best, left = squares, np.arange(len(at))
     done = 0
     while True:
-        # A step further cannot shorten what is at most its own square.
+        # A further step cannot improve a square that is at most the square of the step itself.
         on = np.flatnonzero(best > (min(((done + 1) * size) ** 2, limit) if done < steps else limit))
         if len(on) < len(left):
             squares[left] = best
@@ -112,7 +112,7 @@ def _walk(table: Squares, at: Points, steps: int, size: float, limit: float) -> 
         if done == steps or not len(left):
             squares[left] = best
             return squares, left
-        # Sorting out who may stop takes as long as a few steps: seldom, and not before it can have changed much.
+        # Dropping finished points costs as much as a few steps, so it is done each time the steps have doubled.
         end = min(steps, 2 * done + 1)
         together = max(2, _AT_ONCE // len(left))
         for first in range(2 * done, 2 * end, together):
