@@ -29,7 +29,7 @@ import torch
 import depthwise
 from sslmed.studies import few_labels
 from sslmed.studies.engine import Fit
-from sslmed.studies.few_labels import PRESETS
+from sslmed.studies.few_labels_presets import PRESETS
 from sslmed.studies.runs import read_csv
 
 ENCODER = "tf_efficientnet_lite0"

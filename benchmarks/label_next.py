@@ -31,7 +31,8 @@ from few_labels import ENCODER, weights_for_timm
 from measure import RESULTS, report, write
 from sslmed.augment import views
 from sslmed.studies.engine import Fit, fit, weights_of
-from sslmed.studies.few_labels import PRESETS, make_network
+from sslmed.studies.few_labels_networks import make_network
+from sslmed.studies.few_labels_presets import PRESETS
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.prediction.ensemble import Description, Ensemble
 from sslmed.studies.prediction.label_next import choose_next

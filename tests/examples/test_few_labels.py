@@ -19,6 +19,8 @@ from programs import prepared
 from sslmed.models import ResNetEncoder
 from sslmed.studies import few_labels
 from sslmed.studies.few_labels import METHODS, RECIPE, make_parser
+from sslmed.studies.few_labels_networks import make_network, make_pretext
+from sslmed.studies.few_labels_presets import PRESETS
 from sslmed.studies.run import Run
 
 
@@ -115,9 +117,9 @@ def test_each_method_is_prepared(own: tuple[Path, Path], tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["lesions", "masked", "simclr", "byol", "pirl", "relation"])
 def test_each_pretext_trains_what_fine_tuning_loads(name: str, tmp_path: Path) -> None:
-    preset = few_labels.PRESETS["smoke"]
+    preset = PRESETS["smoke"]
     torch.manual_seed(0)
-    method = few_labels.make_pretext(name, preset, None, 4)
+    method = make_pretext(name, preset, None, 4)
     images, index = torch.rand(4, 1, 32, 32), torch.arange(4)
     method.start([(images, index)])
     method(images, index).loss.backward()
@@ -126,7 +128,7 @@ def test_each_pretext_trains_what_fine_tuning_loads(name: str, tmp_path: Path) -
     whole = name in ("lesions", "masked")
     assert {part.split(".")[0] for part in learning} == ({"encoder", "up", "out"} if whole else {"encoder"})
     torch.save(network.state_dict(), tmp_path / "network.pt")
-    loaded = few_labels.make_network(preset, None, 1, tmp_path / "network.pt")
+    loaded = make_network(preset, None, 1, tmp_path / "network.pt")
     for part, value in network.state_dict().items():
         assert part.startswith("out.") or torch.equal(loaded.state_dict()[part], value)
 
