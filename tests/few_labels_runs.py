@@ -18,25 +18,35 @@ from sslmed.studies.prediction.ensemble import Description, Ensemble
 METHOD = "lesions+teacher"
 
 
-def write_run(folder: Path, *, least: Sequence[float] = (0.25, 0.75), encoder: str = "resnet18") -> list[nn.Module]:
-    """A finished run of one fold for each least confidence, with random weights; returns its networks.
+def write_run(
+    folder: Path,
+    *,
+    least: Sequence[float] = (0.25, 0.75),
+    encoder: str = "resnet18",
+    losses: Sequence[float] = (),
+    mirrored: bool = False,
+) -> list[nn.Module]:
+    """A finished run of one fold for each least confidence, with random weights; returns the networks of the recipe.
 
-    A baseline and a fold with fewer labels are there too, which are not to be used.
+    There are a fold with fewer labels, which is not to be used, and of each fold a baseline. The validation losses of
+    the recipe are `losses` (0.5), those of the baseline 1.
     """
-    preset = {"encoder": encoder, "width": 4, "size": 32}
+    preset = {"encoder": encoder, "width": 4, "size": 32, "constants": {"mirrored": mirrored}}
     config = {"methods": ["supervised", METHOD], "labels": [0.5, 1.0], "seeds": list(range(len(least)))}
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config | {"preset": preset, "proposed": METHOD}))
-    others = [Cell("supervised", 1.0, 0), Cell(METHOD, 0.5, 0)]
+    (folder / "config.json").write_text(json.dumps(config | {"preset": preset, "choice": "chosen"}))
+    others = [Cell(METHOD, 0.5, 0), *(Cell("supervised", 1.0, seed) for seed in range(len(least)))]
     cells = [*others, *(Cell(METHOD, 1.0, seed) for seed in range(len(least)))]
     manifest.record(folder, [manifest.CellEntry(f"cells/{cell.name}", cell) for cell in cells])
     networks = []
-    for cell, value in zip(cells, [0.0, 0.0, *least], strict=True):
+    values = [*[0.0] * len(others), *least]
+    for cell, value, loss in zip(cells, values, [*[1.0] * len(others), *(losses or [0.5] * len(least))], strict=True):
         torch.manual_seed(len(networks))
         networks.append(make_unet(encoder, width=4).eval())
         place = folder / "cells" / cell.name
         place.mkdir(parents=True)
         torch.save(networks[-1].state_dict(), place / "model.pt")
+        (place / "curves.csv").write_text(f"epoch,val_loss\n0,2.0\n1,{loss}\n2,3.0\n")
         (place / "result.json").write_text(json.dumps({"mean": {"dice": 0.5, "least_confidence": value}}))
     return networks[len(others) :]
 

@@ -18,7 +18,7 @@ from PIL import Image
 from programs import prepared
 from sslmed.models import ResNetEncoder
 from sslmed.studies import few_labels
-from sslmed.studies.few_labels import METHODS, RECIPE, make_parser
+from sslmed.studies.few_labels import CHOICE, METHODS, RECIPE, make_parser
 from sslmed.studies.few_labels_networks import make_network, make_pretext
 from sslmed.studies.few_labels_presets import PRESETS
 from sslmed.studies.run import Run
@@ -90,7 +90,8 @@ def test_a_run_tests_each_case_once_and_reports_the_false_alarms(
     assert "False alarms" in page
     assert "cross-validation with 3 folds" in page
     with open(run / "tests.csv", newline="") as file:
-        assert [(row["p"], row["no_p"][:11]) for row in csv.DictReader(file)] == [("", "a smoke run")]
+        found = [(row["method"], row["p"], row["no_p"][:11]) for row in csv.DictReader(file)]
+    assert found == [(RECIPE, "", "a smoke run"), (CHOICE, "", "a smoke run")]
     printed = capfd.readouterr().out
     assert "(folds ± " in printed
     assert "paper" not in printed

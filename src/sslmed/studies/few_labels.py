@@ -45,6 +45,7 @@ from .study import SUPERVISED, Recipe, Refinement, Stage, Study
 NO_WEIGHTS = "none"
 POOL = "unlabelled"
 RECIPE = "lesions+teacher"
+CHOICE = "chosen"
 METHODS = (
     *(SUPERVISED, "lesions", "teacher", RECIPE, "selftraining", "lesions+selftraining"),
     *("simclr", "byol", "pirl", "relation", "masked"),
@@ -81,6 +82,8 @@ WORDS = {
     "teacher": ("Mean teacher", "After fine-tuning, trained on with scans without outlines: a moving average of the "
                 "network outlines them."),
     RECIPE: ("Synthetic lesions, then mean teacher", "Both: the recommended recipe."),
+    CHOICE: ("Chosen on validation", "Not a training of its own: the network with the lowest validation loss of all "
+             "methods, chosen anew for each split. These networks are in model.pt."),
     "selftraining": ("Self-training", "After fine-tuning, trained on with the scans without outlines that the network "
                      "outlined most confidently."),
     "lesions+selftraining": ("Synthetic lesions, then self-training", "Both."),
@@ -164,6 +167,7 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         augment=views.segmentation(preset.size),
         rates={"out": preset.constants.last_layer},
         decides=True,
+        mirrored=preset.constants.mirrored,
     )
     weights = start.name if isinstance(start, Path) else start
     return Study(
@@ -179,7 +183,8 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         tuning=preset.tuning,
         display={method: words[0] for method, words in WORDS.items()},
         words=WORDS,
-        proposed=RECIPE,
+        proposed=CHOICE,
+        choice=CHOICE,
         comparability_note=comparability_note,
         gallery=partial(gallery, preset),
     )
@@ -229,7 +234,7 @@ def run(arguments: Sequence[str] | None = None, presets: Mapping[str, Preset] = 
 
 
 def _finish(folder: Path) -> None:
-    """Write the outlook, and the networks of the recipe as one model, if this run has trained them all."""
+    """Write the outlook, and the networks chosen on validation as one model, if this run has trained them all."""
     if rank() == 0 and (found := write_outlook(folder)):
         for one in found["methods"].values():
             print(one["sentence"])

@@ -21,6 +21,7 @@ class Constants:
     kept: float = 0.6  # share of the scans that self-training learns from
     smallest: float = 0.003  # share of a scan that the outline covers, for a scan to count
     labelled: int = 8  # labelled images of a step with the teacher
+    mirrored: bool = True  # a network's outline is the mean of those of a scan and of its mirror image
     grid: int = 3  # rows and columns of the jigsaw of PIRL and of relation contrast
 
 

@@ -9,8 +9,9 @@ from statistics import fmean
 from typing import Any
 
 from ..tasks.metrics import metric
+from .choice import tabulated, tabulated_methods
 from .learning_curve import Outlook, outlook
-from .results import Result, results
+from .results import Result
 from .runs import read_json, write_json
 
 OUTLOOK = "outlook.json"
@@ -30,8 +31,8 @@ def write_outlook(run: Path) -> dict[str, Any]:
     config = read_json(run / "config.json")
     display, (target, *_) = config.get("display", {}), config["targets"]
     curves = {}
-    for method in config["methods"]:
-        cells = [one for one in results(run) if (one.method, one.target) == (method, target["name"])]
+    for method in tabulated_methods(config):
+        cells = [one for one in tabulated(run) if (one.method, one.target) == (method, target["name"])]
         tests = _tests(cells, target["metric"])
         if len(tests) > 1:
             found = outlook(tests, more=MORE)

@@ -108,6 +108,7 @@ class Run:
             "display": dict(study.display),
             "words": {name: list(words) for name, words in study.words.items()},
             "proposed": study.proposed,
+            "choice": study.choice,
             "baselines": list(study.baselines),
             **{name: list(getattr(args, name)) for name in GROWING},
         }

@@ -29,7 +29,7 @@ PACKAGES = ("sslmed", "torch", "torchvision", "numpy", "scipy", "kornia", "einop
 
 
 CONTENTS = "contents.json"  # hashes of the files, classes and groups of a run
-WORDS = ("paper", "title", "display", "words")  # of a configuration: they do not affect the results
+WORDS = ("paper", "title", "display", "words", "choice")  # of a configuration: they do not affect the results
 
 
 class RunFolder:

@@ -99,6 +99,8 @@ class Study:
         display: names to print of methods and domains.
         words: method, or a part of one -> its name and a sentence that describes it.
         proposed: the paper's own proposal, if it has one.
+        choice: the name in the tables of the network with the lowest validation loss of all methods, if the study
+            reports it.
         baselines: methods that others are tested against, supervised training first.
         published: name of the set -> the paper's numbers by (task, labels, method).
         comparability_note: (task, images) -> why our numbers and the paper's are not comparable.
@@ -127,6 +129,7 @@ class Study:
     gallery: Callable[[Tensor], Mapping[str, np.ndarray]]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     proposed: str | None = None
+    choice: str | None = None
     baselines: Sequence[str] = (SUPERVISED,)
     published: Callable[[str], Mapping[tuple[str, str, str], Published]] = lambda _: {}
     parts: Sequence[str] = ()

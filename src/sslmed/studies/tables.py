@@ -15,7 +15,9 @@ import pandas as pd
 
 from ..tasks.metrics import metric
 from .cells import SUPERVISED, Target, amount, seed_word
-from .results import Result, results
+from .choice import tabulated
+
+from .results import Result
 from .runs import write_csv, write_text
 
 TABLE = (
@@ -92,7 +94,7 @@ def grouped(folder: Path, frame: Frame, test_set: str = "") -> dict[tuple[str, f
     order = {target.name: k for k, target in enumerate(frame.targets)}
     rank = {method: k for k, method in enumerate(frame.methods)}
     found: dict[tuple[str, float, str], list[Result]] = {}
-    tested = [one for cell in results(folder) if (one := cell.on(test_set)) is not None]
+    tested = [one for cell in tabulated(folder) if (one := cell.on(test_set)) is not None]
     for cell in sorted(tested, key=lambda c: (order[c.target], -c.labels, rank[c.method], c.seed, c.repeat)):
         found.setdefault((cell.target, cell.labels, cell.method), []).append(cell)
     return found
@@ -176,7 +178,7 @@ def collect_cases(folder: Path) -> None:
     identity = ["target", "test_set", "method", "labels", "seed", "repeat"]
     parts = [
         pd.DataFrame(one.rows).assign(**{name: getattr(one, name) for name in identity})
-        for cell in results(folder)
+        for cell in tabulated(folder)
         for one in (cell, *map(cell.on, cell.test_sets))
         if one is not None
     ]

@@ -47,9 +47,43 @@ def test_the_file_holds_plain_values_and_its_description(tmp_path: Path) -> None
         "size": 32,
         "fit": "stretch",
         "least_confidence": [0.25, 0.75],
-        "method": "lesions+teacher",
+        "method": "chosen",
         "cells": ["lesions+teacher-l100-s0", "lesions+teacher-l100-s1"],
+        "mirrored": False,
     }
+
+
+def test_of_each_fold_the_network_of_the_lowest_validation_loss(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", losses=(1.5, 0.5))
+    model = load_model(write_model(tmp_path / "run"))
+    assert model.description.cells == ("supervised-l100-s0", "lesions+teacher-l100-s1")
+    assert model.description.least_confidence == (0.0, 0.75)
+    for network, name in zip(model.networks, model.description.cells, strict=True):
+        weights = torch.load(tmp_path / "run/cells" / name / "model.pt", weights_only=True)
+        assert all(torch.equal(weights[key], value) for key, value in network.state_dict().items())
+
+
+def test_a_mirrored_model_gives_mirror_images_mirrored_outlines(tmp_path: Path) -> None:
+    (network,) = write_run(tmp_path / "run", least=[0.5], mirrored=True)
+    model = load_model(write_model(tmp_path / "run"))
+    with torch.inference_mode():
+        found = model.logits(images())[0]
+        assert torch.equal(found, (network(images()) + network(images().flip(-1)).flip(-1)) / 2)
+        assert torch.equal(model.logits(images().flip(-1))[0].flip(-1), found)
+        assert not torch.equal(network(images()), found)
+
+
+def test_a_file_of_an_older_version_is_read(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    file = write_model(tmp_path / "run")
+    content = torch.load(file, weights_only=True)
+    del content["description"]["mirrored"]
+    torch.save(content | {"format": 1}, tmp_path / "old.pt")
+    torch.save(content | {"format": 3}, tmp_path / "new.pt")
+    with torch.inference_mode():
+        assert torch.equal(load_model(tmp_path / "old.pt")(images())[0], load_model(file)(images())[0])
+    with pytest.raises(ValueError, match="use that version"):
+        load_model(tmp_path / "new.pt")
 
 
 def test_an_encoder_of_torchvision(tmp_path: Path) -> None:

@@ -16,14 +16,17 @@ from torch import Tensor, nn
 from ...data import Phantom
 from ...models import pooled_features
 from ...tasks.decision import confidence
+from ...tasks.segmentation import with_mirror_images
 from .. import manifest
+from ..choice import tabulated, tabulated_methods
 from ..encoders import make_unet
-from ..manifest import CellEntry
 from ..processes import rank
+from ..results import Result
 from ..runs import read_json, write_bytes
 from .onnx_file import write_onnx
 
-FORMAT = 1
+FORMAT = 2
+READ = (1, FORMAT)  # 1 lacks `mirrored`
 MODEL, ONNX = "model.pt", "model.onnx"
 COMPARED = 4  # images on which a written file is compared with what was written
 
@@ -38,8 +41,9 @@ class Description:
         size: pixels a side of their images.
         fit: how images become square, "stretch" or "pad".
         least_confidence: of each network: below it, an image shows no lesion.
-        method: that trained them.
-        cells: folder names of the fine-tunings.
+        method: that trained them, or the choice between several.
+        cells: folder names of the fine-tunings, which begin with the method that trained each.
+        mirrored: whether a network's logits are the mean of those of an image and of its mirror image, left to right.
     """
 
     encoder: str
@@ -49,6 +53,7 @@ class Description:
     least_confidence: tuple[float, ...]
     method: str
     cells: tuple[str, ...]
+    mirrored: bool = False
 
 
 class Ensemble(nn.Module):
@@ -95,6 +100,8 @@ class Ensemble(nn.Module):
 
     def logits(self, images: Tensor) -> list[Tensor]:
         """The logits (B, 1, S, S) of each network, in float32."""
+        if self.description.mirrored:
+            return [with_mirror_images(network, images).float() for network in self.networks]
         return [network(images).float() for network in self.networks]
 
     def features(self, images: Tensor) -> Tensor:
@@ -106,7 +113,7 @@ class Ensemble(nn.Module):
 def write_model(run: Path) -> Path:
     """Write `model.pt`, and `model.onnx` where the packages for it are installed, of a finished few-labels run.
 
-    The networks are those of the proposed method with the most labels. Both files are loaded again and compared.
+    The networks are those with the most labels: of each split, the one with the lowest validation loss. Both files are loaded again and compared.
 
     Args:
         run: the run folder.
@@ -157,7 +164,7 @@ def load_model(path: Path) -> Ensemble:
         raise ValueError(f"{wrong}: {error}") from error
     if not isinstance(content, dict) or not {"format", "sslmed", "description", "networks"} <= content.keys():
         raise ValueError(wrong)
-    if content["format"] != FORMAT:
+    if content["format"] not in READ:
         raise ValueError(f"{wrong} in format {FORMAT}; sslmed {content['sslmed']} wrote it, use that version")
     about = content["description"]
     description = Description(
@@ -195,40 +202,43 @@ def _built(description: Description, states: Sequence[Any], place: Path) -> Ense
 def _of_run(run: Path) -> Ensemble:
     """The ensemble of the cells of a run."""
     config = read_json(run / "config.json") if (run / "config.json").is_file() else {}
-    preset, method = config.get("preset") or {}, config.get("proposed")
-    if not {"encoder", "width", "size"} <= preset.keys() or method is None:
+    preset, methods = config.get("preset") or {}, tabulated_methods(config)
+    if not {"encoder", "width", "size"} <= preset.keys() or not methods:
         raise ValueError(f"{run} is not the folder of a few-labels run")
-    cells = _cells(run, method)
-    results = [read_json(run / cell.folder / "result.json") for cell in cells]
-    if not all("least_confidence" in result["mean"] for result in results):
+    cells = _cells(run, methods[-1])  # the only method, or the choice
+    if not all("least_confidence" in cell.mean for cell in cells):
         raise ValueError(f"{run} is not the folder of a few-labels run: its networks have no least confidence")
     description = Description(
         encoder=preset["encoder"],
         width=preset["width"],
         size=preset["size"],
         fit="stretch",  # as few-labels runs read all images
-        least_confidence=tuple(float(result["mean"]["least_confidence"]) for result in results),
-        method=method,
-        cells=tuple(cell.cell.name for cell in cells),
+        least_confidence=tuple(float(cell.mean["least_confidence"]) for cell in cells),
+        method=methods[-1],
+        cells=tuple(cell.folder.name for cell in cells),
+        mirrored=bool(preset.get("constants", {}).get("mirrored", False)),
     )
-    states = [torch.load(run / cell.folder / MODEL, map_location="cpu", weights_only=True) for cell in cells]
+    states = [torch.load(cell.folder / MODEL, map_location="cpu", weights_only=True) for cell in cells]
     return _built(description, states, run)
 
 
-def _cells(run: Path, method: str) -> list[CellEntry]:
-    """The cells of a method with the most labels, all finished."""
-    of_method = [entry for entry in manifest.read(run).cells if entry.cell.method == method]
-    if not of_method:
-        raise ValueError(f"{run} has no network of {method}; add it to --methods of the run")
-    most = max(entry.cell.labels for entry in of_method)
-    cells = [entry for entry in of_method if entry.cell.labels == most]
+def _cells(run: Path, method: str) -> list[Result]:
+    """The results of a method with the most labels, in the order of their seeds.
+
+    Raises:
+        ValueError: a cell of the run with the most labels is not finished.
+    """
+    entries = manifest.read(run).cells
+    most = max(entry.cell.labels for entry in entries)
     missing = [
         entry.folder
-        for entry in cells
-        if not all((run / entry.folder / name).is_file() for name in ("result.json", MODEL))
+        for entry in entries
+        if entry.cell.labels == most
+        and not all((run / entry.folder / name).is_file() for name in ("result.json", MODEL))
     ]
     if missing:
         raise ValueError(
             f"{run}: {missing[0]} is not finished" + (f", nor are {len(missing) - 1} more" if missing[1:] else "")
         )
-    return cells
+    found = [one for one in tabulated(run) if one.method == method and one.labels == most]
+    return sorted(found, key=lambda one: (one.seed, one.repeat))

@@ -94,7 +94,8 @@ def _with_all(run: Run, target: Target) -> tuple[str, float] | None:
 
 def tuning(run: Run, target: Target, labels: float) -> list[Figure]:
     """Fine-tuning curves of one target at one amount of labels."""
-    cells = [cell for cells in run.groups(target)[labels].values() for cell in cells]
+    groups = run.groups(target)[labels]
+    cells = [cell for method, cells in groups.items() if method != run.config.get("choice") for cell in cells]
     curves = [curve for curve in (cell.curve() for cell in cells) if curve.columns]
     names = _names(curves)
     where = f"with {run.share(labels)}"

@@ -9,6 +9,7 @@ from typing import Any
 from ...tasks._report import Figure, Finished, Heading
 from ...tasks.metrics import METRICS, metric
 from ..cells import Target
+from ..choice import tabulated_methods
 from ..monitor import statement
 from . import charts, external, facts, parts, views
 from .facts import ALLOWED, leaking, splits
@@ -147,7 +148,7 @@ def _task(run: Run) -> str:
 def _words(run: Run) -> list[tuple[str, str]]:
     """The plain descriptions of this run's methods and of the parts ("a/b+c": a, b, b+c) that they are made of."""
     used: set[str] = set()
-    for name in run.config.get("methods") or ():
+    for name in tabulated_methods(run.config):
         for part in (name, *name.split("/")):
             pieces = part.split("+")
             used |= {"+".join(pieces[:k]) for k in range(1, len(pieces) + 1)}

@@ -13,9 +13,10 @@ from ...tasks._report import TaskReport
 from ...tasks.metrics import metric
 from .. import manifest, monitor
 from ..cells import Target, amount_as_number, seed_word
+from ..choice import tabulated, tabulated_methods
 from ..outlook import OUTLOOK
 from ..pictures import pictures
-from ..results import Curve, Result, arrays, columns, csv_rows, results
+from ..results import Curve, Result, arrays, columns, csv_rows
 
 _ENVIRONMENT = dict.fromkeys(("python", "platform", "device", "packages", "started", "finished", "seconds"))
 _SET = dict.fromkeys(("name", "source", "counts", "published", "groups", "notes", "checks", "test_sets"))
@@ -52,9 +53,9 @@ class Run:
         config = _json(folder / "config.json", {})
         pretraining = config.get("kind") == "pretraining"
         known = manifest.Manifest() if pretraining else manifest.read(folder)
-        cells = [] if pretraining else results(folder, seed_word(_folds(config)))
+        cells = [] if pretraining else tabulated(folder, seed_word(_folds(config)))
         done = {cell.cell for cell in cells}
-        order = {name: k for k, name in enumerate(config.get("methods") or ())}
+        order = {name: k for k, name in enumerate(tabulated_methods(config))}
         cells.sort(key=lambda c: (-c.amount, order.get(c.method, len(order)), c.method, c.seed, c.repeat))
         return cls(
             folder=folder,
@@ -169,7 +170,7 @@ class Run:
     def main_methods(self, target: Target) -> list[str]:
         """At most four: first baseline, the proposed method, and the best at the fewest labels."""
         groups, rows = self.groups(target), self.rows(target)
-        order = {name: k for k, name in enumerate(self.config.get("methods") or ())}
+        order = {name: k for k, name in enumerate(tabulated_methods(self.config))}
         methods = sorted({m for by in groups.values() for m in by}, key=lambda m: (order.get(m, len(order)), m))
         if len(methods) <= 4:
             return methods
@@ -186,7 +187,7 @@ class Run:
 
     def pretexts(self) -> list[tuple[str, int, Path]]:
         """Title, seed and folder of every pretext training, in the order of the configuration."""
-        order = {name: k for k, name in enumerate(self.config.get("methods") or ())}
+        order = {name: k for k, name in enumerate(tabulated_methods(self.config))}
         entries = sorted(self.manifest.pretexts, key=lambda e: (order.get(e.method, len(order)), e.title, e.seed))
         return [(entry.title, entry.seed, self.folder / entry.folder) for entry in entries]
 
