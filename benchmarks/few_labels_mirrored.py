@@ -1,13 +1,15 @@
 """What do mirror images in testing, and a choice on the validation part, bring in the study of few labels?
 
-The trained networks of runs of benchmarks/few_labels.py are tested again, on images alone and as the mean of an image and
-its mirror image, with the same decision. `chosen` is, of each draw of labels, the network of the lower validation loss.
+The trained networks of runs of benchmarks/few_labels.py are tested again, on images alone and as the mean of an image
+and its mirror image, with the same decision. `chosen` is, of each draw of labels, the network of the lower validation
+loss.
 
     python benchmarks/few_labels_mirrored.py runs/few_labels_10 runs/few_labels_more --busi Dataset_BUSI_with_GT
 
-Each run needs its folder NAME_inputs beside it, with the test images of BUS-BRA. What was tested is kept as mirrored.json
-in the run, and not tested again; the results go to benchmarks/results/few_labels_mirrored.json. Gains are over the baseline that is tested in the
-same way; their intervals and the first p-value are of a t-test over draws, the second one of a paired test over patients.
+Each run needs its folder NAME_inputs beside it, with the test images of BUS-BRA. What was tested is kept as
+mirrored.json in the run, and not tested again; the results go to benchmarks/results/few_labels_mirrored.json. Gains are
+over the baseline that is tested in the same way; their intervals and the first p-value are of a t-test over draws, the
+second one of a paired test over patients.
 """
 
 from __future__ import annotations
@@ -107,7 +109,11 @@ def table(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def holm(found: Mapping[str, Any]) -> None:
     """Add the p-values of Dice, mirrored, after Holm's correction over both sets, all amounts and both methods."""
     rows = [
-        row for by in found.values() for sets in by["mirrored"].values() for row in sets["dice"].values() if "gain" in row
+        row
+        for by in found.values()
+        for sets in by["mirrored"].values()
+        for row in sets["dice"].values()
+        if "gain" in row
     ]
     for key in ("p_over_draws", "p_over_patients"):
         for row, p in zip(rows, compare.holm([row[key] for row in rows]).tolist(), strict=True):

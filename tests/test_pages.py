@@ -51,10 +51,13 @@ def test_the_numbers_of_the_readme_are_those_measured() -> None:
     ):
         for one in who:
             assert f"{job[one]['median_ms']:.{digits}f} ms" in text, one
-    for name in ("few_labels_repeat", "few_labels_more"):
-        for row in json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["draws"]:
-            if row["method"] == "lesions+teacher" and row["labels"] <= 0.2:
-                assert f"{row['gain']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" in text
+    few = json.loads((ROOT / "benchmarks" / "results" / "few_labels_mirrored.json").read_text())["jobs"]
+    for labels in ("10%", "20%"):
+        for tested in few[labels]["mirrored"].values():
+            row, base = tested["dice"]["chosen"], tested["dice"]["supervised"]
+            assert f"{row['gain']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" in text
+            assert f"| {row['mean']:.3f} " in text
+            assert f"| {base['mean']:.3f} " in text
 
 
 @pytest.mark.parametrize(("page", "front"), [(README, True), (ROOT / "docs" / "comparison.md", False)])

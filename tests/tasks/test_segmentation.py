@@ -309,3 +309,38 @@ def test_parts_of_the_network_learn_at_their_own_rates() -> None:
     assert [(len(group["params"]), group["lr_factor"]) for group in learner.parameter_groups()] == [(2, 1.0), (2, 10.0)]
     with pytest.raises(ValueError, match="rates must name parts of the network, got 'head'"):
         Segmenter(Gray(), loss=dice_bce, rates={"head": 2.0})
+
+
+class Leftward(torch.nn.Module):
+    """Outlines what is bright, one pixel too far to the left."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 10 * (images.roll(-1, dims=-1) - 0.5)
+
+
+@pytest.mark.parametrize("kind", [Segmentation, Volumes])
+def test_mirrored_logits_are_the_mean_with_those_of_the_mirror_image(kind: type[Segmentation]) -> None:
+    images, masks = squares(0.9)
+    cases = TensorCases(images, masks)
+    task = kind(network=lambda outputs, weights: Leftward(), loss=dice_bce, mirrored=True)
+    learner = task.learner(cases, None)
+    found = learner.predict_logits(images)
+    assert torch.allclose(found, 5 * (images.roll(-1, dims=-1) + images.roll(1, dims=-1)) - 5)
+    assert torch.equal(learner.logits(images), Leftward()(images))  # what it trains and validates on
+
+
+def test_volumes_pass_rates_on_and_refuse_a_decision() -> None:
+    task = Volumes(network=lambda outputs, weights: Gray(), loss=soft_dice, rates={"out": 10.0})
+    learner = task.learner(TensorCases(*squares(0.9)), None)
+    assert [group["lr_factor"] for group in learner.parameter_groups()] == [1.0, 10.0]
+    with pytest.raises(ValueError, match="decides must be False for volumes"):
+        Volumes(network=threshold, loss=soft_dice, decides=True)
+
+
+def test_mirrored_errors_to_one_side_cancel() -> None:
+    images, masks = squares(0.9)
+    cases, scores = TensorCases(images, masks), {}
+    for mirrored in (False, True):
+        task = Segmentation(network=lambda outputs, weights: Leftward(), loss=dice_bce, mirrored=mirrored)
+        scores[mirrored] = task.evaluate(task.learner(cases, None), cases, [0]).summary["mean"]["dice"]
+    assert scores == pytest.approx({False: 0.9, True: 160 / 180})

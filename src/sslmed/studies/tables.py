@@ -16,7 +16,6 @@ import pandas as pd
 from ..tasks.metrics import metric
 from .cells import SUPERVISED, Target, amount, seed_word
 from .choice import tabulated
-
 from .results import Result
 from .runs import write_csv, write_text
 

@@ -120,8 +120,8 @@ class Learner(nn.Module, ABC):
         logits: Tensor = self.model(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
 
-    def tested(self, images: Tensor) -> Tensor:
-        """The logits that are tested: of images (B, 1, H, W), those of the network."""
+    def predict_logits(self, images: Tensor) -> Tensor:
+        """The logits that a test uses, of images (B, 1, H, W): those of the network."""
         return self.logits(images)
 
     def start(self, batches: Iterable[Any]) -> None:
@@ -223,11 +223,11 @@ def mean_loss(loss: Tensor, count: int) -> Step:
 
 @torch.no_grad()
 def in_batches(learner: Learner, cases: Cases, index: Sequence[int]) -> Iterable[Tensor]:
-    """The tested logits on the network's device, batch by batch, in evaluation mode and always in float32."""
+    """The predicted logits on the network's device, batch by batch, in evaluation mode and always in float32."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     learner.to(device).eval()
     for first in range(0, len(index), BATCH):
-        yield learner.tested(cases.images(index[first : first + BATCH]).to(device))
+        yield learner.predict_logits(cases.images(index[first : first + BATCH]).to(device))
 
 
 def as_text(value: float) -> str:

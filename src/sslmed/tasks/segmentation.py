@@ -38,7 +38,7 @@ class Segmenter(Learner):
         loss: (logits, structures (B, H, W) int64) -> a mean over the cases, or a loss of all processes' cases.
         augment: (images, masks (B, 1, H, W) float32) -> both, transformed alike, in training.
         rates: name of a part of the network, as `out` -> how many times as fast its parameters learn.
-        mirrored: whether tested logits are the mean of those of an image and of its mirror image.
+        mirrored: whether predicted logits are the mean of those of an image and of its mirror image.
 
     Attributes:
         least_confidence: images of lower `confidence` are classified as showing none; see `Segmentation.calibrate`.
@@ -72,8 +72,8 @@ class Segmenter(Learner):
                 groups.setdefault(1.0 if part is None else self.rates[part], []).append(p)
         return [{"params": some, "lr_factor": factor} for factor, some in groups.items()]
 
-    def tested(self, images: Tensor) -> Tensor:
-        """The logits that are tested, (B, K, H, W)."""
+    def predict_logits(self, images: Tensor) -> Tensor:
+        """The logits that a test uses, (B, K, H, W)."""
         return with_mirror_images(self.logits, images) if self.mirrored else self.logits(images)
 
     def forward(self, images: Tensor, target: Tensor) -> Step:

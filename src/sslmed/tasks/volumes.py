@@ -21,10 +21,18 @@ from .segmentation import Segmentation, Segmenter, empty_counts, predict, predic
 
 @dataclass(frozen=True, kw_only=True)
 class Volumes(Segmentation):
-    """Segmentation of numbered structures; a test case is a volume, all slices of a group."""
+    """Segmentation of numbered structures; a test case is a volume, all slices of a group.
+
+    Raises:
+        ValueError: it is to decide which images show none (`decides`): that is for single images of one structure.
+    """
 
     kind: ClassVar[str] = "volumes"
     report: ClassVar[TaskReport] = VOLUMES
+
+    def __post_init__(self) -> None:
+        if self.decides:
+            raise ValueError("decides must be False for volumes: a confidence is of one structure in one image")
 
     def check(self, cases: Cases, *, option: str) -> None:
         """Raise ValueError where images have no numbered structures."""
@@ -46,7 +54,8 @@ class Volumes(Segmentation):
 
     def learner(self, cases: Cases, weights: Path | None) -> Segmenter:
         """The network with its loss; its first output is the background."""
-        return Segmenter(self.network(len(cases.structures) + 1, weights), loss=self.loss, augment=self.augment)
+        network = self.network(len(cases.structures) + 1, weights)
+        return Segmenter(network, loss=self.loss, augment=self.augment, rates=self.rates, mirrored=self.mirrored)
 
     def metrics(self, cases: Cases) -> tuple[str, ...]:
         """Those of the mean over structures, and each structure's Dice."""
