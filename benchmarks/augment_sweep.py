@@ -11,6 +11,7 @@ benchmarks/results/augment-sweep-<device>.json, .png and -all.png.
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -116,11 +117,12 @@ def sweep(build: Callable[..., Contenders], axes: dict[str, tuple[Setting, ...]]
     return tables
 
 
-def draw(content: dict[str, Any], path: Path) -> None:
-    """Images a second against each axis."""
+def draw(content: dict[str, Any], path: Path, before: Path | None) -> None:
+    """Images a second against each axis; of an earlier version too, if its result is given."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+    earlier = json.loads(before.read_text())["jobs"] if before else {}
     jobs = {title: tables for title, tables in content["jobs"].items() if title in JOBS}
     figure = Figure(figsize=(18, 3.5 * len(jobs)), layout="constrained")
     grid = figure.subplots(len(jobs), len(AXES), width_ratios=(3, 4, 2, 3, 3, 2), squeeze=False)
@@ -131,6 +133,10 @@ def draw(content: dict[str, Any], path: Path) -> None:
                 known = [(i, t[name]["images_per_s"]) for i, t in enumerate(table.values()) if name in t]
                 colour = COLOURS.get(name.split(":")[0], "#9aa5b1")
                 axes.plot(*zip(*known, strict=True), marker="o", color=colour, label=name)
+            old = earlier.get(title, {}).get(axis, {})
+            known = [(i, old[place]["sslmed"]["images_per_s"]) for i, place in enumerate(places) if place in old]
+            if known:
+                axes.plot(*zip(*known, strict=True), color=COLOURS["sslmed"], linestyle=":", label="sslmed before")
             axes.set_xticks(range(len(places)), places, rotation=90 if len("".join(places)) > 20 else 0, fontsize=8)
             axes.set(xlabel=axis, yscale="log", title=title if axis == "batch" else "")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -171,6 +177,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--jobs", nargs="+", choices=[*JOBS, *OTHERS], default=[*JOBS, *OTHERS])
+    parser.add_argument("--before", type=Path, help="a result with an earlier version, to draw its times too")
     args = parser.parse_args()
     settle(args.threads)
     warnings.filterwarnings("ignore", "FrequencyBandStop leaves")  # of small images, which are measured all the same
@@ -183,7 +190,7 @@ def main() -> None:
         content["jobs"][title] = sweep(JOBS.get(title) or alone(title), axes, args.device, args.rounds)
     write(f"augment-sweep-{args.device}", content)
     if JOBS.keys() & content["jobs"]:
-        draw(content, RESULTS / f"augment-sweep-{args.device}.png")
+        draw(content, RESULTS / f"augment-sweep-{args.device}.png", args.before)
     if content["jobs"].keys() - JOBS:
         draw_others(content, RESULTS / f"augment-sweep-{args.device}-all.png")
 

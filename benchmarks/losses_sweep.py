@@ -22,6 +22,7 @@ import torch
 import losses_peers as peers
 from measure import RESULTS, Contenders, interleaved, report, settle, write
 from sslmed import losses
+from sweeps import draw
 
 Inputs = list[torch.Tensor]
 Job = tuple[dict[str, Callable[..., torch.Tensor]], Inputs, int]  # by name: loss of inputs; inputs; pairs compared
@@ -155,44 +156,6 @@ def measured(title: str, point: dict[str, Any], rounds: int) -> tuple[dict[str, 
     return interleaved(repeated, rounds, point["device"], calls=calls, warm_up=2), pairs
 
 
-def draw(content: dict[str, Any], path: Path) -> None:
-    """Time per pair against each axis."""
-    from matplotlib.figure import Figure
-
-    jobs = content["jobs"]
-    wide = max(len(tables) for tables in jobs.values())
-    figure = Figure(figsize=(3.4 * wide, 2.6 * len(jobs)), layout="constrained")
-    grid = figure.subplots(len(jobs), wide, squeeze=False)
-    for row, (title, tables) in zip(grid, jobs.items(), strict=True):
-        for axes, (axis, table) in zip(row, tables.items(), strict=False):
-            places = list(table)
-            for name in sorted({name for point in table.values() for name in point["ways"]}, reverse=True):
-                known = [
-                    (i, point["ways"][name]["median_ms"] * 1e6 / point["pairs"])
-                    for i, point in enumerate(table.values())
-                    if name in point["ways"]
-                ]
-                ours = name == "sslmed"
-                axes.plot(
-                    *zip(*known, strict=True),
-                    marker="o" if ours else ".",
-                    color="#1b6ca8" if ours else None,
-                    linewidth=2 if ours else 0.8,
-                    label=name,
-                )
-            axes.set_xticks(range(len(places)), places, rotation=90, fontsize=7)
-            axes.set(yscale="log", xlabel=axis)
-            axes.tick_params(labelsize=7)
-            axes.spines[["top", "right"]].set_visible(False)
-        row[0].set_title(title, loc="left", fontsize=10)
-        row[0].set_ylabel("ns per pair", fontsize=8)
-        row[0].legend(fontsize=6, frameon=False)
-        for axes in row[len(tables) :]:
-            axes.set_axis_off()
-    figure.suptitle(f"{content['machine']}, threads: {content['threads']}", fontsize=10)
-    figure.savefig(path, dpi=80)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
@@ -200,6 +163,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
     parser.add_argument("--axes", nargs="+", default=None, help="axes to run alone; the default is all")
+    parser.add_argument("--before", type=Path, help="a result with an earlier version, to draw its times too")
     args = parser.parse_args()
     settle(args.threads)
     content = report(args.device, args.threads, args.rounds, *peers.INSTALLED)
@@ -225,7 +189,8 @@ def main() -> None:
                     flush=True,
                 )
     write(f"losses-sweep-{args.device}", content)
-    draw(content, RESULTS / f"losses-sweep-{args.device}.png")
+    picture = RESULTS / f"losses-sweep-{args.device}.png"
+    draw(content, picture, unit="ns per pair", before=args.before)
 
 
 if __name__ == "__main__":

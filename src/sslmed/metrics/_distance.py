@@ -14,9 +14,9 @@ from ._grid import squares_within
 Points = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.float64]
 
-# At most this many pairs are computed all at once; they take 8 MB.
+# At most this many pairs are computed all at once; they take 8 MB in float32.
 _DENSE_PAIRS = 2_000_000
-# Up to this many pairs, computing all is the fastest way to the farthest point.
+# Up to this estimated cost, in nanoseconds, computing all pairs is the fastest way to the farthest point.
 _SURELY_DENSE = 1_000_000
 # Squared lengths of points below it, and all terms of their squared distances, are integers that float32 holds exactly.
 _EXACT_SQUARE = 2**22
@@ -26,7 +26,7 @@ _EXACT_SQUARE = 2**22
 _REACHES = {2: (30, 126), 3: (9, 18, 36)}
 # Estimated costs in nanoseconds on one core, measured on masks of 64 to 1024 pixels a side and on volumes. Only their
 # ratios matter.
-_NS_A_PAIR = 1.0  # computing all distances
+_NS_A_PAIR = 1.0  # computing all distances in float32; twice as long in float64
 _NS_A_SCAN = 1.0  # the search with early exit, for each pair it is expected to visit
 _NS_A_SHUFFLE = 50.0  # the same search, for each point
 _NS_A_TREE_POINT = 150.0  # building the tree, for each point
@@ -83,8 +83,8 @@ def nearest(a: Points, b: Points, spacing: Distances | None) -> tuple[Distances,
     """
     unit, sizes = _units(spacing, a.shape[1])
     cells = _cells(a, b)
-    if _dense_is_best(a, b, sizes, cells):
-        to_b, to_a = _nearest_dense(a, b)
+    if _ns_of_dense(a, b, sizes) <= _ns_of_grid(a, b, sizes, cells):
+        to_b, to_a = _nearest_dense(a, b, sizes)
         return np.sqrt(to_b, dtype=np.float64) * unit, np.sqrt(to_a, dtype=np.float64) * unit
     there, back = (_one_way(x, y, _Sample.of(x, y, sizes), sizes, cells) for x, y in ((a, b), (b, a)))
     return there * unit, back * unit
@@ -94,14 +94,15 @@ def farthest(a: Points, b: Points, spacing: Distances | None) -> float:
     """Measure the largest of all distances of `nearest`, without the others where that is faster."""
     unit, sizes = _units(spacing, a.shape[1])
     cells = _cells(a, b)
-    dense = _dense_is_best(a, b, sizes, cells)
-    if not dense or len(a) * len(b) > _SURELY_DENSE:
+    ns = _ns_of_dense(a, b, sizes)
+    dense = ns <= _ns_of_grid(a, b, sizes, cells)
+    if not dense or ns > _SURELY_DENSE:
         ways = [(x, y, _Sample.of(x, y, sizes)) for x, y in ((a, b), (b, a))]
         if not dense:
             return max(_farthest_one_way(*way, sizes, cells) for way in ways) * unit
-        if sum(sample.ns_of_scans(len(x), len(y)) for x, y, sample in ways) < len(a) * len(b) * _NS_A_PAIR:
+        if sum(sample.ns_of_scans(len(x), len(y)) for x, y, sample in ways) < ns:
             return max(_scan(x, y, sizes) for x, y, _ in ways) * unit
-    return math.sqrt(max(square.max() for square in _nearest_dense(a, b))) * unit
+    return _farthest_dense(a, b, sizes) * unit
 
 
 def _cells(a: Points, b: Points) -> int:
@@ -117,13 +118,23 @@ def _units(spacing: Distances | None, dims: int) -> tuple[float, tuple[float, ..
     return unit, tuple((spacing / unit).tolist())
 
 
-def _dense_is_best(a: Points, b: Points, sizes: tuple[float, ...], cells: int) -> bool:
-    """Whether all pairs are few, and their squared distances are whole numbers that float32 holds."""
-    pairs, dims = len(a) * len(b), a.shape[1]
-    if pairs > _DENSE_PAIRS or sizes != (1.0,) * dims or int(max(a.max(), b.max())) ** 2 * dims >= _EXACT_SQUARE:
-        return False
-    reach = _REACHES[dims][0]
-    return pairs * _NS_A_PAIR <= 2 * _ns_of_table(cells, sizes, reach) + (len(a) + len(b)) * reach * _NS_A_WALK
+def _fits_float32(a: Points, b: Points, sizes: tuple[float, ...]) -> bool:
+    """Whether all squared distances are whole numbers that float32 holds."""
+    dims = a.shape[1]
+    return sizes == (1.0,) * dims and bool(int(max(a.max(), b.max())) ** 2 * dims < _EXACT_SQUARE)
+
+
+def _ns_of_dense(a: Points, b: Points, sizes: tuple[float, ...]) -> float:
+    """Estimated cost of all pairs; infinite where they take too much memory."""
+    times = 1 if _fits_float32(a, b, sizes) else 2  # as many bytes
+    pairs = len(a) * len(b) * times
+    return pairs * _NS_A_PAIR if pairs <= _DENSE_PAIRS else math.inf
+
+
+def _ns_of_grid(a: Points, b: Points, sizes: tuple[float, ...], cells: int) -> float:
+    """Estimated cost of the searches on the grid, both ways, up to the first reach."""
+    reach = _REACHES[a.shape[1]][0]
+    return 2 * _ns_of_table(cells, sizes, reach) + (len(a) + len(b)) * reach * _NS_A_WALK
 
 
 def _ns_of_table(cells: int, sizes: tuple[float, ...], reach: int) -> float:
@@ -203,15 +214,36 @@ def _one_way(a: Points, b: Points, sample: _Sample, sizes: tuple[float, ...], ce
     return distances
 
 
-def _nearest_dense(a: Points, b: Points) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    square = _all_squares(a, b)
-    return square.min(axis=1), square.min(axis=0)
+def _nearest_dense(a: Points, b: Points, sizes: tuple[float, ...]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Square the distance from each point of both to the nearest of the other, of all pairs."""
+    if _fits_float32(a, b, sizes):
+        squares = _all_squares(a, b)
+        return squares.min(axis=1), squares.min(axis=0)
+    x, y = a * np.array(sizes), b * np.array(sizes)
+    squares = _all_squares(x, y, np.float64)
+    # The product rounds: it tells which point is the nearest, and the difference how near it is.
+    both = (x - y[squares.argmin(axis=1)], y - x[squares.argmin(axis=0)])
+    to_b, to_a = (np.einsum("nd,nd->n", gap, gap) for gap in both)
+    return to_b, to_a
 
 
-def _all_squares(a: Points | Distances, b: Points | Distances) -> npt.NDArray[np.float32]:
-    """Squared distances of all pairs at once: |a|^2 - 2 a.b + |b|^2 as one matrix product of integers in float32."""
+def _farthest_dense(a: Points, b: Points, sizes: tuple[float, ...]) -> float:
+    """The largest distance from a point of either to the nearest of the other, of all pairs."""
+    if _fits_float32(a, b, sizes):
+        return math.sqrt(max(square.max() for square in _nearest_dense(a, b, sizes)))
+    x, y = a * np.array(sizes), b * np.array(sizes)
+    squares = _all_squares(x, y, np.float64)
+    far, back = squares.min(axis=1).argmax(), squares.min(axis=0).argmax()
+    gaps = (y - x[far], x - y[back])  # exact, unlike the product
+    return math.sqrt(max(np.einsum("nd,nd->n", gap, gap).min() for gap in gaps))
+
+
+def _all_squares(
+    a: Points | Distances, b: Points | Distances, dtype: type[np.floating[Any]] = np.float32
+) -> npt.NDArray[Any]:
+    """Squared distances of all pairs at once: |a|^2 - 2 a.b + |b|^2 as one matrix product."""
     dims = a.shape[1]
-    left, right = np.ones((len(a), dims + 2), np.float32), np.ones((dims + 2, len(b)), np.float32)
+    left, right = np.ones((len(a), dims + 2), dtype), np.ones((dims + 2, len(b)), dtype)
     x, y = left[:, :dims], right[:dims]
     x[:], y[:] = a, b.T
     np.einsum("nd,nd->n", x, x, out=left[:, dims])

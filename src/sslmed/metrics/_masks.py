@@ -26,8 +26,8 @@ def masks(pred: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch
             )
         mask = comparable(mask)
         # A label map, or a mask stored as 0 and 255, would otherwise count every label as foreground.
-        if mask.dtype != torch.bool and mask.numel() and not 0 <= int(mask.min()) <= int(mask.max()) <= 1:
-            low, high = int(mask.min()), int(mask.max())
+        low, high = (0, 1) if mask.dtype == torch.bool or not mask.numel() else map(int, mask.aminmax())
+        if not 0 <= low <= high <= 1:
             raise ValueError(
                 f"{name} must hold 0 and 1 only, got values from {low} to {high}; select a label, e.g. {name} == 1"
             )
