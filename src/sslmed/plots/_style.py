@@ -70,12 +70,18 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def settle(figure: Figure) -> None:
-    """Make the tick labels now: matplotlib would make them while saving, in whatever style is set then."""
+    """Make the tick labels now: matplotlib would make them while saving, in whatever style is set then.
+
+    The layout is left to the saving, which works it out in any case; it takes as long as all else.
+    """
     import matplotlib
 
     for axes in figure.axes:
         axes.tick_params(labelsize=matplotlib.rcParams["xtick.labelsize"])
+    layout = figure.get_layout_engine()
+    figure.set_layout_engine("none")
     figure.draw_without_rendering()
+    figure.set_layout_engine(layout)
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, dpi: float = 150.0) -> Path:
