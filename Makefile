@@ -9,11 +9,12 @@ UV     := $(shell command -v uv 2>/dev/null)
 
 # The tests' tensors are small: a process a core with one thread each, and no more than eight of about 1 GB.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+# The files whose text has a word: collecting only these saves each run some twenty seconds.
+with = $(shell grep -rlE --include '*.py' '$(1)' tests)
 
-# Results must not depend on how a processor rounds: each setting makes the libraries choose other kernels.
-# Two runs of two settings each, since they are of different libraries; at most four cases of each test. Compiled code
-# is left out: it has no other kernels, and would take half of the time.
-KERNELS   := MKL_CBWR=COMPATIBLE,ATEN_CPU_CAPABILITY=default MKL_CBWR=AVX2,ONEDNN_MAX_CPU_ISA=SSE41
+# Results must not depend on how a processor rounds: these settings make MKL, PyTorch and oneDNN choose other kernels.
+# At most four cases of each test. Compiled code is left out: it has no other kernels, and would take half of the time.
+KERNELS   := MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41
 # Readers, programs and pages do no arithmetic of their own that a processor could round otherwise.
 NUMERICAL := $(filter-out %/browser/ %/data/ %/examples/ %/studies/ %/__pycache__/,$(wildcard tests/*/)) tests/data/phantoms tests/data/test_leaks.py tests/data/test_splits.py \
 	tests/test_pages.py $(addprefix src/sslmed/,augment losses memory metrics models methods tasks)
@@ -56,7 +57,7 @@ test: $(VENV)/.installed-test
 	$(PYTEST)
 
 test-slow: $(VENV)/.installed-test
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow $(call with,mark\.slow)
 
 test-all: $(VENV)/.installed-test
 	$(PYTEST) -m "not peers"
@@ -66,13 +67,12 @@ test-browser: $(VENV)/.installed-browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not peers" tests/browser
 
 test-peers: $(VENV)/.installed-peers
-	$(PYTEST) -m peers tests
+	$(PYTEST) -m peers $(call with,mark\.peers)
 
 test-kernels: $(VENV)/.installed-test
-	set -e; for kernels in $(KERNELS); do echo "$$kernels"; \
-		env $$(echo $$kernels | tr , " ") $(PYTEST) --cases 4 -m "not peers and not slow and not ddp and not gpu" \
-		-k "not compile and not graph" $(NUMERICAL); done
-	$(PYTEST) -m threads --repeat-threads 10
+	env $(KERNELS) $(PYTEST) --cases 4 -m "not peers and not slow and not ddp and not gpu" \
+		-k "not compile and not graph" $(NUMERICAL)
+	$(PYTEST) -m threads --repeat-threads 10 $(filter-out tests/conftest.py,$(call with,Thread))
 
 # The library's tests and one example with the oldest direct dependencies that pyproject.toml admits, in an environment
 # of their own. What these versions only call deprecated today is no error there. Two cases of each parametrised test
