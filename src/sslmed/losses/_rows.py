@@ -66,6 +66,8 @@ def own_cosines(query: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
     """Cosines (N, K) of unit rows `query` (N, D) with negatives (N, K, D) of any length."""
     if negatives.requires_grad or not eager(negatives):
         return torch.einsum("nd,nkd->nk", query, unit_rows(negatives))
+    if 1 not in negatives.stride()[1:]:  # every product would copy it anew
+        negatives = negatives.contiguous()
     rows, factor, _ = scaled_rows(negatives)  # cosines are scaled instead of rows, which are D times as many numbers
     cosines = torch.einsum("nd,nkd->nk", query, rows)
     return cosines if factor is None else cosines * factor.squeeze(2)
