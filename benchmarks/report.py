@@ -345,9 +345,10 @@ def others() -> str:
     """Where the other result files are shown."""
     rows = [
         [
-            "`augment-sweep-cpu.json`",
-            "speed of two augmentations by batch, size and channels",
-            "its picture, beside it",
+            "`augment-sweep-cpu.json`, `losses-sweep-cpu.json`, `metrics-sweep-cpu.json`",
+            "time of every augmentation, loss and distance over shapes, sizes, dtypes and layouts, of this version and "
+            "(`before-...`) of 0.1.0",
+            "their pictures, beside them",
         ],
         [
             "`lesions.json`",

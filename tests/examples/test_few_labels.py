@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,9 @@ def test_a_run_tests_each_case_once_and_reports_the_false_alarms(
     page = (run / "report.html").read_text()
     assert "False alarms" in page
     assert "cross-validation with 3 folds" in page
+    (kept,) = re.findall(r"Chosen on validation \((.*?)\): a mean Dice of", page)
+    counts = [int(count) for count in re.findall(r" in (\d) of 3 folds", kept)]
+    assert sum(counts) == 3
     with open(run / "tests.csv", newline="") as file:
         found = [(row["method"], row["p"], row["no_p"][:11]) for row in csv.DictReader(file)]
     assert found == [(RECIPE, "", "a smoke run"), (CHOICE, "", "a smoke run")]

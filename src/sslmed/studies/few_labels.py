@@ -183,7 +183,7 @@ def declare(args: argparse.Namespace, preset: Preset) -> Study:
         tuning=preset.tuning,
         display={method: words[0] for method, words in WORDS.items()},
         words=WORDS,
-        proposed=CHOICE,
+        proposed=RECIPE,
         choice=CHOICE,
         comparability_note=comparability_note,
         gallery=partial(gallery, preset),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 
 from ...tasks.metrics import Metric, metric
@@ -27,9 +28,10 @@ def findings(run: Run, target: Target) -> list[tuple[float, str]]:
         score = {method: float(row["mean"]) for method, row in rows.items()}
         ranked = main.best_first(rows, score)
         held = [method for method in run.baselines() if method in rows]
-        others = [method for method in ranked if method not in held]
+        choice = run.config.get("choice")
+        others = [method for method in ranked if method not in (*held, choice)]
         if not others:  # other baselines are methods too, where only they were run
-            held, others = held[:1], [method for method in ranked if method not in held[:1]]
+            held, others = held[:1], [method for method in ranked if method not in (*held[:1], choice)]
         text = [f"{run.display(m)} reached {_reached(run, rows[m], main)}." for m in held]
         if others:
             best, proposed = others[0], run.config.get("proposed")
@@ -45,6 +47,10 @@ def findings(run: Run, target: Target) -> list[tuple[float, str]]:
             if proposed in others[1:]:
                 own = _reached(run, rows[proposed], main)
                 text.append(f"T{run.proposal[1:]}, {run.display(proposed)}, reached {own}.")
+        if held and choice in rows:
+            test = _test(run, target, labels, choice, held[0])
+            text.append(f"{run.display(choice)} ({_chosen(run, target, labels)}): {_reached(run, rows[choice], main)}.")
+            text.append(_verdict(run, rows[held[0]], rows[choice], main, run.display(held[0]), 1, test))
         if text:
             found.append((labels, " ".join(text)))
     return found
@@ -61,6 +67,16 @@ def _reached(run: Run, row: Row, metric: Metric) -> str:
     name = f"mean {metric.name}" if row.get("sd_cases") else metric.name
     text = f"{'an' if name[0] in 'aeiou' else 'a'} {name} of {_number(row['mean'], metric)}"
     return text + (f" (SD {', '.join(spreads)})" if spreads else "")
+
+
+def _chosen(run: Run, target: Target, labels: float) -> str:
+    """How often each method was the choice, as "Baseline in 1 of 4 folds"."""
+    choice = run.config["choice"]
+    cells = run.groups(target)[labels][choice]
+    methods = {cell.folder: cell.method for cell in run.cells if cell.method != choice}
+    counts = Counter(run.display(methods[cell.folder]) for cell in cells)
+    word = "trainings" if run.repeats > 1 else f"{run.seed_word}s"
+    return ", ".join(f"{name} in {count} of {len(cells)} {word}" for name, count in counts.items())
 
 
 def _number(number: str, metric: Metric) -> str:

@@ -179,6 +179,7 @@ class Run:
         ranked = [
             *self.baselines()[:1],
             self.config.get("proposed"),
+            self.config.get("choice"),
             *metric(target.metric).best_first(methods, score),
             *methods,
         ]
