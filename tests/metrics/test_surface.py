@@ -3,7 +3,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sslmed.metrics import _distance, _farthest, average_surface_distance, dice, hausdorff, surface_dice
-from sslmed.metrics._distance import boundary_points, nearest
-from sslmed.metrics._farthest import candidates, farthest
+from sslmed.metrics import _distance, average_surface_distance, dice, hausdorff, surface_dice
+from sslmed.metrics._distance import boundary_points, farthest, nearest
 from sslmed.metrics._grid import squares_within
 
 
@@ -183,24 +181,20 @@ def shapes(*size: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-TREE_NEVER = {"MOST_PAIRS": 0, "_NS_A_QUERY": {2: 1e12, 3: 1e12}}
 WAYS = {
     "estimated costs": {},
-    "all pairs": {"MOST_PAIRS": 10**9, "_SURELY_DENSE": 10**9, "_NS_A_PAIR": 0.0},
-    "grid, then tree": TREE_NEVER,
-    "grid nearby": {**TREE_NEVER, "_REACHES": {2: (2,), 3: (2,)}},
-    "tree": {"MOST_PAIRS": 0, "_NS_A_REACH": 1e18},
-    "coarse grid, then all pairs": {"_SURELY_DENSE": -1, "_CELLS_A_POINT": 10**9, "_NS_A_PAIR": 0.0},
-    "coarse grid, then tree": {"MOST_PAIRS": 0, "_CELLS_A_POINT": 10**9, "_NS_A_REACH": 1e18},
+    "all pairs": {"_DENSE_PAIRS": 10**9, "_SURELY_DENSE": 10**9, "_NS_A_PAIR": 0.0},
+    "grid, then tree": {"_DENSE_PAIRS": 0, "_NS_A_SCAN": 1e9, "_NS_A_QUERY": {2: 1e12, 3: 1e12}},
+    "grid nearby": {
+        "_DENSE_PAIRS": 0,
+        "_NS_A_SCAN": 1e9,
+        "_NS_A_QUERY": {2: 1e12, 3: 1e12},
+        "_REACHES": {2: (2,), 3: (2,)},
+    },
+    "tree": {"_DENSE_PAIRS": 0, "_NS_A_SCAN": 1e9, "_NS_A_REACH": 1e18},
+    "scan": {"_DENSE_PAIRS": 0, "_NS_A_SCAN": 0.0, "_NS_A_SHUFFLE": 0.0},
+    "scan of few pairs": {"_SURELY_DENSE": 0, "_NS_A_SCAN": 0.0, "_NS_A_SHUFFLE": 0.0},
 }
-
-
-def choose(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
-    for name, value in settings.items():
-        found = [module for module in (_distance, _farthest) if hasattr(module, name)]
-        assert found, name
-        for module in found:
-            monkeypatch.setattr(module, name, value)
 
 
 @functools.cache
@@ -221,7 +215,8 @@ def plain_cases(
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("size", [(50, 43), (11, 15, 12), (40, 3), (3, 40), (3, 30, 3)], ids=str)
 def test_all_ways_agree_for_all_shapes(monkeypatch, way, size):
-    choose(monkeypatch, WAYS[way])
+    for name, value in WAYS[way].items():
+        monkeypatch.setattr(_distance, name, value)
     for case, a, b, spacing, expected in plain_cases(*size):
         for ours, plain in zip(nearest(a, b, spacing), expected, strict=True):
             np.testing.assert_allclose(ours, plain, rtol=1e-12, atol=0, err_msg=case)
@@ -235,8 +230,9 @@ def test_all_ways_agree_for_points_far_apart(monkeypatch, way):
     generator = np.random.default_rng(0)
     a, b = generator.integers(0, 1448, (2, 300, 2))
     a[0], b[0] = (1447, 1447), (0, 0)
-    # without trees, the grid of the far points would take gigabytes
-    choose(monkeypatch, {name: value for name, value in WAYS[way].items() if name != "_NS_A_QUERY"})
+    for name, value in WAYS[way].items():
+        if name != "_NS_A_QUERY":  # the grid of the far points would take gigabytes
+            monkeypatch.setattr(_distance, name, value)
     for other in (b, a + 10_000):
         for spacing in (None, np.ones(2), np.full(2, 0.3), np.array([0.3, 1.7])):
             expected = plain_nearest(a, other, spacing)
@@ -253,26 +249,12 @@ def test_points_of_many_pieces_are_looked_up_on_the_grid(monkeypatch):
         lambda a, b, sizes, reach: (looked.append(len(a)), squares_within(a, b, sizes, reach))[1],
     )
     a, b = (boundary_points(noise(0.1, 224, 224, seed=seed).numpy()) for seed in (46, 47))
-    nearest(a, b, None)
+    farthest(a, b, None)
     assert looked == [len(a), len(b)]
     looked.clear()
     corner = boundary_points(np.pad(np.ones((9, 9), dtype=bool), ((215, 0), (215, 0))))
     nearest(a[a[:, 0] < 60], corner, np.array([0.5, 0.7]))
     assert not looked  # all far
-
-
-@pytest.mark.parametrize("size", [(90, 70), (40, 30, 20)], ids=["image", "volume"])
-def test_points_that_cannot_be_the_farthest_are_left_out(size):
-    far = np.zeros(size, dtype=bool)
-    far[(slice(-4, None),) * len(size)] = True
-    ball = ellipsoid(size, -0.3, 0.3)
-    a, b = boundary_points(ellipsoid(size, -0.25, 0.3) | far), boundary_points(ball)
-    plain, _ = plain_nearest(a, b, None)
-    left = candidates(a, b, (1.0,) * len(size), 0.0)
-    assert len(left) < len(a) / 2
-    rest = {tuple(point) for point in left.tolist()}
-    assert all(tuple(point) in rest for point in a[plain == plain.max()].tolist())
-    assert not len(candidates(a, b, (1.0,) * len(size), plain.max() * 4))
 
 
 @pytest.mark.parametrize("size", [(30, 37), (9, 11, 10)], ids=["image", "volume"])

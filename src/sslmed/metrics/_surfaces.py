@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ._distance import Distances, Points, boundary_points, nearest
-from ._farthest import farthest
+from ._distance import Distances, Points, boundary_points, farthest, nearest
 from ._masks import masks
 
 
