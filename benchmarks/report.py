@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,51 @@ def changes() -> str:
     )
 
 
+def sweeps() -> str:
+    """Every piece over shapes, sizes, dtypes and layouts: beside the quickest peer, and before and now."""
+    rows = []
+    for name in ("losses", "metrics", "augment"):
+        now = read(f"{name}-sweep-cpu.json")
+        before = read(f"before-{name}-sweep-cpu.json")["jobs"]
+        for job, axes in now["jobs"].items():
+            beside, changed = [], []
+            for axis, points in axes.items():
+                for place, point in points.items():
+                    times = _times(point)
+                    peers = {who: time for who, time in times.items() if who != "sslmed" and "floor" not in who}
+                    if peers:
+                        beside.append((times["sslmed"] / min(peers.values()), f"{axis} {place}"))
+                    old = _times(before.get(job, {}).get(axis, {}).get(place, {}))
+                    # A peer tells how fast the machine was in each run.
+                    both = [who for who in times if who != "sslmed" and who in old]
+                    if both:
+                        changed.append((times["sslmed"] / times[both[0]]) / (old["sslmed"] / old[both[0]]))
+            if beside:
+                worst, where = max(beside)
+                slower = sum(ratio > 1 for ratio, _ in beside)
+                change = (
+                    f"{statistics.median(changed):.2f} ({min(changed):.2f} to {max(changed):.2f})" if changed else "-"
+                )
+                rows.append([job, str(len(beside)), str(slower), f"{worst:.2f} ({where})", change])
+    return "\n".join(
+        (
+            "## Sweeps\n\n"
+            "One setting moves at a time; `benchmarks/losses_sweep.py`, `metrics_sweep.py` and `augment_sweep.py`\n"
+            "say which. *Slower*: points at which the quickest of the peers, which include plain PyTorch and SciPy,\n"
+            "takes less time, and the worst of them. *Now over 0.1.0*: the median (and all) of the changes, each over\n"
+            "the same peer in its own run; a change of a single point by less than a third may be chance. Pictures\n"
+            "lie beside the results.\n",
+            table(["job", "points", "slower", "worst, over the quickest peer", "now over 0.1.0"], rows),
+            machine(read("losses-sweep-cpu.json")),
+        )
+    )
+
+
+def _times(point: dict[str, Any]) -> dict[str, float]:
+    """The median time of each contender at a point of a sweep."""
+    return {who: row["median_ms"] for who, row in point.get("ways", point).items()}
+
+
 def pipelines() -> str:
     """Where the time of a pretext step goes, and what our training loop costs."""
     result = read("pipeline-cpu.json")
@@ -362,7 +408,8 @@ def others() -> str:
 
 def page() -> str:
     """The whole page."""
-    parts = (few_labels, relation, losses, augmentations, metrics, changes, pipelines, data, interrupted, others)
+    measured = (losses, augmentations, metrics, changes, sweeps, pipelines, data, interrupted)
+    parts = (few_labels, relation, *measured, others)
     return "\n".join((INTRO, *(part() for part in parts)))
 
 

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+OURS = "#1b6ca8"
+PEERS = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#7b4f9d", "#5b6776", "#8c564b")
+
 
 def draw(content: dict[str, Any], path: Path, *, unit: str, before: Path | None = None) -> None:
     """Draw each job of a sweep in a row, each axis in a field.
@@ -26,10 +29,14 @@ def draw(content: dict[str, Any], path: Path, *, unit: str, before: Path | None 
     for row, (title, tables) in zip(grid, jobs.items(), strict=True):
         for axes, (axis, table) in zip(row, tables.items(), strict=False):
             old = earlier.get(title, {}).get(axis, {})
-            for name in sorted({name for point in table.values() for name in point["ways"]}, reverse=True):
-                _line(axes, table, name, label=name, ours=name == "sslmed")
+            peers = sorted({name for point in table.values() for name in point["ways"]} - {"sslmed"})
+            for number, name in enumerate(peers):
+                style = {"marker": ".", "linewidth": 0.8, "color": PEERS[number % len(PEERS)]}
+                _line(axes, table, name, label=name, **style)
+            _line(axes, table, "sslmed", label="sslmed", marker="o", linewidth=2, color=OURS)
             if old:
-                _line(axes, {place: old[place] for place in map(str, table) if place in old}, "sslmed", label="before")
+                known = {place: old[place] for place in map(str, table) if place in old}
+                _line(axes, known, "sslmed", label="sslmed before", linestyle=":", linewidth=1.5, color=OURS)
             axes.set_xticks(range(len(table)), list(table), rotation=90, fontsize=7)
             axes.set(yscale="log", xlabel=axis)
             axes.tick_params(labelsize=7)
@@ -43,13 +50,10 @@ def draw(content: dict[str, Any], path: Path, *, unit: str, before: Path | None 
     figure.savefig(path, dpi=80)
 
 
-def _line(axes: Any, table: dict[Any, Any], name: str, *, label: str, ours: bool = False) -> None:
+def _line(axes: Any, table: dict[Any, Any], name: str, **style: Any) -> None:
     known = [
         (i, point["ways"][name]["median_ms"] * 1e6 / point["pairs"])
         for i, point in enumerate(table.values())
         if name in point["ways"]
     ]
-    style = {"marker": "o", "color": "#1b6ca8", "linewidth": 2} if ours else {"marker": ".", "linewidth": 0.8}
-    if label == "before":
-        style = {"color": "#1b6ca8", "linestyle": ":", "linewidth": 1.5}
-    axes.plot(*zip(*known, strict=True), label=label, **style)
+    axes.plot(*zip(*known, strict=True), **style)
