@@ -25,7 +25,8 @@ def tabulated_methods(config: Mapping[str, Any]) -> list[str]:
 
 def tabulated(run: Path, seed_word: str = "seed") -> list[Result]:
     """All finished cells of a run folder, and the choices between them."""
-    config, trained = read_json(run / "config.json"), results(run, seed_word)
+    file, trained = run / "config.json", results(run, seed_word)
+    config = read_json(file) if file.is_file() else {}
     if tabulated_methods(config) == list(config.get("methods") or ()):
         return trained
     return [*trained, *choices(run, trained, config["choice"])]
