@@ -81,9 +81,8 @@ def tabulate(run: Run) -> None:
     """Write the tables and the pictures of cases, and print the tables."""
     path = run.folder.path
     if rank() == 0:
-        methods = tabulated_methods(
-            read_json(path / "config.json")
-        )  # another command may have added methods since the start
+        # As recorded: another command may have added methods since the start.
+        methods = tabulated_methods(read_json(path / "config.json"))
         cases = {name: run.data[task.domain].data for name, task in run.tasks.items()}
         targets = [Target(**task.entry(cases[name])) for name, task in run.tasks.items()]
         tests = dict.fromkeys(name for found in run.test_sets.values() for name in found)
