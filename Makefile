@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --d
 with = $(shell grep -rlE --include '*.py' '$(1)' tests)
 
 # Results must not depend on how a processor rounds: these settings make MKL, PyTorch and oneDNN choose other kernels.
-# At most four cases of each test. Compiled code is left out: it has no other kernels, and would take half of the time.
+# At most two cases of each test. Compiled code is left out: it has no other kernels, and would take half of the time.
 KERNELS   := MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41
 # Readers, programs and pages do no arithmetic of their own that a processor could round otherwise.
 NUMERICAL := $(filter-out %/browser/ %/data/ %/examples/ %/studies/ %/__pycache__/,$(wildcard tests/*/)) tests/data/phantoms tests/data/test_leaks.py tests/data/test_splits.py \
@@ -70,13 +70,13 @@ test-peers: $(VENV)/.installed-peers
 	$(PYTEST) -m peers $(call with,mark\.peers)
 
 test-kernels: $(VENV)/.installed-test
-	env $(KERNELS) $(PYTEST) --cases 4 -m "not peers and not slow and not ddp and not gpu" \
+	env $(KERNELS) $(PYTEST) --cases 2 -m "not peers and not slow and not ddp and not gpu" \
 		-k "not compile and not graph" $(NUMERICAL)
-	$(PYTEST) -m threads --repeat-threads 10 $(filter-out tests/conftest.py,$(call with,Thread))
+	$(PYTEST) -m threads --repeat-threads 6 $(filter-out tests/conftest.py,$(call with,Thread))
 
 # The library's tests and one example with the oldest direct dependencies that pyproject.toml admits, in an environment
-# of their own. What these versions only call deprecated today is no error there. Two cases of each parametrised test
-# are enough: whether a version fits does not depend on every size. The studies are tried by the example; what only
+# of their own. What these versions only call deprecated today is no error there. One case of each parametrised test
+# is enough: whether a version fits does not depend on every size. The studies are tried by the example; what only
 # starts programs or reads our own code is left out.
 OLDEST := .venv-oldest
 
@@ -93,7 +93,7 @@ endif
 
 test-oldest: $(OLDEST)/.installed
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
-		-m "not peers and not slow and not gpu" --cases 2 -W default::DeprecationWarning \
+		-m "not peers and not slow and not gpu" --cases 1 -W default::DeprecationWarning \
 		-W "ignore:Please use the new API settings:UserWarning" --ignore tests/examples --ignore tests/studies $(foreach name,command layers public_names pages first_pages,\
 		--ignore tests/test_$(name).py) tests
 	$(OLDEST)/bin/python examples/ultrasound_relation.py --preset smoke --out "$$(mktemp -d)/smoke"
