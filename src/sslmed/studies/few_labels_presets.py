@@ -76,10 +76,10 @@ PRESETS = {
         phantoms=100,
         labels=(1.0,),
         folds=1,
-        pretext=Fit(epochs=60, batch_size=16, checkpoint_every=10),
+        pretext=Fit(epochs=45, batch_size=16, checkpoint_every=10),
         baseline=_steps(20, 30),
         finetune=_steps(5, 20),
-        teacher=_steps(16, 30, batch_size=8, clip_norm=5.0),
+        teacher=_steps(12, 30, batch_size=8, clip_norm=5.0),
         constants=Constants(fractions=(0.2, 0.1, 0.7)),
     ),
     "small": Preset(
