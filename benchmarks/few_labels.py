@@ -17,16 +17,15 @@ import csv
 import dataclasses
 import json
 import os
-import statistics
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import timm
 import torch
 
 import depthwise
+from measure import over_draws
 from sslmed.studies import few_labels
 from sslmed.studies.engine import Fit
 from sslmed.studies.few_labels_presets import PRESETS
@@ -118,11 +117,7 @@ def draws(run: Path) -> list[dict[str, Any]]:
                 seeds = sorted(own.keys() & base.keys())
                 row: dict[str, Any] = {"labels": labels, "test_set": test_set, "method": method, "dice": own}
                 if method != "supervised" and len(seeds) > 2:
-                    gains = [own[seed] - base[seed] for seed in seeds]
-                    t = scipy.stats.ttest_1samp(gains, 0)
-                    low, high = t.confidence_interval()
-                    row |= {"gain": statistics.fmean(gains), "low": float(low), "high": float(high)}
-                    row["p_over_draws"] = float(t.pvalue)
+                    row |= over_draws([own[seed] - base[seed] for seed in seeds])
                 rows.append(row)
     return rows
 

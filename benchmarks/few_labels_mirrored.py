@@ -23,10 +23,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 import torch
 
-from measure import report, write
+from measure import over_draws, report, write
 from sslmed.metrics import compare
 from sslmed.studies.choice import validation_loss
 from sslmed.studies.encoders import make_unet
@@ -73,9 +72,7 @@ def compared(own: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]]
     row: dict[str, Any] = {"draws": len(gains), "mean": fmean(mine), "sd": stdev(mine), "each": mine}
     if not any(gains):
         return row
-    t = scipy.stats.ttest_1samp(gains, 0)
-    low, high = t.confidence_interval()
-    row |= {"gain": fmean(gains), "low": float(low), "high": float(high), "p_over_draws": float(t.pvalue)}
+    row |= over_draws(gains)
     if key == "dice":  # a patient's mean over the draws that tested both
         pairs = pd.concat(
             pd.DataFrame({"a": a["patients"], "b": b["patients"]}) for a, b in zip(own, base, strict=True)

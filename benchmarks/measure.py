@@ -13,8 +13,9 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -78,6 +79,15 @@ def report(device: str, threads: int, rounds: int, *packages: str) -> dict[str, 
         "malloc": MALLOC,
         "jobs": {},
     }
+
+
+def over_draws(gains: Sequence[float]) -> dict[str, float]:
+    """The mean gain over draws of the labels, its 95 % interval and the p-value of a t-test."""
+    import scipy.stats
+
+    t = scipy.stats.ttest_1samp(gains, 0)
+    low, high = t.confidence_interval()
+    return {"gain": fmean(gains), "low": float(low), "high": float(high), "p_over_draws": float(t.pvalue)}
 
 
 def write(name: str, content: dict[str, Any]) -> Path:
