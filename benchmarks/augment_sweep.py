@@ -1,15 +1,16 @@
 """Time of the augmentations against batch, size, channels, p, layout in memory, dtype and volumes, beside their peers.
 
-    python benchmarks/augment_sweep.py [--rounds 3] [--device cpu] [--threads 1] [--jobs FrequencyBandStop ...]
+    python benchmarks/augment_sweep.py [--rounds 5] [--device cpu] [--threads 1] [--jobs FrequencyBandStop ...]
 
 One setting moves at a time, from 32 gray images of 216 x 216 and p = 1. Sizes include some whose Fourier transform is
 slow: 222 and 225 beside 216, 224 and 240, and the prime 223. All augmentations are of images; a volume goes in as its
-slices with one draw for all (`same_on_batch`), while MONAI and TorchIO take it as a volume. The floor is a copy, of the
-filter a Fourier transform there and back. `augment_peers.py` says who the peers are: those of the single augmentations
-are the nearest that other libraries have, and their models differ. A peer that fails at a point, or takes longer than
-two seconds there, is left out of it. `x peer` is the time over that of the quickest peer, `x step` the time per pixel
-over that of the point before on an axis of sizes; marked are points slower than a peer, and steps above 1.5. The peak
-is of memory beyond the images. Results go to benchmarks/results/augment-sweep-<device>.json and .png.
+slices with one draw for all (`same_on_batch`), while MONAI and TorchIO take it as a volume. The floor is a copy, and of
+the filter and of Gibbs ringing a Fourier transform there and back. `augment_peers.py` says who the peers are: those of
+most augmentations are the nearest that other libraries have, and their models differ. A peer that fails at a point, or
+takes longer than two seconds there, is left out of it. `x peer` is the time over that of the quickest peer, `x step`
+the time per pixel over that of the point before on an axis of sizes; marked are points slower than a peer, and steps
+above 1.5. The peak is of memory beyond the images. Results go to benchmarks/results/augment-sweep-<device>.json and
+.png.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def build(job: str, axis: str, value: Any, device: str) -> tuple[Contenders, int
 
 def floor(job: str, x: Tensor) -> Contenders:
     """The work that cannot be left out."""
-    if job == "FrequencyBandStop":
+    if job in ("FrequencyBandStop", "GibbsRinging"):
         plain = _for_fourier(x)
         return {"floor: rfft2 + irfft2": lambda: torch.fft.irfft2(torch.fft.rfft2(plain), s=x.shape[-2:])}
     return {"floor: clone": x.clone}
@@ -100,6 +101,7 @@ def axes_of(job: str) -> Axes:
 SWEEP = Sweep(
     name="augment-sweep",
     unit="pixel",
+    rounds=5,
     jobs={job: axes_of(job) for job in (*IN_DETAIL, *OTHERS)},
     sizes=frozenset({"batch", "size", "volume"}),
     build=build,

@@ -1,6 +1,6 @@
 """Time of every loss against batch, features, dtype, layout and temperature, beside the usual ways to write it.
 
-    python benchmarks/losses_sweep.py [--rounds 3] [--device cpu] [--threads 1] [--jobs NT-Xent ...] [--axes n ...]
+    python benchmarks/losses_sweep.py [--rounds 9] [--device cpu] [--threads 1] [--jobs NT-Xent ...] [--axes n ...]
 
 One setting moves at a time; sizes just below and above a switch of the code are among them. Times are of forward and
 backward (`grad` 0: forward alone). The floor is the matrix products alone, in at least float32; the local loss, BYOL
@@ -183,8 +183,9 @@ def build(title: str, axis: str, value: Any, device: str) -> tuple[Contenders, i
 SWEEP = Sweep(
     name="losses-sweep",
     unit="pair",
+    rounds=9,
     jobs={title: {**axes, **KINDS} for title, (_, axes) in JOBS.items()},
-    sizes=frozenset({"n", "k", "dim", "size"}),
+    sizes=frozenset({"n", "k", "size"}),
     build=build,
     packages=peers.INSTALLED,
 )

@@ -73,7 +73,7 @@ def peak_mib(call: Callable[[], object], device: str = "cpu") -> float:
     it keeps after use would hide what the call takes. Make the call once before: libraries take buffers of their own at
     their first.
     """
-    gc.collect()
+    gc.collect(1)  # a full collection takes as long as many a sweep's call
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         held = torch.cuda.memory_allocated()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from measure import Contenders
@@ -89,6 +90,12 @@ def average_surface_distance(pred: Tensor, target: Tensor, *, spacing: Spacing =
         from medpy.metric.binary import assd
 
         contenders["medpy"] = lambda: by_case(lambda p, t: assd(p, t, voxelspacing=spacing), pred, target)
+    if "surface_distance" in FOUND:
+        from surface_distance import compute_average_surface_distance as both_ways
+
+        contenders["surface-distance"] = lambda: by_case(
+            lambda p, t: float(np.mean(both_ways(_of_surface_distance(p, t, spacing)))), pred, target
+        )
     if "SimpleITK" in FOUND:
         contenders["SimpleITK"] = lambda: by_case(
             lambda p, t: float(np.concatenate(_of_simple_itk(p, t, spacing)).mean()), pred, target
@@ -133,6 +140,7 @@ def _of_surface_distance(pred: Mask, target: Mask, spacing: Spacing) -> Any:
 def _images(pred: Mask, target: Mask, spacing: Spacing) -> list[Any]:
     import SimpleITK
 
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(torch.get_num_threads())
     images = [SimpleITK.GetImageFromArray((one != 0).astype(np.uint8)) for one in (pred, target)]
     for image in images if spacing is not None else []:
         image.SetSpacing([float(one) for one in reversed(spacing or ())])

@@ -1,6 +1,6 @@
 """Time of the distances between outlines against shape, size, number, spacing and dtype of the masks, beside peers.
 
-    python benchmarks/metrics_sweep.py [--rounds 3] [--threads 1] [--jobs Hausdorff ...] [--axes shape ...]
+    python benchmarks/metrics_sweep.py [--rounds 4] [--threads 1] [--jobs Hausdorff ...] [--axes shape ...]
 
 One setting moves at a time, from 8 masks of 224 x 224. Shapes: `smooth` discs and `wavy` ellipses; `speckle` adds one
 or ten per cent of random foreground to the predictions; `pieces` are smoothed noise; `lines` are 16 pixels apart;
@@ -103,6 +103,7 @@ JOBS: dict[str, Callable[..., Tensor]] = {
 SWEEP = Sweep(
     name="metrics-sweep",
     unit="pixel",
+    rounds=4,
     jobs=dict.fromkeys(JOBS, AXES),
     sizes=frozenset({"size of ellipses", "size of pieces", "volumes of ellipses", "volumes of pieces", "number"}),
     build=build,

@@ -37,22 +37,22 @@ class Sweep:
     Attributes:
         name: of its result files, without the device.
         unit: what is counted at each point, as "pair".
+        rounds: how often each contender is timed.
         jobs: the axes of each job, by its title.
         sizes: the axes on which each point is larger than the one before.
         build: the contenders of a job at a value of an axis, and how many units they work on.
         packages: peers whose versions the result tells.
         devices: what it can run on.
-        rounds: how often each contender is timed.
     """
 
     name: str
     unit: str
+    rounds: int
     jobs: Mapping[str, Axes]
     sizes: frozenset[str]
     build: Callable[[str, str, Any, str], tuple[Contenders, int]]
     packages: Sequence[str]
     devices: Sequence[str] = ("cpu", "cuda")
-    rounds: int = 3
 
     def main(self, description: str) -> None:
         """Measure, print, and write the results and their picture."""
@@ -135,16 +135,17 @@ def usable(contenders: Contenders) -> tuple[dict[str, tuple[Callable[[], object]
     """Each contender that works and is quick enough, called once or twice, with the ms it took; and who is left out."""
     ready, left_out = {}, []
     for name, call in contenders.items():
+        is_peer = name != "sslmed" and not is_floor(name)
         try:
             ms = _ms(call)
             if not 20 < ms < LONGEST_MS:
                 ms = _ms(call)  # the first call also loads what it needs
         except Exception as error:
-            if name == "sslmed":
+            if not is_peer:
                 raise
             left_out.append(f"{name}, {type(error).__name__}: {str(error).strip()[:80]!r}")
             continue
-        if ms > LONGEST_MS and name != "sslmed":
+        if ms > LONGEST_MS and is_peer:
             left_out.append(f"{name}, which takes {ms / 1e3:.1f} s")
         else:
             ready[name] = call, ms
@@ -212,7 +213,8 @@ def draw(content: dict[str, Any], path: Path, *, unit: str, before: Path | None 
         row[0].set_title(title, loc="left", fontsize=10)
         row[0].set_ylabel(unit, fontsize=8)
         lines = {line.get_label(): line for axes in row for line in axes.get_lines()}
-        row[0].legend(lines.values(), lines.keys(), fontsize=6, frameon=False)
+        beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+        row[len(tables) - 1].legend(lines.values(), lines.keys(), fontsize=6, frameon=False, **beside)
         for axes in row[len(tables) :]:
             axes.set_axis_off()
     figure.suptitle(f"{content['machine']}, threads: {content['threads']}", fontsize=10)
