@@ -156,7 +156,7 @@ def measured(
     ready: Mapping[str, tuple[Callable[[], object], float]], rounds: int, device: str
 ) -> dict[str, dict[str, float]]:
     """Times of all contenders at a point; of quick ones several calls at once, so that a clock can tell them apart."""
-    calls = {name: max(1, min(20, int(2 / ms))) for name, (_, ms) in ready.items()}
+    calls = {name: max(1, int(2 / max(ms, 0.1))) for name, (_, ms) in ready.items()}
     repeated = {name: _repeated(call, calls[name]) for name, (call, _) in ready.items()}
     times = interleaved(repeated, rounds, device, warm_up=0)
     return {name: {figure: ms / calls[name] for figure, ms in row.items()} for name, row in times.items()}
