@@ -139,6 +139,7 @@ def masked_l1(_: float, settings: dict[str, Any]) -> Job:
     n, size = settings["n"] // 16, settings["size"]
     pair = [rows(n, 1, size, size, settings=settings) for _ in range(2)]
     mask = torch.rand(n, 1, size, size, device=settings["device"]) < 0.5
+    mask[0, 0, 0, 0] = True  # a mask must hide something, at a single pixel too
     return Job({"sslmed": lambda a, b: losses.masked_l1(a, b, mask)} | peers.masked_l1(mask), pair, n * size**2)
 
 
