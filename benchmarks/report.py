@@ -19,6 +19,8 @@ from standings import standings, ways
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
+SWEPT = {"losses": "Losses", "metrics": "Metrics", "augment": "Augmentations"}
+
 INTRO = """\
 # Benchmarks
 
@@ -204,7 +206,7 @@ def changes() -> str:
 def sweeps() -> str:
     """Every piece over shapes, sizes, dtypes and layouts: beside its floor and the quickest peer, before and now."""
     rows = []
-    for name in ("losses", "metrics", "augment"):
+    for name in SWEPT:
         now = read(f"{name}-sweep-cpu.json")
         before = read(f"before-{name}-sweep-cpu.json")["jobs"]
         for job, axes in now["jobs"].items():
@@ -243,7 +245,7 @@ def sweeps() -> str:
             "the same peer in its own run; a change of a single point by less than a third may be chance. Pictures\n"
             "lie beside the results.\n",
             table(head, rows),
-            machine(read("losses-sweep-cpu.json")),
+            *(f"{title}: {machine(read(f'{name}-sweep-cpu.json'))}" for name, title in SWEPT.items()),
         )
     )
 
