@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-import kornia.augmentation as K
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import sslmed.augment
-from augment_peers import PEERS, monai, numpy_band_stop, torchio, usual_band_stop, usual_jigsaw
+from augment_peers import PEERS, monai, nearest, numpy_band_stop, torchio, usual_band_stop, usual_jigsaw
 from measure import RESULTS, Contenders, bars, interleaved, report, settle, write
 from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, PatchJigsaw
 
@@ -40,13 +39,12 @@ def band_stop(x: Tensor) -> Contenders:
 def jigsaw(x: Tensor) -> Contenders:
     """The cross-patch and the plain jigsaw on one grid."""
     cross, plain, half = CrossPatchJigsaw(), PatchJigsaw(grid=(6, 6)), CrossPatchJigsaw(p=0.5)
-    theirs = K.RandomJigsaw((6, 6), p=1.0)
     return {
         "floor: clone": x.clone,
         "sslmed": lambda: cross(x),
         "sslmed, PatchJigsaw": lambda: plain(x),
         "sslmed, p = 0.5": lambda: half(x),
-        "kornia: RandomJigsaw": lambda: theirs(x),
+        **nearest("CrossPatchJigsaw", x),
         "torch: loop over patches": usual_jigsaw(x),
     }
 
@@ -56,17 +54,10 @@ def intensity(x: Tensor) -> Contenders:
     left_out = ("MultiView", "PatchWise", "CrossPatchJigsaw", "PatchJigsaw")
     kinds = {name: getattr(sslmed.augment, name) for name in sslmed.augment.__all__ if name not in left_out}
     ours = {f"sslmed: {name}": kind(p=1.0) for name, kind in kinds.items() if isinstance(kind, type)}
-    jitter = nn.Sequential(K.RandomBrightness((0.6, 1.4), p=1.0), K.RandomContrast((0.6, 1.4), p=1.0))
-    erase = K.RandomErasing(p=1.0)
     return {
         "floor: clone": x.clone,
         **{name: (lambda call=call: call(x)) for name, call in ours.items()},
-        "kornia: brightness and contrast": lambda: jitter(x),
-        "kornia: RandomErasing": lambda: erase(x),
-        **monai("RandBiasField", x),
-        **monai("RandGibbsNoise", x),
-        **monai("RandKSpaceSpikeNoise", x),
-        **torchio("RandomBiasField", x),
+        **{peer: call for name in kinds for peer, call in nearest(name, x).items()},
         **torchio("RandomGhosting", x),
     }
 

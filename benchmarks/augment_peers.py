@@ -1,8 +1,8 @@
-"""What `augment.py` measures beside sslmed: the usual code, MONAI and TorchIO.
+"""What `augment.py` and `augment_sweep.py` measure beside sslmed: the usual code, kornia, MONAI and TorchIO.
 
-MONAI and TorchIO take one image at a time. MONAI also runs with the batch in place of the channels, which gives all
-images one draw. Neither has a band-stop filter: MONAI's nearest is RandGibbsNoise, a low-pass disc; TorchIO's is
-RandomSpike, a change of single frequencies. Both are left out where they are not installed.
+MONAI and TorchIO take one image or volume at a time. MONAI also runs with the batch in place of the channels, which
+gives all images one draw. Neither has a band-stop filter: MONAI's nearest is RandGibbsNoise, a low-pass disc; TorchIO's
+is RandomSpike, a change of single frequencies. Both are left out where they are not installed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+import kornia.augmentation as K
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+import sslmed.augment
 from measure import Contenders
 from sslmed.augment import FrequencyBandStop
 
@@ -80,24 +82,54 @@ def usual_jigsaw(x: Tensor) -> Callable[[], Tensor]:
     return call
 
 
-def monai(name: str, x: Tensor, **settings: Any) -> Contenders:
-    """A MONAI transform on each image, and on the batch taken for channels."""
+def monai(name: str, x: Tensor, *, p: float = 1.0, volume: bool = False, **settings: Any) -> Contenders:
+    """A MONAI transform on each image and on the batch taken for channels, or on the slices as one volume."""
     if "monai" not in PEERS:
         return {}
     import monai.transforms as T
 
-    transform, planes = getattr(T, name)(prob=1.0, **settings), x.flatten(0, 1)
-    return {
-        f"MONAI: {name}": lambda: [transform(image) for image in x],
-        f"MONAI: {name}, one draw": lambda: transform(planes),
-    }
+    transform, whole = getattr(T, name)(prob=p, **settings), x.movedim(0, 1) if volume else x.flatten(0, 1)
+    if volume:
+        return {f"MONAI: {name}": lambda: transform(whole)}
+    one_draw: Contenders = {f"MONAI: {name}, one draw": lambda: transform(whole)} if p == 1 else {}
+    return {f"MONAI: {name}": lambda: [transform(image) for image in x]} | one_draw
 
 
-def torchio(name: str, x: Tensor) -> Contenders:
-    """A TorchIO transform on each image; it works on the processor."""
+def torchio(name: str, x: Tensor, *, p: float = 1.0, volume: bool = False) -> Contenders:
+    """A TorchIO transform on each image, or on the slices as one volume; it works on the processor."""
     if "torchio" not in PEERS:
         return {}
     import torchio as tio
 
-    transform, volumes = getattr(tio, name)(), x.cpu().unsqueeze(-1)
-    return {f"TorchIO: {name}": lambda: [transform(volume) for volume in volumes]}
+    transform = getattr(tio, name)(p=p)
+    volumes = [x.movedim(0, 1).cpu()] if volume else x.cpu().unsqueeze(-1)
+    return {f"TorchIO: {name}": lambda: [transform(one) for one in volumes]}
+
+
+def nearest(name: str, x: Tensor, *, p: float = 1.0, volume: bool = False) -> Contenders:
+    """What other libraries have that is like an augmentation of ours.
+
+    Args:
+        name: of ours.
+        x: images (B, C, H, W).
+        p: probability that an image is changed.
+        volume: whether the images are the slices of one volume, with one draw for all.
+    """
+    shared: dict[str, Any] = {"p": p, "volume": volume}
+    kornias: dict[str, Any] = {"p": p, "same_on_batch": volume}
+    if name == "BiasField":
+        return monai("RandBiasField", x, **shared) | torchio("RandomBiasField", x, **shared)
+    if name == "GibbsRinging":
+        return monai("RandGibbsNoise", x, **shared)
+    if name == "KSpaceSpike":
+        return monai("RandKSpaceSpikeNoise", x, **shared) | torchio("RandomSpike", x, **shared)
+    if name == "GrayJitter":
+        jitter = nn.Sequential(K.RandomBrightness((0.6, 1.4), **kornias), K.RandomContrast((0.6, 1.4), **kornias))
+        return {"kornia: brightness and contrast": lambda: jitter(x)}
+    if name == "RandomPatchMask":
+        erase = K.RandomErasing(**kornias)
+        return {"kornia: RandomErasing": lambda: erase(x)}
+    if name in ("CrossPatchJigsaw", "PatchJigsaw"):
+        cut = K.RandomJigsaw(getattr(sslmed.augment, name)().grid, **kornias)
+        return {"kornia: RandomJigsaw": lambda: cut(x)}
+    return {}

@@ -10,7 +10,6 @@ Results go to benchmarks/results/gpu-check-<device>.json and .png.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import re
@@ -27,7 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from measure import interleaved, processor
+from losses_floors import products
+from measure import interleaved, peak_mib, processor
 from sslmed.augment import CrossPatchJigsaw, FrequencyBandStop, GrayJitter, views
 from sslmed.losses import info_nce, nt_xent
 from sslmed.models import ResNetEncoder
@@ -104,7 +104,7 @@ def check_losses(device: str, quick: bool) -> dict[str, Row]:
         rows[name] = ratio(
             device,
             rounds,
-            lambda both=both: (both @ both.T) @ both,
+            products(both, both),
             lambda z=z: torch.autograd.grad(nt_xent(*z), z),
             goal if n == 8192 else None,
         )
@@ -116,22 +116,15 @@ def check_losses(device: str, quick: bool) -> dict[str, Row]:
     def call() -> object:
         return torch.autograd.grad(info_nce(query, key, queue), query)
 
-    rows["InfoNCE K = 65536, float32"] = ratio(
-        device, rounds, lambda: (query.detach() @ queue.T) @ queue, call, None
-    ) | memory(device, call)
+    rows["InfoNCE K = 65536, float32"] = ratio(device, rounds, products(query.detach(), queue), call, None) | memory(
+        device, call
+    )
     return rows
 
 
 def memory(device: str, call: Callable[[], object]) -> Row:
-    """Peak memory of one call above what was there before."""
-    if device != "cuda":
-        return {}
-    gc.collect()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    call()
-    torch.cuda.synchronize()
-    return {"peak_mib": (torch.cuda.max_memory_allocated() - before) / 2**20}
+    """Peak memory of one call on a GPU."""
+    return {"peak_mib": peak_mib(call, device)} if device == "cuda" else {}
 
 
 def check_share(device: str, quick: bool) -> dict[str, Row]:

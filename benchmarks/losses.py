@@ -24,7 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from measure import MALLOC, Contenders, interleaved, report, settle, write
+import measure
+from losses_floors import products
+from measure import GIVE_BACK, MALLOC, Contenders, interleaved, report, settle, tells_memory, write
 from sslmed.losses import info_nce, nt_xent
 from sslmed.memory import MomentumQueue, update_ema
 
@@ -48,7 +50,7 @@ def nt_xent_job(device: str, n: int) -> Contenders:
         return F.cross_entropy(logits, torch.cat([partner + n, partner]))
 
     contenders = {
-        "floor: two products": lambda: (z @ z.T) @ z,
+        "floor: two products": products(z, z),
         "sslmed": backward(nt_xent, z0, z1),
         "sslmed, block_size = 128": backward(lambda a, b: nt_xent(a, b, block_size=128), z0, z1),
         "sslmed, block_size = 640": backward(lambda a, b: nt_xent(a, b, block_size=640), z0, z1),
@@ -64,7 +66,6 @@ def nt_xent_job(device: str, n: int) -> Contenders:
 def info_nce_job(device: str, k: int) -> Contenders:
     query = torch.randn(256, 128, device=device, requires_grad=True)
     key, queue = (F.normalize(torch.randn(rows, 128, device=device), dim=1) for rows in (256, k))
-    plain = query.detach()
 
     def usual(q: Tensor) -> Tensor:
         q = F.normalize(q, dim=1)
@@ -72,7 +73,7 @@ def info_nce_job(device: str, k: int) -> Contenders:
         return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.int64, device=device))
 
     contenders = {
-        "floor: two products": lambda: (plain @ queue.T) @ queue,
+        "floor: two products": products(query.detach(), queue),
         "sslmed": backward(lambda q: info_nce(q, key, queue), query),
         "torch: MoCo's cross_entropy": backward(usual, query),
     }
@@ -143,25 +144,15 @@ WITH_MEMORY = ("nt-xent", "nt-xent-large", "info-nce")
 
 
 def peak_mib(job: str, name: str) -> float:
-    """Peak memory of one call above what was there before it, in this process."""
-
-    def status(field: str) -> float:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
-
+    """Peak memory of one call in this process."""
     _, build, size, _ = JOBS[job]
     build("cpu", 512)[name]()  # libraries take their own buffers at their first call
-    call = build("cpu", size)[name]
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = status("VmRSS")
-    call()
-    return status("VmHWM") - before
+    return measure.peak_mib(build("cpu", size)[name])
 
 
 def in_a_fresh_process(job: str, name: str, threads: int) -> float:
     command = [sys.executable, __file__, "--peak", job, name, "--threads", str(threads)]
-    environment = {k: v for k, v in os.environ.items() if k not in MALLOC}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env={**os.environ, **GIVE_BACK}, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
@@ -207,7 +198,7 @@ def main() -> None:
     for job in args.jobs:
         title, build, size, calls = JOBS[job]
         rows = interleaved(build(args.device, size), args.rounds, args.device, calls=calls)
-        if job in WITH_MEMORY and args.device == "cpu" and Path("/proc/self/clear_refs").exists():
+        if job in WITH_MEMORY and args.device == "cpu" and tells_memory("cpu"):
             for name, row in rows.items():
                 row["peak_mib"] = in_a_fresh_process(job, name, args.threads)
         content["jobs"][title] = rows

@@ -3,32 +3,49 @@
     python benchmarks/losses_sweep.py [--rounds 9] [--device cpu] [--threads 1] [--jobs NT-Xent ...] [--axes n ...]
 
 One setting moves at a time; sizes just below and above a switch of the code are among them. Times are of forward and
-backward (`grad` 0: forward alone). `x peer` is the time over that of the quickest peer, `x step` the time per pair over
-that of the point before on an axis of sizes. Marked are points that are slower than a peer and points that take
-more than 1.5 times as long per pair as the one before. Peers that are not installed are left out. Results go to
-benchmarks/results/losses-sweep-<device>.json and .png.
+backward (`grad` 0: forward alone). The floor is the matrix products alone, in at least float32; the local loss, BYOL
+and masked L1 need none and have no floor. `x peer` is the time over that of the quickest peer, `x step` the time per
+pair over that of the point before on an axis of sizes; marked are points that are slower than a peer and steps above
+1.5. The peak is of memory beyond the inputs. Peers that are not installed are left out, and so is a peer at a point
+where it fails or takes longer than two seconds. Results go to benchmarks/results/losses-sweep-<device>.json and .png.
 """
 
 from __future__ import annotations
 
-import argparse
-import math
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import losses_peers as peers
-from measure import RESULTS, Contenders, interleaved, report, settle, write
+from losses_floors import products
+from measure import Contenders
 from sslmed import losses
-from sweeps import draw
+from sweeps import Axes, Sweep
 
-Inputs = list[torch.Tensor]
-Job = tuple[dict[str, Callable[..., torch.Tensor]], Inputs, int]  # by name: loss of inputs; inputs; pairs compared
+
+@dataclass(frozen=True)
+class Job:
+    """What is compared at a point.
+
+    Attributes:
+        ways: by name, the loss of the inputs.
+        inputs: what it takes.
+        pairs: how many it compares.
+        floor: shapes of the rows and of the others whose products are the floor, or None for no floor.
+        both: whether the others have a gradient of their own.
+    """
+
+    ways: dict[str, Callable[..., Tensor]]
+    inputs: list[Tensor]
+    pairs: int
+    floor: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    both: bool = False
+
 
 START: dict[str, Any] = {"n": 256, "k": 4096, "dim": 128, "dtype": "float32", "layout": "contiguous", "grad": 1}
-SIZES = {"n", "k", "dim", "size"}
 KINDS: dict[str, tuple[Any, ...]] = {
     "dtype": ("float32", "float64", "bfloat16", "float16"),
     "layout": ("contiguous", "transposed", "strided", "expanded"),
@@ -40,7 +57,7 @@ ROWS = (2, 3, 8, 16, 32, 63, 64, 65, 127, 128, 129, 192, 256, 400, 512, 1000, 10
 QUEUES = (1, 2, 16, 63, 64, 65, 256, 1000, 1023, 1024, 1025, 1100, 2048, 4096, 16384, 65536)
 
 
-def rows(*shape: int, settings: dict[str, Any]) -> torch.Tensor:
+def rows(*shape: int, settings: dict[str, Any]) -> Tensor:
     """Random numbers of the dtype and layout that the settings ask for."""
     dtype, layout = getattr(torch, settings["dtype"]), settings["layout"]
     x = torch.randn(*shape, device=settings["device"])
@@ -57,26 +74,28 @@ def nt_xent(temperature: float, settings: dict[str, Any]) -> Job:
     n, dim = settings["n"], settings["dim"]
     ways = {"sslmed": lambda a, b: losses.nt_xent(a, b, temperature=temperature)}
     pair = [rows(n, dim, settings=settings) for _ in range(2)]
-    return ways | peers.nt_xent(temperature, n), pair, (2 * n) ** 2
+    both = 2 * n, dim
+    return Job(ways | peers.nt_xent(temperature, n), pair, (2 * n) ** 2, floor=(both, both))
 
 
 def in_batch(temperature: float, settings: dict[str, Any]) -> Job:
     n, dim = settings["n"], settings["dim"]
     ways = {"sslmed": lambda a, b: losses.info_nce(a, b, temperature=temperature)}
-    return ways | peers.in_batch(temperature), [rows(n, dim, settings=settings) for _ in range(2)], n**2
+    pair = [rows(n, dim, settings=settings) for _ in range(2)]
+    return Job(ways | peers.in_batch(temperature), pair, n**2, floor=((n, dim), (n, dim)), both=True)
 
 
 def shared(temperature: float, settings: dict[str, Any], *, with_ids: bool = False) -> Job:
     n, k, dim = (settings[name] for name in ("n", "k", "dim"))
     queue = rows(k, dim, settings=settings).detach()
-    ids: dict[str, torch.Tensor] = {}
+    ids: dict[str, Tensor] = {}
     if with_ids:
         ids = {
             name: torch.randint(50, (size,), device=queue.device) for name, size in (("ids", n), ("negative_ids", k))
         }
     ways = {"sslmed": lambda q, p: losses.info_nce(q, p, queue, temperature=temperature, **ids)}
     pair = [rows(n, dim, settings=settings) for _ in range(2)]
-    return ways | peers.shared(temperature, queue, **ids), pair, n * k
+    return Job(ways | peers.shared(temperature, queue, **ids), pair, n * k, floor=((n, dim), (k, dim)))
 
 
 def own(temperature: float, settings: dict[str, Any]) -> Job:
@@ -84,7 +103,7 @@ def own(temperature: float, settings: dict[str, Any]) -> Job:
     negatives = rows(n, k, dim, settings=settings).detach()
     ways = {"sslmed": lambda q, p: losses.info_nce(q, p, negatives, temperature=temperature)}
     pair = [rows(n, dim, settings=settings) for _ in range(2)]
-    return ways | peers.own(temperature, negatives), pair, n * k
+    return Job(ways | peers.own(temperature, negatives), pair, n * k, floor=((n, 1, dim), (n, k, dim)))
 
 
 def nce(temperature: float, settings: dict[str, Any]) -> Job:
@@ -92,36 +111,39 @@ def nce(temperature: float, settings: dict[str, Any]) -> Job:
     negatives = rows(n, k, dim, settings=settings).detach()
     ways = {"sslmed": lambda q, p: losses.nce(q, p, negatives, population=9999, temperature=temperature)}
     pair = [rows(n, dim, settings=settings) for _ in range(2)]
-    return ways | peers.nce(temperature, negatives), pair, n * k
+    return Job(ways | peers.nce(temperature, negatives), pair, n * k, floor=((n, 1, dim), (n, k, dim)))
 
 
 def relation(_: float, settings: dict[str, Any]) -> Job:
     n, k, dim = settings["n"], settings["k"] // 16, settings["dim"]
     loss = losses.RelationContrastive(dim).to(settings["device"])
     inputs = [rows(size, dim, settings=settings) for size in (n, n, k)]
-    return {"sslmed": loss} | peers.relation(loss.head), inputs, n * (k + 1)
+    hidden = loss.head.hidden.out_features
+    ways = {"sslmed": loss} | peers.relation(loss.head)
+    return Job(ways, inputs, n * (k + 1), floor=((n * (k + 1), dim), (hidden, dim)))
 
 
 def local(temperature: float, settings: dict[str, Any]) -> Job:
     size, dim = settings["size"], settings["dim"] // 8
     ways = {"sslmed": lambda a, b: losses.local_contrastive(a, b, temperature=temperature)}
     pair = [rows(settings["n"] // 32, dim, size, size, settings=settings) for _ in range(2)]
-    return ways | peers.local(temperature), pair, settings["n"] // 32 * (size // 3) ** 2
+    return Job(ways | peers.local(temperature), pair, settings["n"] // 32 * (size // 3) ** 2)
 
 
 def byol(_: float, settings: dict[str, Any]) -> Job:
     pair = [rows(settings["n"], settings["dim"], settings=settings) for _ in range(2)]
-    return {"sslmed": losses.byol} | peers.byol(), pair, settings["n"]
+    return Job({"sslmed": losses.byol} | peers.byol(), pair, settings["n"])
 
 
 def masked_l1(_: float, settings: dict[str, Any]) -> Job:
     n, size = settings["n"] // 16, settings["size"]
     pair = [rows(n, 1, size, size, settings=settings) for _ in range(2)]
     mask = torch.rand(n, 1, size, size, device=settings["device"]) < 0.5
-    return {"sslmed": lambda a, b: losses.masked_l1(a, b, mask)} | peers.masked_l1(mask), pair, n * size**2
+    mask[0, 0, 0, 0] = True  # a mask must hide something, at a single pixel too
+    return Job({"sslmed": lambda a, b: losses.masked_l1(a, b, mask)} | peers.masked_l1(mask), pair, n * size**2)
 
 
-JOBS: dict[str, tuple[Callable[[float, dict[str, Any]], Job], dict[str, tuple[Any, ...]]]] = {
+JOBS: dict[str, tuple[Callable[[float, dict[str, Any]], Job], Axes]] = {
     "NT-Xent": (nt_xent, {"n": ROWS, "dim": DIMS, "temperature": TEMPERATURES}),
     "InfoNCE in the batch": (in_batch, {"n": ROWS, "dim": DIMS, "temperature": TEMPERATURES}),
     "InfoNCE, queue": (shared, {"n": (1, *ROWS[:-3]), "k": QUEUES, "dim": DIMS, "temperature": TEMPERATURES}),
@@ -138,60 +160,36 @@ JOBS: dict[str, tuple[Callable[[float, dict[str, Any]], Job], dict[str, tuple[An
 }
 
 
-def measured(title: str, point: dict[str, Any], rounds: int) -> tuple[dict[str, dict[str, float]], int]:
-    """Times of all contenders at a point, and the pairs that it compares."""
-    build, _ = JOBS[title]
-    ways, inputs, pairs = build(point["temperature"], point)
-    if not point["grad"]:
-        inputs = [x.detach() for x in inputs]
+def build(title: str, axis: str, value: Any, device: str) -> tuple[Contenders, int]:
+    """The contenders at a point, and the pairs that it compares."""
+    sizes = {"size": 48 if title == "local" else 64, "temperature": 0.1}
+    point: dict[str, Any] = {**START, **sizes, axis: value, "device": device}
+    job = JOBS[title][0](point["temperature"], point)
+    backward = bool(point["grad"])
+    inputs = job.inputs if backward else [x.detach() for x in job.inputs]
+    contenders: Contenders = {}
+    if job.floor:
+        dtype = torch.promote_types(getattr(torch, point["dtype"]), torch.float32)
+        pair = (torch.randn(shape, device=device, dtype=dtype) for shape in job.floor)
+        contenders["floor: products"] = products(*pair, backward=backward, both=job.both)
 
-    def call(loss: Callable[..., torch.Tensor]) -> Callable[[], object]:
-        if point["grad"]:
+    def call(loss: Callable[..., Tensor]) -> Callable[[], object]:
+        if backward:
             return lambda: torch.autograd.grad(loss(*inputs), inputs, allow_unused=True)
         return lambda: loss(*inputs)
 
-    contenders: Contenders = {name: call(loss) for name, loss in ways.items()}
-    calls = max(1, min(20, 10**6 // pairs))  # of small inputs several at once, which a clock can tell apart
-    repeated: Contenders = {name: lambda step=step: [step() for _ in range(calls)] for name, step in contenders.items()}
-    return interleaved(repeated, rounds, point["device"], calls=calls, warm_up=2), pairs
+    return contenders | {name: call(loss) for name, loss in job.ways.items()}, job.pairs
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
-    parser.add_argument("--axes", nargs="+", default=None, help="axes to run alone; the default is all")
-    parser.add_argument("--before", type=Path, help="a result with an earlier version, to draw its times too")
-    args = parser.parse_args()
-    settle(args.threads)
-    content = report(args.device, args.threads, args.rounds, *peers.INSTALLED)
-    for title in args.jobs:
-        sizes = {"size": 48 if title == "local" else 64, "temperature": 0.1}
-        for axis, points in (JOBS[title][1] | KINDS).items():
-            if args.axes and axis not in args.axes:
-                continue
-            print(f"{title} against {axis}", flush=True)
-            before = math.inf
-            for value in points:
-                point: dict[str, Any] = {**START, **sizes, axis: value, "device": args.device}
-                ways, pairs = measured(title, point, args.rounds)
-                ours = ways["sslmed"]["median_ms"]
-                peer, best = min((row["median_ms"], name) for name, row in ways.items() if name != "sslmed")
-                content["jobs"].setdefault(title, {}).setdefault(axis, {})[value] = {"pairs": pairs, "ways": ways}
-                step = ours / pairs / before if axis in SIZES else 0.0
-                before = ours / pairs
-                mark = ("  SLOWER THAN A PEER" if ours > peer else "") + ("  STEP" if step > 1.5 else "")
-                print(
-                    f"  {value!s:<11} {ours:9.4f} ms {ours * 1e6 / pairs:10.3f} ns/pair   "
-                    f"x peer {ours / peer:5.2f} ({best})   x step {step:5.2f}{mark}",
-                    flush=True,
-                )
-    write(f"losses-sweep-{args.device}", content)
-    picture = RESULTS / f"losses-sweep-{args.device}.png"
-    draw(content, picture, unit="ns per pair", before=args.before)
-
+SWEEP = Sweep(
+    name="losses-sweep",
+    unit="pair",
+    rounds=9,
+    jobs={title: {**axes, **KINDS} for title, (_, axes) in JOBS.items()},
+    sizes=frozenset({"n", "k", "size"}),
+    build=build,
+    packages=peers.INSTALLED,
+)
 
 if __name__ == "__main__":
-    main()
+    SWEEP.main(__doc__)

@@ -6,6 +6,7 @@ medians with quartiles; only ratios within one run mean anything.
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import json
 import os
@@ -23,6 +24,7 @@ import torch
 Contenders = dict[str, Callable[[], object]]
 RESULTS = Path(__file__).parent / "results"
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
+GIVE_BACK = dict.fromkeys(MALLOC, "65536")  # for a process that measures memory
 
 
 def settle(threads: int) -> None:
@@ -57,6 +59,36 @@ def interleaved(
     at = torch.tensor([0.25, 0.5, 0.75])
     quartiles = {name: torch.tensor(t).quantile(at).tolist() for name, t in times.items()}
     return {name: {"median_ms": m, "q1_ms": a, "q3_ms": b} for name, (a, m, b) in quartiles.items()}
+
+
+def tells_memory(device: str) -> bool:
+    """Whether `peak_mib` works here: on a GPU, and on the CPU under Linux."""
+    return device == "cuda" or Path("/proc/self/clear_refs").exists()
+
+
+def peak_mib(call: Callable[[], object], device: str = "cpu") -> float:
+    """Peak memory in MiB of one call above what was there before it.
+
+    On the CPU that is resident memory, so the process must have started with the settings of `GIVE_BACK`: memory that
+    it keeps after use would hide what the call takes. Make the call once before: libraries take buffers of their own at
+    their first.
+    """
+    gc.collect(1)  # a full collection takes as long as many a sweep's call
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - held) / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _resident_mib("VmRSS")
+    call()
+    return max(0.0, _resident_mib("VmHWM") - before)
+
+
+def _resident_mib(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def processor() -> str:

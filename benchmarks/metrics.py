@@ -1,4 +1,4 @@
-"""Metrics of masks beside MONAI, medpy, surface-distance, torchmetrics and SciPy, interleaved in one run.
+"""Metrics of masks beside MONAI, medpy, surface-distance, SimpleITK, torchmetrics and SciPy, interleaved in one run.
 
     python benchmarks/metrics.py [--rounds 7] [--threads 1] [--jobs dice-224 ...]
 
@@ -6,35 +6,27 @@ Masks are ellipses with a wavy outline, the prediction a moved and deformed refe
 random foreground to the predictions. The worst cases are outlines in many pieces, each pair drawn independently:
 `pieces` are smoothed noise above its 85 % quantile, `scattered` is ten per cent of random foreground, and `lines` are
 16 pixels apart. All contenders start from tensors; converting is in their time. Figures are
-medians with quartiles in milliseconds; `measure.py` says how they come about. Peers that are not installed are left
-out; torchmetrics takes part in a job of one mask only, since that takes it fifty times as long as MONAI. Results go
-to results/metrics-cpu.json and .png, times over MONAI's.
+medians with quartiles in milliseconds; `measure.py` says how they come about, and `metrics_peers.py` whose code stands
+beside ours. Peers that are not installed are left out. Results go to results/metrics-cpu.json and .png, times over
+MONAI's.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+import metrics_peers as peers
 from measure import Contenders, bars, interleaved, report, settle, write
+from metrics_peers import FOUND, by_case
 from sslmed.metrics import average_surface_distance, dice, hausdorff, surface_dice
-from sslmed.metrics._distance import boundary_points
 
-PEERS = {
-    "monai": "monai",
-    "medpy": "medpy",
-    "surface_distance": "surface-distance-based-measures",
-    "torchmetrics": "torchmetrics",
-}
-FOUND = {module: package for module, package in PEERS.items() if importlib.util.find_spec(module) is not None}
 Pair = tuple[Tensor, Tensor]
 Job = Callable[[Tensor, Tensor], Contenders]
 
@@ -96,25 +88,8 @@ def of_dice(pred: Tensor, target: Tensor) -> Contenders:
 
 
 def of_hausdorff(pred: Tensor, target: Tensor, percentile: float = 100.0) -> Contenders:
-    contenders: Contenders = {"sslmed": lambda: hausdorff(pred, target, percentile=percentile)}
-    whole = percentile == 100
-    if "monai" in FOUND:
-        from monai.metrics import compute_hausdorff_distance
-
-        settings: dict[str, Any] = {"include_background": True, "percentile": None if whole else percentile}
-        contenders["MONAI"] = lambda: compute_hausdorff_distance(pred[:, None], target[:, None], **settings)
-    if "medpy" in FOUND:
-        from medpy.metric.binary import hd, hd95
-
-        contenders["medpy"] = lambda: by_case(hd if whole else hd95, pred, target)
-    if whole:
-        contenders["scipy: directed_hausdorff of boundaries"] = lambda: by_case(scipys, pred, target)
-    if whole and len(pred) == 1 and pred.ndim == 3 and "torchmetrics" in FOUND:
-        from torchmetrics.functional.segmentation import hausdorff_distance
-
-        form: dict[str, Any] = {"num_classes": 1, "include_background": True, "input_format": "one-hot"}
-        contenders["torchmetrics"] = lambda: hausdorff_distance(pred[:, None].int(), target[:, None].int(), **form)
-    return contenders
+    ours: Contenders = {"sslmed": lambda: hausdorff(pred, target, percentile=percentile)}
+    return ours | peers.hausdorff(pred, target, percentile=percentile)
 
 
 def of_hd95(pred: Tensor, target: Tensor) -> Contenders:
@@ -122,45 +97,13 @@ def of_hd95(pred: Tensor, target: Tensor) -> Contenders:
 
 
 def of_average(pred: Tensor, target: Tensor) -> Contenders:
-    contenders: Contenders = {"sslmed": lambda: average_surface_distance(pred, target)}
-    if "monai" in FOUND:
-        from monai.metrics import compute_average_surface_distance
-
-        settings = {"include_background": True, "symmetric": True}
-        contenders["MONAI"] = lambda: compute_average_surface_distance(pred[:, None], target[:, None], **settings)
-    if "medpy" in FOUND:
-        from medpy.metric.binary import assd
-
-        contenders["medpy"] = lambda: by_case(assd, pred, target)
-    return contenders
+    ours: Contenders = {"sslmed": lambda: average_surface_distance(pred, target)}
+    return ours | peers.average_surface_distance(pred, target)
 
 
 def of_surface_dice(pred: Tensor, target: Tensor) -> Contenders:
-    contenders: Contenders = {"sslmed": lambda: surface_dice(pred, target, tolerance_mm=2)}
-    if "monai" in FOUND:
-        from monai.metrics import compute_surface_dice
-
-        settings: dict[str, Any] = {"class_thresholds": [2.0], "include_background": True}
-        contenders["MONAI"] = lambda: compute_surface_dice(pred[:, None], target[:, None], **settings)
-    if "surface_distance" in FOUND:
-        from surface_distance import compute_surface_dice_at_tolerance, compute_surface_distances
-
-        def theirs(p: np.ndarray, t: np.ndarray) -> float:  # type: ignore[type-arg]
-            return compute_surface_dice_at_tolerance(compute_surface_distances(t, p, (1.0,) * p.ndim), 2.0)
-
-        contenders["surface-distance"] = lambda: by_case(theirs, pred, target)
-    return contenders
-
-
-def by_case(measure: Callable[..., float], pred: Tensor, target: Tensor) -> list[float]:
-    return [measure(p, t) for p, t in zip(pred.numpy(), target.numpy(), strict=True)]
-
-
-def scipys(pred: np.ndarray, target: np.ndarray) -> float:  # type: ignore[type-arg]
-    from scipy.spatial.distance import directed_hausdorff
-
-    a, b = boundary_points(pred), boundary_points(target)
-    return max(directed_hausdorff(a, b)[0], directed_hausdorff(b, a)[0])
+    ours: Contenders = {"sslmed": lambda: surface_dice(pred, target, tolerance_mm=2)}
+    return ours | peers.surface_dice(pred, target, tolerance=2)
 
 
 JOBS: dict[str, tuple[str, Job, Callable[..., Pair], tuple[int, ...]]] = {

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from standings import standings, ways
+
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+SWEPT = {"losses": "Losses", "metrics": "Metrics", "augment": "Augmentations"}
 
 INTRO = """\
 # Benchmarks
@@ -34,6 +39,7 @@ NEAREST = {
     "MONAI: RandGibbsNoise": "GibbsRinging",
     "MONAI: RandKSpaceSpikeNoise": "KSpaceSpike",
     "TorchIO: RandomBiasField": "BiasField",
+    "TorchIO: RandomSpike": "KSpaceSpike",
     "TorchIO: RandomGhosting": "",
 }
 
@@ -198,48 +204,64 @@ def changes() -> str:
 
 
 def sweeps() -> str:
-    """Every piece over shapes, sizes, dtypes and layouts: beside the quickest peer, and before and now."""
+    """Every piece over shapes, sizes, dtypes and layouts: beside its floor and the quickest peer, before and now."""
     rows = []
-    for name in ("losses", "metrics", "augment"):
+    for name in SWEPT:
         now = read(f"{name}-sweep-cpu.json")
         before = read(f"before-{name}-sweep-cpu.json")["jobs"]
         for job, axes in now["jobs"].items():
-            beside, changed = [], []
-            for axis, points in axes.items():
-                for place, point in points.items():
-                    times = _times(point)
-                    peers = {who: time for who, time in times.items() if who != "sslmed" and "floor" not in who}
-                    if peers:
-                        beside.append((times["sslmed"] / min(peers.values()), f"{axis} {place}"))
-                    old = _times(before.get(job, {}).get(axis, {}).get(place, {}))
-                    # A peer tells how fast the machine was in each run.
-                    both = [who for who in times if who != "sslmed" and who in old]
-                    if both:
-                        changed.append((times["sslmed"] / times[both[0]]) / (old["sslmed"] / old[both[0]]))
-            if beside:
-                worst, where = max(beside)
-                slower = sum(ratio > 1 for ratio, _ in beside)
-                change = (
-                    f"{statistics.median(changed):.2f} ({min(changed):.2f} to {max(changed):.2f})" if changed else "-"
-                )
-                rows.append([job, str(len(beside)), str(slower), f"{worst:.2f} ({where})", change])
+            found = [
+                (f"{axis} {place}", standing)
+                for axis, points in axes.items()
+                for place, standing in standings(axis, points)
+            ]
+            beside = [(one.peer, where) for where, one in found if one.who]
+            floors = [one.floor for _, one in found if not math.isnan(one.floor)]
+            memory = [one.memory for _, one in found if not math.isnan(one.memory)]
+            if not beside and not floors:
+                continue
+            worst = max(beside, default=None)
+            change = changed(axes, before.get(job, {}))
+            rows.append(
+                [
+                    job,
+                    str(len(found)),
+                    str(sum(one.slower for _, one in found)) if beside else "",
+                    f"{worst[0]:.2f} ({worst[1]})" if worst else "",
+                    f"{statistics.median(floors):.2f}" if floors else "",
+                    f"{statistics.median(memory):.2f}" if memory else "",
+                    f"{statistics.median(change):.2f} ({min(change):.2f} to {max(change):.2f})" if change else "",
+                ]
+            )
+    head = ["job", "points", "slower", "worst, over the quickest peer", "over the floor", "memory", "now over 0.1.0"]
     return "\n".join(
         (
             "## Sweeps\n\n"
             "One setting moves at a time; `benchmarks/losses_sweep.py`, `metrics_sweep.py` and `augment_sweep.py`\n"
             "say which. *Slower*: points at which the quickest of the peers, which include plain PyTorch and SciPy,\n"
-            "takes less time, and the worst of them. *Now over 0.1.0*: the median (and all) of the changes, each over\n"
+            "takes less time, and the worst of them. *Over the floor*: the median time over that of the work that\n"
+            "cannot be left out. *Memory*: the median peak of additional memory over that of the quickest peer, at\n"
+            "points where that takes a MiB or more. *Now over 0.1.0*: the median (and all) of the changes, each over\n"
             "the same peer in its own run; a change of a single point by less than a third may be chance. Pictures\n"
             "lie beside the results.\n",
-            table(["job", "points", "slower", "worst, over the quickest peer", "now over 0.1.0"], rows),
-            machine(read("losses-sweep-cpu.json")),
+            table(head, rows),
+            *(f"{title}: {machine(read(f'{name}-sweep-cpu.json'))}" for name, title in SWEPT.items()),
         )
     )
 
 
-def _times(point: dict[str, Any]) -> dict[str, float]:
-    """The median time of each contender at a point of a sweep."""
-    return {who: row["median_ms"] for who, row in point.get("ways", point).items()}
+def changed(now: dict[str, Any], before: dict[str, Any]) -> list[float]:
+    """Our time now over that before at each point of a job, each over the same peer or floor in its own run."""
+    changes = []
+    for axis, points in now.items():
+        for place, point in points.items():
+            new, old = ways(point), ways(before.get(axis, {}).get(place, {}))
+            # A peer tells how fast the machine was in each run.
+            both = [name for name in new if name != "sslmed" and name in old]
+            if both:
+                ratios = (one["sslmed"]["median_ms"] / one[both[0]]["median_ms"] for one in (new, old))
+                changes.append(next(ratios) / next(ratios))
+    return changes
 
 
 def pipelines() -> str:
