@@ -119,9 +119,10 @@ def info_nce(
         check_negatives("query", query, negatives, per_anchor=False)
     elif query.shape[0] < 2:
         raise ValueError("query must have at least 2 rows when negatives is None, got 1: there is no negative")
-    check_ids(query, negatives, ids, negative_ids)
-    # torch does not compare unsigned integers with others.
-    ids, negative_ids = (None if labels is None else plain(labels).long() for labels in (ids, negative_ids))
+    if ids is not None or negative_ids is not None:
+        check_ids(query, negatives, ids, negative_ids)
+        # torch does not compare unsigned integers with others.
+        ids, negative_ids = (None if labels is None else plain(labels).long() for labels in (ids, negative_ids))
     negatives = None if negatives is None else plain(negatives)
     query, positive = plain(query), plain(positive)
     with without_autocast(query.device):
