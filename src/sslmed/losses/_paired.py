@@ -1,5 +1,7 @@
 """The kernel of NT-Xent: cross-entropy over the symmetric matrix of similarities of paired rows.
 
+Small batches have one of their own, in `_whole`.
+
 Only tiles of the upper triangle are multiplied and exponentiated. With e the exponentials and u each row's weight (its
 probability of a negative) over its sum, the gradient of row i is sum_j e_ij (u_i + u_j) z_j / T: a tile serves its rows
 and, transposed, its columns. Tiles are small enough to stay in a core's cache from the product to the sums. Backward

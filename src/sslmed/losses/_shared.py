@@ -1,5 +1,7 @@
 """The kernel of InfoNCE: cross-entropy of queries over the negatives they share.
 
+Small batches without other negatives have one of their own, in `_whole`.
+
 The softmax-weighted sum of negatives that makes the query's gradient grows along with the sum of exponentials, in one
 pass. A gradient of the negatives, where one is asked for, takes another product in backward, of the blocks of
 exponentials that were kept; the others are made again.
