@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -38,27 +37,38 @@ def unit_rows_and_scale(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
     Rows that already have length 1 up to rounding may come back as they are.
     """
-    rows, factor, scale = scaled_rows(x)
+    ((rows, factor, scale),) = scaled_rows(x)
     return rows if factor is None else rows * factor, scale
 
 
-def scaled_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    """Rows safe to multiply, the factors (..., 1) or None that make them unit rows, and those that make `x` so.
+def scaled_rows(*tensors: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]]:
+    """Rows of each tensor that are safe to multiply, and two factors (..., 1).
+
+    The first factor makes unit rows of the returned rows, and is None where they are; the second makes them of the
+    tensor's own.
 
     On a CPU lengths can be checked without waiting, and nearly all rows are safe as they are. Otherwise they are
     divided by their largest entry. The result does not depend on that scale, so no gradient needs to pass through it.
     The square of the length, unlike the length itself, has finite derivatives of all orders at a row of zeros.
     """
-    if x.numel() and eager(x) and x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled()):
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        low, high = map(float, length.aminmax())
-        limits = torch.finfo(x.dtype)
+    if all(map(_can_be_measured, tensors)):
+        lengths = [torch.linalg.vector_norm(x, dim=-1, keepdim=True) for x in tensors]
+        low, high = map(float, (lengths[0] if len(lengths) == 1 else torch.cat(lengths)).aminmax())
+        limits = torch.finfo(tensors[0].dtype)
         if 1 - 4 * limits.eps <= low and high <= 1 + 4 * limits.eps:
-            return x, None, torch.ones_like(length)
-        # Above this length, entries whose squares underflow are negligible; and no square has overflowed.
-        if limits.tiny**0.5 / limits.eps < low and high < math.inf:
-            factor = length.reciprocal_()
-            return x, factor, factor
+            return [(x, None, torch.ones_like(length)) for x, length in zip(tensors, lengths, strict=True)]
+        # Between these, no product of two rows overflows, and entries whose products underflow are negligible.
+        if limits.tiny**0.5 / limits.eps < low and high < limits.max**0.5 * limits.eps:
+            factors = [length.reciprocal_() for length in lengths]
+            return [(x, factor, factor) for x, factor in zip(tensors, factors, strict=True)]
+    return [_scaled_by_largest(x) for x in tensors]
+
+
+def _can_be_measured(x: torch.Tensor) -> bool:
+    return bool(x.numel() and eager(x) and x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled()))
+
+
+def _scaled_by_largest(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     largest = x.detach().abs().amax(dim=-1, keepdim=True)
     zero = largest == 0
     largest = largest.masked_fill(zero, 1)

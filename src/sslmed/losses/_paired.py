@@ -1,5 +1,7 @@
 """The kernel of NT-Xent: cross-entropy over the symmetric matrix of similarities of paired rows.
 
+Small batches have one of their own, in `_whole`.
+
 Only tiles of the upper triangle are multiplied and exponentiated. With e the exponentials and u each row's weight (its
 probability of a negative) over its sum, the gradient of row i is sum_j e_ij (u_i + u_j) z_j / T: a tile serves its rows
 and, transposed, its columns. Tiles are small enough to stay in a core's cache from the product to the sums. Backward
@@ -31,10 +33,12 @@ from ._blocked import (
     savable,
     split,
 )
+from ._whole import whole_cross_entropy
 
 SIDE_ON_CPU = 480  # of a tile at most: 0.9 MiB in float32; powers of two are slower, their rows collide in the cache
 SIDE_ELSEWHERE = 2048
-WHOLE = 256  # rows up to which a single tile, whose halves are both multiplied, is quicker than several
+WHOLE = 384  # rows of both views up to which the whole matrix in few operations is quicker than its triangle in tiles
+HALVED = 256  # rows of a tile on the diagonal above which its lower half is copied instead of multiplied
 
 
 def paired_cross_entropy(
@@ -53,6 +57,8 @@ def paired_cross_entropy(
     """
     if plain_is_needed():
         return _plain(z0, z1, temperature)
+    if block_size is None and 2 * z0.shape[0] <= WHOLE:
+        return whole_cross_entropy(z0, z1, temperature, _plain, symmetric=True)
     if not torch.is_grad_enabled():
         z0, z1 = z0.detach(), z1.detach()  # nothing is kept for a backward that cannot come
     result: torch.Tensor = _Paired.apply(z0, z1, temperature, block_size)
@@ -143,9 +149,7 @@ def _gradients(ctx: Any, incoming: torch.Tensor) -> Gradients:
 def _side(z: torch.Tensor, block_size: int | None) -> int:
     """Rows of a tile: as many as the cache holds, all tiles of about one size."""
     n = z.shape[0]
-    side = SIDE_ON_CPU if z.device.type == "cpu" else SIDE_ELSEWHERE
-    if n > WHOLE or block_size is not None:
-        side = min(side, n // 2)
+    side = min(SIDE_ON_CPU if z.device.type == "cpu" else SIDE_ELSEWHERE, n // 2)
     if block_size is not None:
         side = min(side, math.isqrt(n * block_size))
     return -(-n // -(-n // side))
@@ -177,7 +181,7 @@ def _tiles(
         else:
             place = z.new_empty(side * side) if place is None else place
             tile = place[: height * width].view(height, width)
-        if i == j and height > WHOLE:
+        if i == j and height > HALVED:
             top = height // 2
             tile[:top].addmm_(a[:top], a.T, **scale)
             tile[top:, top:].addmm_(a[top:], a[top:].T, **scale)

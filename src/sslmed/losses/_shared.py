@@ -1,5 +1,7 @@
 """The kernel of InfoNCE: cross-entropy of queries over the negatives they share.
 
+Small batches without other negatives have one of their own, in `_whole`.
+
 The softmax-weighted sum of negatives that makes the query's gradient grows along with the sum of exponentials, in one
 pass. A gradient of the negatives, where one is asked for, takes another product in backward, of the blocks of
 exponentials that were kept; the others are made again.
@@ -15,7 +17,7 @@ import torch
 from torch.autograd import Function
 
 from .._compat import without_autocast
-from .._tensor import compute_dtype, gradient_of_rows, transformed, unit_rows, unit_rows_and_scale
+from .._tensor import compute_dtype, gradient_of_rows, scaled_rows, transformed, unit_rows, unit_rows_and_scale
 from . import _blocked
 from ._blocked import (
     LOG2_E,
@@ -28,10 +30,12 @@ from ._blocked import (
     plain_is_needed,
     savable,
 )
+from ._whole import whole_cross_entropy
 
 BLOCK_BYTES_ON_CPU = 2**20  # of similarities at a time: half of a core's cache
 BLOCKS_ON_CPU = 256, 8192  # negatives of a block at least and at most
 BLOCK_ELSEWHERE = 8192
+WHOLE = 512  # rows of a batch whose similarities are one block anyway
 
 Labels = tuple[torch.Tensor | None, torch.Tensor | None]
 
@@ -59,6 +63,8 @@ def shared_cross_entropy(
     """
     if plain_is_needed():
         return _plain(query, positive, negatives, temperature, labels)
+    if negatives is None and labels[0] is None and block_size is None and query.shape[0] <= WHOLE:
+        return whole_cross_entropy(query, positive, temperature, _plain_in_batch, symmetric=False)
     if not torch.is_grad_enabled():  # nothing is kept for a backward that cannot come
         query, positive = query.detach(), positive.detach()
         negatives = None if negatives is None else negatives.detach()
@@ -81,7 +87,7 @@ class _Shared(Function):
         negative_ids: torch.Tensor | None,
     ) -> torch.Tensor:
         dtype = compute_dtype(query, positive, query if negatives is None else negatives)
-        rows, scale = unit_rows_and_scale(torch.cat([query.to(dtype), positive.to(dtype)]))
+        rows, scale = unit_rows_and_scale(torch.cat([query.to(dtype=dtype), positive.to(dtype=dtype)]))
         (q, p), (q_scale, p_scale) = rows.chunk(2), scale.chunk(2)
         to_query, to_positive, to_negatives = ctx.needs_input_grad[:3]
         ctx.settings, ctx.kept = (temperature, block_size, negatives is None), []
@@ -92,8 +98,9 @@ class _Shared(Function):
         average = torch.zeros_like(q) if to_query else None
         size = _size(q, p if negatives is None else negatives, block_size)
         place = q.new_empty(q.shape[0] * size)
-        for start, rows, _ in _parts(p, negatives, size):
-            block = _similarities(place, q, rows, start, temperature, negatives is None, (ids, negative_ids))
+        as_units = to_negatives or 2 * q.shape[0] > q.shape[1]  # few queries: their similarities are scaled instead
+        for start, rows, factor, _ in _parts(p, negatives, size, as_units):
+            block = _similarities(place, q, rows, factor, start, temperature, negatives is None, (ids, negative_ids))
             if top is not None:
                 higher = torch.maximum(top, block.amax(dim=1, keepdim=True))
                 fade = (top - higher).exp2_()
@@ -108,12 +115,12 @@ class _Shared(Function):
                 ctx.kept.append((block, top))
             total += block.sum(dim=1, keepdim=True)
             if average is not None:
-                average.addmm_(block, rows)
-        others = total.log() if top is None else (total.log2() + top).mul_(LOG_2)
+                average.addmm_(block if factor is None else block * factor.T, rows)
+        others = total.log() if top is None else total.log().add_(top, alpha=LOG_2)
         if negatives is None or ids is not None:  # a query may have no negatives
             others.clamp_min_(masked_logit(dtype))
             total.masked_fill_(total == 0, 1)
-        margin = others.squeeze(1) - (q * p).sum(dim=1) / temperature
+        margin = torch.sub(others.squeeze(1), (q * p).sum(dim=1), alpha=1 / temperature)
         # A queue may be overwritten before backward, which does not need it unless it is asked for a gradient
         # or a second derivative.
         queue = negatives, negative_ids
@@ -159,14 +166,14 @@ def _gradients(ctx: Any, incoming: torch.Tensor) -> Gradients:
         to_negatives = torch.empty_like(negatives) if needs_negatives else None
         size = _size(q, p if in_batch else negatives, block_size)
         place = None
-        for start, rows, scale in _parts(p, negatives, size):
+        for start, rows, _, scale in _parts(p, negatives, size, as_units=True):
             stop = start + rows.shape[0]
             if kept:
                 block, top_then = kept.pop()
                 part = block.T @ (weighted if top is None else weighted * torch.exp2(top_then - top))
             else:
                 place = q.new_empty(q.shape[0] * size) if place is None else place
-                block = _similarities(place, q, rows, start, temperature, in_batch, (ids, negative_ids))
+                block = _similarities(place, q, rows, None, start, temperature, in_batch, (ids, negative_ids))
                 part = (block if top is None else block.sub_(top)).exp2_().T @ weighted
             if to_negatives is None or scale is None:
                 gradient[start:stop] += part
@@ -192,20 +199,27 @@ def _size(query: torch.Tensor, negatives: torch.Tensor, block_size: int | None) 
 
 
 def _parts(
-    positive: torch.Tensor, negatives: torch.Tensor | None, size: int
-) -> Iterator[tuple[int, torch.Tensor, torch.Tensor | None]]:
-    """Blocks of negatives: first one, their unit rows (size, D), and the factors that made them so."""
+    positive: torch.Tensor, negatives: torch.Tensor | None, size: int, as_units: bool
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor | None, torch.Tensor | None]]:
+    """Blocks of negatives: the first one's index, rows (size, D) and the factors of `scaled_rows`.
+
+    With `as_units` all are unit rows, and the first factor is None.
+    """
     for start in range(0, len(positive if negatives is None else negatives), size):
         if negatives is None:
-            yield start, positive[start : start + size], None
-        else:
-            yield start, *unit_rows_and_scale(negatives[start : start + size].to(positive.dtype))
+            yield start, positive[start : start + size], None, None
+            continue
+        ((rows, factor, scale),) = scaled_rows(negatives[start : start + size].to(dtype=positive.dtype))
+        if as_units and factor is not None:
+            rows, factor = rows * factor, None
+        yield start, rows, factor, scale
 
 
 def _similarities(
     place: torch.Tensor,
     query: torch.Tensor,
     rows: torch.Tensor,
+    factor: torch.Tensor | None,
     start: int,
     temperature: float,
     in_batch: bool,
@@ -214,6 +228,8 @@ def _similarities(
     """Similarities of queries and a block of negatives in base 2, in memory of `place`; left out ones are -inf."""
     block = place[: query.shape[0] * rows.shape[0]].view(query.shape[0], rows.shape[0])
     block.addmm_(query, rows.T, beta=0, alpha=LOG2_E / temperature)
+    if factor is not None:
+        block *= factor.T
     if labels[0] is not None and labels[1] is not None:
         block.masked_fill_(labels[0][:, None] == labels[1][start : start + rows.shape[0]], -math.inf)
     elif in_batch:
@@ -237,3 +253,7 @@ def _plain(
     if ids is not None and negative_ids is not None:
         logits = logits.masked_fill(ids[:, None] == negative_ids, masked_logit(dtype))
     return cross_entropy(logits.logsumexp(dim=1) - (query * positive).sum(dim=1) / temperature)
+
+
+def _plain_in_batch(query: torch.Tensor, positive: torch.Tensor, temperature: float) -> torch.Tensor:
+    return _plain(query, positive, None, temperature, (None, None))

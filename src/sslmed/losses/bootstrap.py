@@ -16,7 +16,7 @@ from torch import nn
 from torch.autograd import Function
 
 from .._compat import plain
-from .._tensor import compute_dtype, eager, transformed, unit_rows, unit_rows_and_scale
+from .._tensor import compute_dtype, eager, scaled_rows, transformed, unit_rows
 from ._blocked import plain_gradients, savable
 from ._rows import check_pair
 
@@ -41,7 +41,7 @@ def byol(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         >>> byol(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [5.0, 0.0]]))
         tensor(1.)
     """
-    return 2 - 2 * _mean_cosine(prediction, target)
+    return _distance(prediction, target, 2, 2)
 
 
 def negative_cosine(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -64,7 +64,7 @@ def negative_cosine(prediction: torch.Tensor, target: torch.Tensor) -> torch.Ten
         >>> negative_cosine(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [5.0, 0.0]]))
         tensor(-0.5000)
     """
-    return -_mean_cosine(prediction, target)
+    return _distance(prediction, target, 0, 1)
 
 
 class BYOL(nn.Module):
@@ -95,37 +95,50 @@ class NegativeCosine(nn.Module):
         return negative_cosine(prediction, target)
 
 
-def _mean_cosine(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def _distance(prediction: torch.Tensor, target: torch.Tensor, start: int, slope: int) -> torch.Tensor:
+    """The mean of start - slope cos(prediction, target)."""
     check_pair(prediction=prediction, target=target)
     prediction, target = plain(prediction), plain(target.detach())
-    mean: torch.Tensor = (_MeanCosine.apply if eager(prediction) else _plain_mean_cosine)(prediction, target)
-    return mean
+    if not eager(prediction):
+        return _plain_distance(prediction, target, start, slope)
+    if prediction.requires_grad and torch.is_grad_enabled():
+        result: torch.Tensor = _Distance.apply(prediction, target, start, slope)
+        return result
+    return _value(prediction, target, start, slope)[0]
 
 
-class _MeanCosine(Function):
-    """`_plain_mean_cosine` with few operations; second derivatives are those of the plain expression."""
+class _Distance(Function):
+    """`_plain_distance` with few operations; second derivatives are those of the plain expression."""
 
     @staticmethod
-    def forward(ctx: Any, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        dtype = compute_dtype(prediction, target)
-        rows, scale = unit_rows_and_scale(torch.cat([prediction.to(dtype), target.to(dtype)]))
-        a, b = rows.chunk(2)
-        cosines = (a * b).sum(dim=1, keepdim=True)
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(*map(savable, (prediction, target)), rows, scale, cosines)
-        return cosines.mean()
+    def forward(ctx: Any, prediction: torch.Tensor, target: torch.Tensor, start: int, slope: int) -> torch.Tensor:
+        value, *kept = _value(prediction, target, start, slope)
+        ctx.settings = start, slope
+        ctx.save_for_backward(savable(prediction), savable(target), *kept)
+        return value
 
     @staticmethod
     def backward(ctx: Any, incoming: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        prediction, target, rows, scale, cosines = ctx.saved_tensors
+        prediction, target, a, b, along, factor, scale = ctx.saved_tensors
+        start, slope = ctx.settings
         if torch.is_grad_enabled() or transformed():
-            value = partial(_plain_mean_cosine, prediction, target)
-            return *plain_gradients(value, (prediction,), (True,), incoming), None
-        a, b = rows.chunk(2)
-        gradient = torch.addcmul(b, a, cosines, value=-1)
-        return gradient.mul_(scale[: len(a)] * (incoming / len(a))).to(prediction.dtype), None
+            value = partial(_plain_distance, prediction, target, start, slope)
+            return *plain_gradients(value, (prediction,), (True,), incoming), None, None, None
+        gradient = torch.addcmul(b, a, along, value=-1)
+        gradient *= factor * scale * (incoming * (-slope / a.shape[0]))
+        return gradient.to(dtype=prediction.dtype), None, None, None
 
 
-def _plain_mean_cosine(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def _value(prediction: torch.Tensor, target: torch.Tensor, start: int, slope: int) -> tuple[torch.Tensor, ...]:
+    """The loss, and what backward needs: rows a and b, how much of b is along a, b's factor and the scale of a."""
     dtype = compute_dtype(prediction, target)
-    return (unit_rows(prediction.to(dtype)) * unit_rows(target.to(dtype))).sum(dim=1).mean()
+    (a, to_unit, scale), (b, factor, ones) = scaled_rows(prediction.to(dtype=dtype), target.to(dtype=dtype))
+    to_unit, factor = (scale, ones) if to_unit is None or factor is None else (to_unit, factor)
+    projection = (a * b).sum(dim=1, keepdim=True) * to_unit
+    cosines = projection * factor
+    return torch.rsub(cosines.mean(), start, alpha=slope), a, b, projection * to_unit, factor, scale
+
+
+def _plain_distance(prediction: torch.Tensor, target: torch.Tensor, start: int, slope: int) -> torch.Tensor:
+    dtype = compute_dtype(prediction, target)
+    return start - slope * (unit_rows(prediction.to(dtype)) * unit_rows(target.to(dtype))).sum(dim=1).mean()

@@ -58,7 +58,7 @@ def nt_xent(
     """
     temperature, block_size = _checked_settings(temperature, block_size)
     check_pair(z0=z0, z1=z1)
-    if len(z0) < 2:
+    if z0.shape[0] < 2:
         raise ValueError("z0 must have at least 2 rows, got 1: there is no negative")
     with without_autocast(z0.device):
         return paired_cross_entropy(plain(z0), plain(z1), temperature, block_size)
@@ -117,11 +117,12 @@ def info_nce(
     check_pair(query=query, positive=positive)
     if negatives is not None:
         check_negatives("query", query, negatives, per_anchor=False)
-    elif len(query) < 2:
+    elif query.shape[0] < 2:
         raise ValueError("query must have at least 2 rows when negatives is None, got 1: there is no negative")
-    check_ids(query, negatives, ids, negative_ids)
-    # torch does not compare unsigned integers with others.
-    ids, negative_ids = (None if labels is None else plain(labels).long() for labels in (ids, negative_ids))
+    if ids is not None or negative_ids is not None:
+        check_ids(query, negatives, ids, negative_ids)
+        # torch does not compare unsigned integers with others.
+        ids, negative_ids = (None if labels is None else plain(labels).long() for labels in (ids, negative_ids))
     negatives = None if negatives is None else plain(negatives)
     query, positive = plain(query), plain(positive)
     with without_autocast(query.device):

@@ -72,33 +72,34 @@ def masked_l1(
     _checks.same_device(prediction=prediction, target=target, mask=mask)
     mask, images = plain(mask), (plain(prediction), plain(target))
     looked_at = _can_be_looked_at(mask)
-    hidden = None
+    count: torch.Tensor | int = 1 if reduction == "sum" else prediction.numel()
     if reduction == "masked":  # count_nonzero is faster, but torch 2.9 warns about it under vmap
-        hidden = torch.count_nonzero(mask) if looked_at else mask.sum()
-    if hidden is not None and looked_at and not hidden:
-        raise ValueError("mask must hide at least one pixel, got a mask without any")
+        hidden = int(torch.count_nonzero(mask)) if looked_at else mask.sum()
+        if looked_at and not hidden:
+            raise ValueError("mask must hide at least one pixel, got a mask without any")
+        count = hidden * prediction.shape[1]
     # The gradient of a mean over nothing is 0 by the plain expression alone.
     quick = eager(images[0]) and looked_at
-    total: torch.Tensor = _Total.apply(*images, mask) if quick else _plain_total(*images, mask)
-    if reduction == "sum":
-        return total
-    mean: torch.Tensor = total / (prediction.numel() if hidden is None else hidden * prediction.shape[1])
+    mean: torch.Tensor = _Mean.apply(*images, mask, count) if quick else _plain_mean(*images, mask, count)
     return mean
 
 
-class _Total(Function):
-    """`_plain_total` with few passes in backward; second derivatives are those of the plain expression."""
+class _Mean(Function):
+    """`_plain_mean` with few passes in backward; second derivatives are those of the plain expression."""
 
     @staticmethod
-    def forward(ctx: Any, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, count: int
+    ) -> torch.Tensor:
         dtype = compute_dtype(prediction, target)
-        difference = prediction.to(dtype) - target.to(dtype)
+        difference = prediction.to(dtype=dtype) - target.to(dtype=dtype)
         # Its bits times 0 or 1: `where` has a branch, which processors mispredict on random masks.
         bits = torch.int64 if dtype == torch.float64 else torch.int32
-        difference.view(bits).mul_(mask.to(bits))
+        difference.view(bits).mul_(mask.to(dtype=bits))
         if any(ctx.needs_input_grad):
+            ctx.count = count
             ctx.save_for_backward(*map(savable, (prediction, target, mask, difference)))
-        return difference.abs().sum()
+        return difference.abs().sum() / count
 
     @staticmethod
     def backward(ctx: Any, incoming: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -106,16 +107,19 @@ class _Total(Function):
         needed = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled() or transformed():
             pair = prediction, target
-            return *plain_gradients(lambda: _plain_total(*pair, mask), pair, needed, incoming), None
-        gradient = difference.sgn().mul_(incoming)
-        to_prediction = gradient.to(prediction.dtype) if needed[0] else None
-        return to_prediction, gradient.neg().to(target.dtype) if needed[1] else None, None
+            found = plain_gradients(lambda: _plain_mean(*pair, mask, ctx.count), pair, needed, incoming)
+            return *found, None, None
+        gradient = difference.sgn().mul_(incoming / ctx.count)
+        to_prediction = gradient.to(dtype=prediction.dtype) if needed[0] else None
+        return to_prediction, gradient.neg().to(dtype=target.dtype) if needed[1] else None, None, None
 
 
-def _plain_total(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _plain_mean(
+    prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, count: torch.Tensor | int
+) -> torch.Tensor:
     dtype = compute_dtype(prediction, target)
     # The difference is chosen before the absolute value, so that nan outside the mask reaches no gradient.
-    return torch.where(mask, prediction.to(dtype) - target.to(dtype), 0).abs().sum()
+    return torch.where(mask, prediction.to(dtype) - target.to(dtype), 0).abs().sum() / count
 
 
 def _can_be_looked_at(x: torch.Tensor) -> bool:

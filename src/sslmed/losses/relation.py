@@ -56,7 +56,8 @@ def relation_contrastive(positive_scores: torch.Tensor, negative_scores: torch.T
         )
     _checks.same_device(positive_scores=positive_scores, negative_scores=negative_scores)
     dtype = compute_dtype(positive_scores, negative_scores)
-    return (positive_scores.to(dtype) - 1).square().mean() + negative_scores.to(dtype).square().mean()
+    positive, negative = positive_scores.to(dtype=dtype), negative_scores.to(dtype=dtype)
+    return F.mse_loss(positive, torch.ones_like(positive)) + F.mse_loss(negative, torch.zeros_like(negative))
 
 
 class RelationHead(nn.Module):
@@ -103,21 +104,24 @@ class RelationHead(nn.Module):
                 raise ValueError(f"{name} must have shape (..., {self.dim}), got {tuple(x.shape)}")
         _checks.same_device(a=a, b=b)
         with without_autocast(a.device):
-            dtype = compute_dtype(a, b, *self.parameters())
-            product = self.input_scale * (a.to(dtype) * b.to(dtype))
-            return _apply(self.score, F.relu(_apply(self.hidden, product))).squeeze(-1).sigmoid()
+            parameters = tuple(self.parameters())
+            dtype = compute_dtype(a, b, *parameters)
+            product = a.to(dtype) * b.to(dtype)
+            product = product if self.input_scale == 1 else self.input_scale * product
+            dtypes = {p.dtype for p in parameters}
+            return _apply(self.score, F.relu(_apply(self.hidden, product, dtypes)), dtypes).squeeze(-1).sigmoid()
 
     def extra_repr(self) -> str:
         """Show the settings."""
         return f"dim={self.dim}, input_scale={self.input_scale:g}"
 
 
-def _apply(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Call a layer in the dtype of `x`, whatever its own is.
+def _apply(layer: nn.Module, x: torch.Tensor, dtypes: set[torch.dtype]) -> torch.Tensor:
+    """Call a layer in the dtype of `x`, whatever its own, one of `dtypes`, is.
 
     The layer is called as a module, so that hooks, parametrisations, pruning and replacements of it act.
     """
-    if all(p.dtype == x.dtype for p in layer.parameters()):
+    if dtypes == {x.dtype}:
         return layer(x)  # type: ignore[no-any-return]
     tensors = chain(layer.named_parameters(), layer.named_buffers())
     cast = {name: t.to(x.dtype) for name, t in tensors if t.is_floating_point()}
