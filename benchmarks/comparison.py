@@ -28,6 +28,7 @@ from torch import distributed as dist
 from torch.multiprocessing import start_processes
 
 import sslmed
+from pages import put
 from sslmed import augment, data, distributed, losses, memory, metrics
 
 ROOT = Path(__file__).parents[1]
@@ -645,15 +646,6 @@ def table(results: dict[str, object], *, front: bool = False) -> str:
         words = {True: "yes", False: "no", None: "not checked"}
         lines.append(f"| {row['feature']} | {' | '.join(words[row[library]] for library in versions)} |")
     return "\n".join(lines)
-
-
-def put(page: Path, name: str, text: str) -> None:
-    """Replace what stands between the comments `<!-- name -->` and `<!-- end -->` of a page."""
-    before, start, rest = page.read_text().partition(f"<!-- {name} -->\n")
-    _, end, after = rest.partition("<!-- end -->")
-    if not start or not end:
-        raise ValueError(f"{page} has no comments <!-- {name} --> and <!-- end -->")
-    page.write_text(f"{before}{start}{text}\n{end}{after}")
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ import torch
 import depthwise
 from measure import over_draws
 from sslmed.studies import few_labels, program
+from sslmed.studies.choice import tabulated
 from sslmed.studies.data_spec import TRAIN
 from sslmed.studies.engine import Fit
 from sslmed.studies.few_labels_presets import PRESETS
@@ -103,25 +104,25 @@ def summary(run: Path) -> dict[str, Any]:
 
 
 def draws(run: Path) -> list[dict[str, Any]]:
-    """Mean Dice of each method in each draw of labels, and the test of the differences over draws.
+    """Mean Dice of each method and of the choice in each draw of labels, and the test of the differences over draws.
 
     The p-values of tests.csv are over images, for these trainings; these are over trainings.
     """
-    results = [json.loads(file.read_text()) for file in sorted(run.glob("cells/*/result.json"))]
+    found: dict[tuple[float, str], dict[str, dict[int, float]]] = {}
+    for one in tabulated(run):
+        for test_set in ("", *one.test_sets):
+            mean = (one.summary["test_sets"][test_set] if test_set else one.summary)["mean"]
+            found.setdefault((one.labels, test_set), {}).setdefault(one.method, {})[one.seed] = mean["dice"]
     rows = []
-    for labels in sorted({r["labels"] for r in results}):
-        for test_set in ("", *results[0].get("test_sets", {})):
-            found: dict[str, dict[int, float]] = {}
-            for r in (r for r in results if r["labels"] == labels):
-                mean = (r["test_sets"][test_set] if test_set else r)["mean"]
-                found.setdefault(r["method"], {})[r["seed"]] = mean["dice"]
-            for method, own in found.items():
-                base = found["supervised"]
-                seeds = sorted(own.keys() & base.keys())
-                row: dict[str, Any] = {"labels": labels, "test_set": test_set, "method": method, "dice": own}
-                if method != "supervised" and len(seeds) > 2:
-                    row |= over_draws([own[seed] - base[seed] for seed in seeds])
-                rows.append(row)
+    for (labels, test_set), methods in sorted(found.items()):
+        base = methods["supervised"]
+        for method, own in methods.items():
+            seeds = sorted(own.keys() & base.keys())
+            row: dict[str, Any] = {"labels": labels, "test_set": test_set, "method": method, "dice": own}
+            gains = [own[seed] - base[seed] for seed in seeds]
+            if len(seeds) > 2 and any(gains):
+                row |= over_draws(gains)
+            rows.append(row)
     return rows
 
 

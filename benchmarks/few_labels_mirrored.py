@@ -98,7 +98,7 @@ def table(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
                     place = found.setdefault(f"{labels:.0%}", {}).setdefault(how, {}).setdefault(name, {})
                     place[key] = {m: compared(each, rows[METHODS[0]], key) for m, each in rows.items()}
         chosen = [own[CHOICE, seed]["method"] for seed in seeds]
-        found[f"{labels:.0%}"]["chosen"] = {m: chosen.count(m) for m in METHODS}
+        found[f"{labels:.0%}"] |= {"seeds": seeds, "chosen": {m: chosen.count(m) for m in METHODS}}
     holm(found)
     return found
 

@@ -10,10 +10,11 @@ import csv
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pages import table
 from standings import standings, ways
 
 RESULTS = Path(__file__).parent / "results"
@@ -48,13 +49,6 @@ def read(name: str) -> dict[str, Any]:
     """A result file."""
     result: dict[str, Any] = json.loads((RESULTS / name).read_text())
     return result
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
-    lines = [list(head), *(list(row) for row in rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def machine(result: dict[str, Any]) -> str:
