@@ -36,8 +36,7 @@ def same_shape(name_a: str, a: torch.Tensor, name_b: str, b: torch.Tensor) -> No
 
 def same_device(**tensors: torch.Tensor) -> None:
     """Raise ValueError unless all named tensors live on one device."""
-    devices = [t.device for t in tensors.values()]
-    if devices.count(devices[0]) < len(devices):
+    if len({t.device for t in tensors.values()}) > 1:
         places = ", ".join(f"{name} on {t.device}" for name, t in tensors.items())
         raise ValueError(f"all tensors must be on the same device, got {places}")
 

@@ -104,24 +104,22 @@ class RelationHead(nn.Module):
                 raise ValueError(f"{name} must have shape (..., {self.dim}), got {tuple(x.shape)}")
         _checks.same_device(a=a, b=b)
         with without_autocast(a.device):
-            parameters = tuple(self.parameters())
-            dtype = compute_dtype(a, b, *parameters)
+            dtype = compute_dtype(a, b, *self.parameters())
             product = a.to(dtype) * b.to(dtype)
             product = product if self.input_scale == 1 else self.input_scale * product
-            dtypes = {p.dtype for p in parameters}
-            return _apply(self.score, F.relu(_apply(self.hidden, product, dtypes)), dtypes).squeeze(-1).sigmoid()
+            return _apply(self.score, F.relu(_apply(self.hidden, product))).squeeze(-1).sigmoid()
 
     def extra_repr(self) -> str:
         """Show the settings."""
         return f"dim={self.dim}, input_scale={self.input_scale:g}"
 
 
-def _apply(layer: nn.Module, x: torch.Tensor, dtypes: set[torch.dtype]) -> torch.Tensor:
-    """Call a layer in the dtype of `x`, whatever its own, one of `dtypes`, is.
+def _apply(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Call a layer in the dtype of `x`, whatever its own is.
 
     The layer is called as a module, so that hooks, parametrisations, pruning and replacements of it act.
     """
-    if dtypes == {x.dtype}:
+    if all(p.dtype == x.dtype for p in layer.parameters()):
         return layer(x)  # type: ignore[no-any-return]
     tensors = chain(layer.named_parameters(), layer.named_buffers())
     cast = {name: t.to(x.dtype) for name, t in tensors if t.is_floating_point()}
