@@ -91,7 +91,7 @@ def weights_for_timm(source: Path, out: Path) -> Path:
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """The table and the paired tests of a run, the results of each draw of labels, and the settings."""
+    """The table and the paired tests of a run, each draw of labels, what its pretexts learned, and the settings."""
     config = json.loads((run / "config.json").read_text())
     return {
         "preset": config["preset"],
@@ -100,6 +100,11 @@ def summary(run: Path) -> dict[str, Any]:
         "table": read_csv(run / "table.csv"),
         "tests": read_csv(run / "tests.csv"),
         "draws": draws(run),
+        "pretexts": {
+            folder.name: {name: read_csv(folder / f"{name}.csv") for name in ("curves", "monitor")}
+            for folder in sorted((run / "pretext").iterdir())
+            if (folder / "network.pt").is_file()
+        },
     }
 
 
