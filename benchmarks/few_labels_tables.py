@@ -64,7 +64,7 @@ def kept(jobs: Mapping[str, Any]) -> str:
 
 
 def fresh(jobs: Mapping[str, Any]) -> str:
-    """The network that is kept and the baseline with 10 % of the outlines, in the draws before `FRESH` and from it on."""
+    """Kept network and baseline with 10 % of the outlines, in the draws before `FRESH` and from it on."""
     rows = []
     for name in SETS:
         of_set = jobs["10%"]["mirrored"][name]["dice"]
