@@ -54,6 +54,26 @@ class Clock:
         return self.now
 
 
+def test_the_start_has_batch_statistics_of_the_images(tmp_path: Path) -> None:
+    """Else what only adapts these statistics would look like learning."""
+    encoder, sample = encoder_of(method("simclr")), disks(40)
+    own = {name: value.clone() for name, value in encoder.state_dict().items()}
+    monitor = Monitor(encoder, sample, tmp_path)
+    start = monitor.after(0, last=False)
+    assert all(torch.equal(value, own[name]) for name, value in encoder.state_dict().items())
+    encoder.train()
+    for norm in (part for part in encoder.modules() if isinstance(part, nn.BatchNorm2d)):
+        norm.momentum = None
+        norm.reset_running_stats()
+    with torch.no_grad():
+        pooled_features(encoder, sample.images)
+    end = monitor.after(1, last=True)
+    assert start is not None
+    assert end is not None
+    assert start == pytest.approx(end, rel=1e-3)
+    assert "No learning is shown" in statement(tmp_path) or "Not shown to be better" in statement(tmp_path)
+
+
 def test_values_are_those_of_the_metrics() -> None:
     encoder, sample = encoder_of(method("simclr")), disks(40)
     values, kept = measure(encoder, sample)

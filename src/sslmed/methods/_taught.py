@@ -97,7 +97,7 @@ class Taught(Method):
         own, outlines = labelled
         logits = self.student(channels_last(torch.cat([own, scans.to(own.dtype)]))).float()
         supervised = self.loss(logits[: len(own)], outlines[:, 0].long())
-        unlabelled = logits.sum() * 0
+        unlabelled = logits.new_zeros(())
         if counted.any():
             share = counted.float().mean()
             unlabelled = self.loss(logits[len(own) :][counted], targets[counted, 0].long()) * share

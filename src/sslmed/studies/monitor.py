@@ -2,10 +2,14 @@
 
 The start and the end are always measured; in between, an epoch is measured if the time allows it. Only which epochs
 have values depends on the clock: the values depend on the weights alone, and the training on none of this.
+
+The start is measured with batch statistics of the images it is measured on. Every training adapts these statistics to
+its images, whether or not it learns anything, so the start's own ones would make each pretext look better than it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +22,7 @@ from torch import Tensor, nn
 from .. import metrics
 from ..models import pooled_features
 from .learned import compared, verdict
-from .modes import evaluation_mode
+from .modes import batch_statistics, evaluation_mode
 from .processes import rank
 from .results import arrays, columns, csv_rows
 from .runs import write_csv, write_npz
@@ -93,13 +97,23 @@ class Monitor:
         return sum(seconds) + 2 * min(seconds, default=0.0) <= SHARE * self._trained
 
     def _measure_at(self, epochs: int, last: bool) -> None:
-        values, kept = measure(self.encoder, self.sample)
+        with contextlib.nullcontext() if epochs else adapted(self.encoder, self.sample):
+            values, kept = measure(self.encoder, self.sample)
         self.rows = [row for row in self.rows if row["epoch"] != epochs]
         self.rows.append({"epoch": epochs, **values, "training_seconds": self._trained, "seconds": 0.0})
         if epochs == 0 or last:
             part = "end" if last else "start"
             file = self.folder / ARRAYS
             write_npz(file, **(arrays(file) | {f"{part}_{name}": value for name, value in kept.items()}))
+
+
+def adapted(encoder: nn.Module, sample: Sample) -> contextlib.AbstractContextManager[None]:
+    """The encoder with batch statistics of the sample's images, for a while."""
+
+    def run(images: Tensor) -> Tensor:
+        return pooled_features(encoder, images.to(next(encoder.parameters()).device))
+
+    return batch_statistics(encoder, run, sample.images.tensor_split(-(-len(sample) // BATCH)))
 
 
 def measure(encoder: nn.Module, sample: Sample) -> tuple[dict[str, float], dict[str, np.ndarray]]:
