@@ -3,15 +3,16 @@
 The start and the end are always measured; in between, an epoch is measured if the time allows it. Only which epochs
 have values depends on the clock: the values depend on the weights alone, and the training on none of this.
 
-The start is measured with batch statistics of the images it is measured on. Every training adapts these statistics to
-its images, whether or not it learns anything, so the start's own ones would make each pretext look better than it is.
+Batch normalisation has the statistics of the measured images. Every training adapts its own to what it sees, be it
+views or patches, whether or not the weights become better: with these, pretrained weights would look worse than they
+are.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ class Monitor:
         return sum(seconds) + 2 * min(seconds, default=0.0) <= SHARE * self._trained
 
     def _measure_at(self, epochs: int, last: bool) -> None:
-        with contextlib.nullcontext() if epochs else adapted(self.encoder, self.sample):
+        with adapted(self.encoder, self.sample):
             values, kept = measure(self.encoder, self.sample)
         self.rows = [row for row in self.rows if row["epoch"] != epochs]
         self.rows.append({"epoch": epochs, **values, "training_seconds": self._trained, "seconds": 0.0})
@@ -107,7 +108,7 @@ class Monitor:
             write_npz(file, **(arrays(file) | {f"{part}_{name}": value for name, value in kept.items()}))
 
 
-def adapted(encoder: nn.Module, sample: Sample) -> contextlib.AbstractContextManager[None]:
+def adapted(encoder: nn.Module, sample: Sample) -> AbstractContextManager[None]:
     """The encoder with batch statistics of the sample's images, for a while."""
 
     def run(images: Tensor) -> Tensor:
