@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,23 +57,36 @@ class Clock:
         return self.now
 
 
-def test_batch_statistics_are_those_of_the_images(tmp_path: Path) -> None:
-    """Else what only adapts these statistics would look like learning."""
-    encoder, sample = encoder_of(method("simclr")), disks(40)
-    monitor = Monitor(encoder, sample, tmp_path)
-    start = monitor.after(0, last=False)
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_start_has_its_own_batch_statistics_or_those_of_the_images(
+    tmp_path: Path, labelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever is better: else what only adapts these statistics would look like learning."""
+    encoder, sample = encoder_of(method("simclr")), disks(40, labelled=labelled)
     norms = [part for part in encoder.modules() if isinstance(part, nn.BatchNorm2d)]
-    for norm in norms:
-        nn.init.normal_(norm.running_mean)  # type: ignore[arg-type]
-    own = [norm.running_mean.clone() for norm in norms]  # type: ignore[union-attr,operator]
-    end = monitor.after(1, last=True)
-    assert start is not None
-    assert start == end
-    assert norms
-    assert all(torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, own, strict=True))  # type: ignore[arg-type]
+
+    def spoil() -> None:
+        for norm in norms:
+            norm.running_mean.fill_(1e4)  # type: ignore[union-attr,operator]
+
+    @contextlib.contextmanager
+    def spoiled(*_: object) -> Iterator[None]:
+        with batch_statistics(encoder, lambda _: None, ()):
+            spoil()
+            yield
+
+    own = measure(encoder, sample)[0]
+    with monkeypatch.context() as patched:
+        patched.setattr(monitors, "adapted", spoiled)
+        assert Monitor(encoder, sample, tmp_path / "own").after(0, last=False) == own
     with batch_statistics(encoder, lambda x: pooled_features(encoder, x), [sample.images]):
-        assert start == pytest.approx(measure(encoder, sample)[0])
-    assert statement(tmp_path).startswith("Not shown to be better than its start")
+        adapted = measure(encoder, sample)[0]
+    spoil()
+    bad = measure(encoder, sample)[0]
+    assert bad["matched"] < min(own["matched"], adapted["matched"])
+    assert Monitor(encoder, sample, tmp_path / "adapted").after(0, last=False) == pytest.approx(adapted, rel=1e-4)
+    assert all(bool((norm.running_mean == 1e4).all()) for norm in norms)
+    assert Monitor(encoder, sample, tmp_path / "end").after(1, last=True) == bad
 
 
 def test_values_are_those_of_the_metrics() -> None:

@@ -27,6 +27,11 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
+def running_statistics(module: nn.Module) -> list[_BatchNorm]:
+    """The batch normalisation layers that keep running statistics."""
+    return [part for part in module.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
+
+
 @contextlib.contextmanager
 def batch_statistics(module: nn.Module, run: Callable[[Tensor], object], batches: Iterable[Tensor]) -> Iterator[None]:
     """Give batch normalisation the means and variances of these images; afterwards it has its own again.
@@ -39,7 +44,7 @@ def batch_statistics(module: nn.Module, run: Callable[[Tensor], object], batches
         run: passes a batch through the module.
         batches: images of at least two values a channel at every layer.
     """
-    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
+    norms = running_statistics(module)
     own = [{name: value.clone() for name, value in norm.state_dict().items()} for norm in norms]
     sums = dict[_BatchNorm, tuple[Any, Any, int]]()  # of means and variances, and the number of batches
 
