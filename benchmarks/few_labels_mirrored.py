@@ -1,8 +1,8 @@
 """What do mirror images in testing, and a choice on the validation part, bring in the study of few labels?
 
 The trained networks of runs of benchmarks/few_labels.py are tested again, on images alone and as the mean of an image
-and its mirror image, with the same decision. `chosen` is, of each draw of labels, the network of the lower validation
-loss.
+and its mirror image, with the same decision. `chosen` is, of each draw of labels, the network with the higher Dice
+on the validation part, tested in the same way.
 
     python benchmarks/few_labels_mirrored.py runs/few_labels_10 runs/few_labels_more --busi Dataset_BUSI_with_GT
 
@@ -27,7 +27,6 @@ import torch
 
 from measure import over_draws, report, write
 from sslmed.metrics import compare
-from sslmed.studies.choice import validation_loss
 from sslmed.studies.encoders import make_unet
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.reading import read
@@ -56,10 +55,11 @@ def tested(cell: Result, preset: Mapping[str, Any], busi: ImageSet, bus_bra: Ima
         )
         learner = task.learner(busi, None)
         task.calibrate(learner, busi, val)
+        found[how] = {"validation": task.evaluate(learner, busi, val).summary["mean"]["dice"]}
         for name, cases, index in ((TESTED[0], busi, test), (TESTED[1], bus_bra, range(len(bus_bra.ids)))):
             evaluation = task.evaluate(learner, cases, index)
             rows = pd.DataFrame(evaluation.rows).astype({"dice": float})
-            found.setdefault(how, {})[name] = {key: evaluation.summary["mean"].get(key) for key in FIGURES} | {
+            found[how][name] = {key: evaluation.summary["mean"].get(key) for key in FIGURES} | {
                 "patients": rows.groupby("group")["dice"].mean().round(6).to_dict()
             }
     return found
@@ -89,9 +89,10 @@ def table(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     for labels in amounts:
         own = {(one["method"], one["seed"]): one for one in networks.values() if one["labels"] == labels}
         seeds = [s for s in sorted({seed for _, seed in own}) if all((m, s) in own for m in METHODS)]
-        for seed in seeds:
-            own[CHOICE, seed] = min((own[m, seed] for m in METHODS), key=lambda one: one["val_loss"])
         for how in ("plain", "mirrored"):
+            for seed in seeds:
+                each = [own[m, seed] for m in METHODS]
+                own[CHOICE, seed] = max(each, key=lambda one: one["tested"][how]["validation"])
             for name in TESTED:
                 for key in FIGURES if name == TESTED[0] else FIGURES[:2]:
                     rows = {m: [own[m, seed]["tested"][how][name] for seed in seeds] for m in (*METHODS, CHOICE)}
@@ -141,7 +142,6 @@ def main() -> None:
                     "method": cell.method,
                     "labels": cell.labels,
                     "seed": cell.seed,
-                    "val_loss": validation_loss(cell.folder),
                     "tested": tested(cell, preset, busi, bus_bra, splits[str(cell.seed)]),
                 }
                 print(cell.folder.name, flush=True)

@@ -1,4 +1,4 @@
-"""The network of the lowest validation loss: of several methods with the same split and labels, the one to use.
+"""The network that is best on the validation part: of several methods with the same split and labels, the one to use.
 
 It is chosen by no test case, so that its test is as fair as that of a single method. It is not stored: its files are
 those of the method that trained it.
@@ -14,7 +14,7 @@ from typing import Any
 from . import manifest
 from .cells import Cell
 from .results import Result, results
-from .runs import read_csv, read_json
+from .runs import read_json
 
 
 def tabulated_methods(config: Mapping[str, Any]) -> list[str]:
@@ -33,7 +33,7 @@ def tabulated(run: Path, seed_word: str = "seed") -> list[Result]:
 
 
 def choices(run: Path, trained: Sequence[Result], name: str) -> list[Result]:
-    """Of the cells with the same target, labels, seed and repeat, the one with the lowest validation loss.
+    """Of the cells with the same target, labels, seed and repeat, the one with the highest validation metric.
 
     Args:
         run: the run folder.
@@ -41,7 +41,7 @@ def choices(run: Path, trained: Sequence[Result], name: str) -> list[Result]:
         name: what the choice is called.
 
     Returns:
-        A result under that name for each group of cells that are all finished; of equal losses, the first one wins.
+        A result under that name for each group of cells that are all finished; of equals, the first one wins.
     """
     planned: dict[Cell, int] = {}
     for entry in manifest.read(run).cells:
@@ -51,13 +51,7 @@ def choices(run: Path, trained: Sequence[Result], name: str) -> list[Result]:
     for result in trained:
         found.setdefault(replace(result.cell, method=name), []).append(result)
     return [
-        replace(min(group, key=lambda one: validation_loss(one.folder)), cell=cell)
+        replace(max(group, key=lambda one: one.summary["validation"]), cell=cell)
         for cell, group in found.items()
         if len(group) == planned[cell]
     ]
-
-
-def validation_loss(cell: Path) -> float:
-    """The lowest validation loss in the folder of a cell: that of the network which was kept."""
-    files = [cell / "curves.csv", cell / "refinement" / "curves.csv"]
-    return min(float(row["val_loss"]) for file in files if file.is_file() for row in read_csv(file))

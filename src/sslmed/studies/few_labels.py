@@ -2,8 +2,8 @@ r"""Few labels: a better segmentation from few outlines and many scans without o
 
 A U-Net is trained on scans into which lesions were drawn, then fine-tuned on the outlined images, then trained on with
 scans without outlines as a mean teacher. The baseline is the same network with the same augmentation, fine-tuned for
-at least as many steps; of both, the network of the best validation loss is kept. Reported are the overlap on test
-images, and the false alarms on images without a lesion.
+at least as many steps; of both, the network with the higher Dice on validation images is kept. Reported are the overlap
+on test images, and the false alarms on images without a lesion.
 
     sslmed few-labels --data my_labelled --unlabelled my_scans --weights imagenet --out RUN
 
@@ -82,8 +82,8 @@ WORDS = {
     "teacher": ("Mean teacher", "After fine-tuning, trained on with scans without outlines: a moving average of the "
                 "network outlines them."),
     RECIPE: ("Synthetic lesions, then mean teacher", "Both: the recommended recipe."),
-    CHOICE: ("Chosen on validation", "Not a training of its own: the network with the lowest validation loss of all "
-             "methods, chosen anew for each split. These networks are in model.pt."),
+    CHOICE: ("Chosen on validation", "Not a training of its own: the network with the highest Dice on the validation "
+             "part of all methods, chosen anew for each split. These networks are in model.pt."),
     "selftraining": ("Self-training", "After fine-tuning, trained on with the scans without outlines that the network "
                      "outlined most confidently."),
     "lesions+selftraining": ("Synthetic lesions, then self-training", "Both."),

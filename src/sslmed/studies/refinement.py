@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
+from ..metrics import compare
 from ..tasks import Learner
-from .engine import fit, weights_of
-from .runs import read_csv
+from .engine import fit
+from .processes import broadcast_rank0
 from .seeding import derived_seed
 from .study import Refinement
 
@@ -25,8 +27,12 @@ def refine(
     fine_tuned: Path,
     seed: int,
     workers: int,
-) -> None:
-    """Train on in a folder inside that of the fine-tuning; keep the result if its best validation loss is lower.
+    scores: Callable[[], Sequence[float]],
+) -> bool:
+    """Train on in a folder inside that of the fine-tuning; keep the result unless validation shows it to be worse.
+
+    The result is the network of the last epoch. Epochs are not chosen by their validation loss: a network that learned
+    from its own outlines is surer of them, which raises the loss where it is wrong, while the outlines become better.
 
     Args:
         learner: the fine-tuned network, with its best weights; changed in place.
@@ -37,25 +43,36 @@ def refine(
         fine_tuned: the folder of the fine-tuning.
         seed: of the fine-tuning.
         workers: processes that load images.
+        scores: the metric of each validation case, of the learner as it is.
+
+    Returns:
+        Whether the result was kept.
     """
     images, targets = (torch.stack(part) for part in zip(*(pairs[i] for i in range(len(pairs))), strict=True))  # type: ignore[arg-type]
     weights = {name: value.clone() for name, value in learner.model.state_dict().items()}
-    method, folder = refinement.build(learner.model, images, targets), fine_tuned / "refinement"
-    best = fit(
+    before = scores()
+    method = refinement.build(learner.model, images, targets)
+    fit(
         method,
         pool,
         refinement.fit,
         optimiser=refinement.optimiser,
-        folder=folder,
+        folder=fine_tuned / "refinement",
         seed=derived_seed(seed, "refinement"),
         title="with unlabelled images",
         val=val,
         workers=workers,
     )
-    before, after = (
-        min(float(row["val_loss"]) for row in read_csv(place / "curves.csv")) for place in (fine_tuned, folder)
-    )
-    if after < before:
-        method.load_state_dict(weights_of(best))
-        weights = method.trained.state_dict()
-    learner.model.load_state_dict(weights)
+    learner.model.load_state_dict(method.trained.state_dict())
+    kept = broadcast_rank0(not shown_worse(scores(), before))
+    if not kept:
+        learner.model.load_state_dict(weights)
+    return kept
+
+
+def shown_worse(after: Sequence[float], before: Sequence[float]) -> bool:
+    """Whether the scores of the same cases fell, with p < 0.05 in a paired test."""
+    if len(before) < 2:
+        return False
+    found = compare.paired(before, after)
+    return found.difference > 0 and found.p_value < 0.05

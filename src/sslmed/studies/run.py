@@ -276,7 +276,7 @@ class Run:
         learner = task.learner(images, weights)
         labelled = split.labelled[cell.labels]
         pairs, val = task.pairs(images, labelled), task.pairs(images, split.val)
-        recipe = study.methods[cell.method]
+        recipe, refined = study.methods[cell.method], dict[str, bool]()
         best = fit(
             learner,
             pairs,
@@ -291,8 +291,12 @@ class Run:
         learner.load_state_dict(weights_of(best))
         if recipe and recipe.refinement:
             pool = self.data[task.domain].pretext(cell.seed, recipe.refinement.mix)
-            workers = self.args.workers
-            refine(learner, recipe.refinement, pairs, pool, val=val, fine_tuned=folder, seed=seed, workers=workers)
+
+            def scores() -> list[float]:
+                return [float(row[task.metric]) for row in task.evaluate(learner, images, split.val).rows]
+
+            how: dict[str, Any] = {"val": val, "fine_tuned": folder, "seed": seed, "workers": self.args.workers}
+            refined["refined"] = refine(learner, recipe.refinement, pairs, pool, scores=scores, **how)
         task.calibrate(learner, images, split.val)
         summary = self._test(task, learner, images, split.test, folder)
         folders = self._test_folders(task.domain)
@@ -302,6 +306,7 @@ class Run:
         }
         known = {"train": labelled, "val": split.val}
         on_parts = {part: task.evaluate(learner, images, known[part]).summary for part in study.parts}
+        validated = task.evaluate(learner, images, split.val).summary["mean"][task.metric] if study.choice else None
         write_tensors(folder / "model.pt", learner.cpu().model.state_dict())
         barrier()
         return {
@@ -314,7 +319,9 @@ class Run:
             "trained_cases": len(pairs),  # type: ignore[arg-type]
             "epochs": len(read_csv(folder / "curves.csv")),
             "seconds": round(time.monotonic() - began, 1),
+            **refined,
             **summary,
+            **({"validation": validated} if study.choice else {}),
             **({"test_sets": others} if others else {}),
             **({"parts": on_parts} if on_parts else {}),
         }

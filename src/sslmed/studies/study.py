@@ -43,7 +43,7 @@ class Stage:
 class Refinement:
     """A training after fine-tuning, on images with and without labels.
 
-    Its best network by the validation part replaces the fine-tuned one if its validation loss is lower.
+    Its network replaces the fine-tuned one, unless it is shown to be worse on the validation part.
 
     Attributes:
         build: (fine-tuned network, labelled images (N, 1, S, S), their targets (N, 1, S, S)) -> the method, whose
@@ -99,8 +99,8 @@ class Study:
         display: names to print of methods and domains.
         words: method, or a part of one -> its name and a sentence that describes it.
         proposed: the paper's own proposal, if it has one.
-        choice: the name in the tables of the network with the lowest validation loss of all methods, if the study
-            reports it.
+        choice: the name in the tables of the network of all methods with the highest metric on the validation part, if
+            the study reports it.
         baselines: methods that others are tested against, supervised training first.
         published: name of the set -> the paper's numbers by (task, labels, method).
         comparability_note: (task, images) -> why our numbers and the paper's are not comparable.

@@ -53,8 +53,8 @@ def test_the_file_holds_plain_values_and_its_description(tmp_path: Path) -> None
     }
 
 
-def test_of_each_fold_the_network_of_the_lowest_validation_loss(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", losses=(1.5, 0.5))
+def test_of_each_fold_the_network_that_is_best_on_validation(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", dice=(0.4, 0.6))
     model = load_model(write_model(tmp_path / "run"))
     assert model.description.cells == ("supervised-l100-s0", "lesions+teacher-l100-s1")
     assert model.description.least_confidence == (0.0, 0.75)

@@ -113,8 +113,8 @@ class Ensemble(nn.Module):
 def write_model(run: Path) -> Path:
     """Write `model.pt`, and `model.onnx` where the packages for it are installed, of a finished few-labels run.
 
-    The networks are those with the most labels: of each split, the one with the lowest validation loss. Both files are
-    loaded again and compared.
+    The networks are those with the most labels: of each split, the one that is best on its validation part. Both files
+    are loaded again and compared.
 
     Args:
         run: the run folder.
