@@ -47,7 +47,7 @@ STUDY = dataclasses.replace(
     pretext=Fit(epochs=26, batch_size=16),
     baseline=Fit(epochs=24, batch_size=16, batches=25),
     finetune=Fit(epochs=6, batch_size=16, batches=25),
-    teacher=Fit(epochs=6, batch_size=8, batches=25, clip_norm=5.0),
+    teacher=Fit(epochs=12, batch_size=8, batches=25, clip_norm=5.0),
 )
 
 

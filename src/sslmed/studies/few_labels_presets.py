@@ -92,7 +92,7 @@ PRESETS = {
         pretext=Fit(epochs=10, batch_size=16, precision="bf16-mixed"),
         baseline=_steps(16, 25, precision="bf16-mixed"),
         finetune=_steps(6, 25, precision="bf16-mixed"),
-        teacher=_steps(6, 25, precision="bf16-mixed", batch_size=8, clip_norm=5.0),
+        teacher=_steps(10, 25, precision="bf16-mixed", batch_size=8, clip_norm=5.0),
     ),
     "gpu": Preset(
         size=224,
@@ -104,6 +104,6 @@ PRESETS = {
         pretext=Fit(epochs=60, batch_size=32, checkpoint_every=10, precision="bf16-mixed"),
         baseline=_steps(30, 100, precision="bf16-mixed"),
         finetune=_steps(10, 100, precision="bf16-mixed"),
-        teacher=_steps(10, 100, precision="bf16-mixed", batch_size=16, clip_norm=5.0),
+        teacher=_steps(20, 100, precision="bf16-mixed", batch_size=16, clip_norm=5.0),
     ),
 }
