@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from measure import over_draws
 from pages import put, table
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +18,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 README, EVIDENCE = ROOT / "README.md", ROOT / "docs" / "evidence.md"
 SETS = ("BUSI", "BUS-BRA")
 OUTLINES = {"10%": 44, "20%": 87}
-FRESH = 8  # the first draw that was made when the recipe, the choice and the mirror images stood
 ROWS = {"supervised": "baseline", "lesions+teacher": "recipe", "chosen": "**kept**"}
 PRETEXTS = {
     "supervised": "baseline",
@@ -63,18 +61,17 @@ def kept(jobs: Mapping[str, Any]) -> str:
     return table(head, rows)
 
 
-def fresh(jobs: Mapping[str, Any]) -> str:
-    """Kept network and baseline with 10 % of the outlines, in the draws before `FRESH` and from it on."""
+def tuning(found: Mapping[str, Any]) -> str:
+    """Mean Dice of each training, in the epoch that each rule chooses, over the draws of all trainings."""
     rows = []
-    for name in SETS:
-        of_set = jobs["10%"]["mirrored"][name]["dice"]
-        for words, last in (("the first", False), ("the last", True)):
-            places = [k for k, seed in enumerate(jobs["10%"]["seeds"]) if (seed >= FRESH) == last]
-            own, base = ([of_set[m]["each"][k] for k in places] for m in ("chosen", "supervised"))
-            row = over_draws([a - b for a, b in zip(own, base, strict=True)])
-            mean = f"{fmean(base):.3f}", f"{fmean(own):.3f}"
-            rows.append([name, f"{words} {len(places)}", *mean, gain(row), chance(row["p_over_draws"])])
-    return table(["test set", "draws", "baseline", "kept", "gain (95 % interval)", "p over draws"], rows)
+    for name, rules in found.items():
+        first = f"{name}; {rules['draws']} draws"
+        for rule in [rule for rule in rules if rule != "draws"]:
+            values = (f"{rules[rule][key]:.3f}" for key in ("val_loss", "validation", *SETS))
+            rows.append([first, rule, *values])
+            first = ""
+    words = "loss, validation", "Dice, validation", "Dice, other images of BUSI", "Dice, other scans of BUS-BRA"
+    return table(["training", "epoch", *words], rows)
 
 
 def readme(jobs: Mapping[str, Any]) -> str:
@@ -91,17 +88,18 @@ def readme(jobs: Mapping[str, Any]) -> str:
     )
 
 
-def over_baseline(draws: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> str:
-    """Dice of the methods of a run, and their gains over its baseline."""
-    found = {(row["method"], row["test_set"]): row for row in draws}
+def over_baseline(runs: Sequence[Sequence[Mapping[str, Any]]], words: Mapping[str, str]) -> str:
+    """Dice of the methods of some runs, and their gains over the baseline of the same run."""
     rows = []
-    for method in [method for method in words if (method, "") in found]:
-        line = [words[method]]
-        for name in ("", "BUS-BRA"):
-            row = found[method, name]
-            line.append(f"{fmean(row['dice'].values()):.3f}")
-            line.append(f"{gain(row)}, p = {chance(row['p_over_draws'])}" if "gain" in row else "")
-        rows.append(line)
+    for draws in runs:
+        found = {(row["method"], row["test_set"]): row for row in draws}
+        for method in [method for method in words if (method, "") in found]:
+            line = [words[method]]
+            for name in ("", "BUS-BRA"):
+                row = found[method, name]
+                line.append(f"{fmean(row['dice'].values()):.3f}")
+                line.append(f"{gain(row)}, p = {chance(row['p_over_draws'])}" if "gain" in row else "")
+            rows.append(line)
     return table(
         ["", *(part for name in SETS for part in (f"Dice on {name}", "gain (95 % interval over draws)"))], rows
     )
@@ -109,16 +107,18 @@ def over_baseline(draws: Sequence[Mapping[str, Any]], words: Mapping[str, str]) 
 
 def tables() -> dict[tuple[Path, str], str]:
     """By page and name of its place, each table."""
-    jobs = json.loads((RESULTS / "few_labels_mirrored.json").read_text())["jobs"]
-    alone, contrast = (
-        json.loads((RESULTS / f"few_labels_{name}.json").read_text())["draws"] for name in ("busi_alone", "contrast")
-    )
+
+    def result(name: str) -> Any:
+        return json.loads((RESULTS / f"few_labels_{name}.json").read_text())
+
+    jobs = result("mirrored")["jobs"]
     found = {
         (README, "few labels"): readme(jobs),
         (EVIDENCE, "kept"): kept(jobs),
-        (EVIDENCE, "fresh"): fresh(jobs),
-        (EVIDENCE, "busi alone"): over_baseline(alone, ROWS),
-        (EVIDENCE, "pretexts"): over_baseline(contrast, PRETEXTS),
+        (EVIDENCE, "tuning"): tuning(result("tuning")["summary"]),
+        (EVIDENCE, "by loss"): kept(result("by_loss")["jobs"]),
+        (EVIDENCE, "busi alone"): over_baseline([result("busi_alone")["draws"]], ROWS),
+        (EVIDENCE, "pretexts"): over_baseline([result(name)["draws"] for name in ("contrast", "byol")], PRETEXTS),
     }
     return {place: text.rstrip() for place, text in found.items()}
 

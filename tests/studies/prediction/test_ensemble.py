@@ -103,7 +103,7 @@ def test_a_file_that_computes_something_else_is_removed(tmp_path: Path, monkeypa
 def test_an_unfinished_run_and_other_folders_are_refused(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     result = tmp_path / "run/cells/lesions+teacher-l100-s1/result.json"
-    result.write_text(json.dumps({"mean": {"dice": 0.5}}))
+    result.write_text(json.dumps({"mean": {"dice": 0.5}, "validation": 0.9}))
     with pytest.raises(ValueError, match="its networks have no least confidence"):
         write_model(tmp_path / "run")
     result.unlink()
