@@ -75,15 +75,17 @@ def tuning(found: Mapping[str, Any]) -> str:
 
 
 def readme(jobs: Mapping[str, Any]) -> str:
-    """Baseline and the network that is kept, with few labels."""
+    """Baseline, recipe and the network that is kept, with few labels."""
     cases = [(name, labels) for name in SETS for labels in OUTLINES]
     found = [jobs[labels]["mirrored"][name]["dice"] for name, labels in cases]
     return table(
         ["Dice, mean over draws of the labels", *(f"{name}, {OUTLINES[labels]} outlines" for name, labels in cases)],
         [
             ["fine-tuning alone", *(f"{one['supervised']['mean']:.3f}" for one in found)],
+            ["the recipe", *(f"{one['lesions+teacher']['mean']:.3f}" for one in found)],
+            ["its gain, with its 95 % interval over draws", *(gain(one["lesions+teacher"]) for one in found)],
             ["the network that is kept", *(f"{one['chosen']['mean']:.3f}" for one in found)],
-            ["gain, with its 95 % interval over draws", *(gain(one["chosen"]) for one in found)],
+            ["its gain", *(gain(one["chosen"]) for one in found)],
         ],
     )
 

@@ -12,6 +12,7 @@ DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "benchmarks" / "results" / "few_labels_mirrored.json"
 PICTURE = DOCS / "images" / "few_labels.png"
 SETS = {"BUSI": "BUSI, test part", "BUS-BRA": "BUS-BRA, other scanners"}
+FEWEST = 4  # draws, for an interval that says something
 COLOURS = {"10%": "#0072b2", "20%": "#d55e00", "50%": "#009e73", "100%": "#7b4f9d"}
 
 
@@ -22,6 +23,8 @@ def gains(jobs: dict[str, Any]) -> list[dict[str, Any]]:
         for name in SETS:
             of_set = tested["mirrored"][name]["dice"]
             chosen, baseline = of_set["chosen"], of_set["supervised"]
+            if chosen["draws"] < FEWEST:
+                continue
             each = [a - b for a, b in zip(chosen["each"], baseline["each"], strict=True)]
             rows.append({**chosen, "labels": labels, "test_set": name, "each": each})
     return rows
