@@ -18,6 +18,7 @@ import csv
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from sslmed.studies.engine import Fit
 from sslmed.studies.few_labels_presets import PRESETS
 from sslmed.studies.runs import read_csv
 from sslmed.studies.study import Study
+from sslmed.studies.study_data import StudyData
 
 ENCODER = "tf_efficientnet_lite0"
 TESTED = 300  # images of BUS-BRA; or a few more, to the end of a patient
@@ -136,6 +138,21 @@ def declare_busi_alone(args: argparse.Namespace, preset: Any) -> Study:
     study = few_labels.declare(args, preset)
     data = [dataclasses.replace(one, pools={}, mixes={few_labels.POOL: (TRAIN,)}) for one in study.data]
     return dataclasses.replace(study, data=data)
+
+
+def of_the_study(run: Path, busi: Path, seeds: Sequence[int]) -> tuple[Study, StudyData]:
+    """The study at 10 % of the labels, and its images; the inputs are those of a run of this program."""
+    inputs = run.parent / f"{run.name}_inputs"
+    presets = {**PRESETS, "study": STUDY}
+    args = few_labels.make_parser(presets).parse_args(
+        [
+            *("--data", str(busi), "--unlabelled", str(inputs / "bus_bra_pool"), "--out", str(run)),
+            *("--weights", str(inputs / f"{ENCODER}.pt"), "--preset", "study", "--labels", "0.1"),
+            *("--seeds", *map(str, seeds)),
+        ]
+    )
+    study = few_labels.declare(args, STUDY)
+    return study, StudyData(study.data[0])
 
 
 def main() -> None:

@@ -98,6 +98,7 @@ def table(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
                     rows = {m: [own[m, seed]["tested"][how][name] for seed in seeds] for m in (*METHODS, CHOICE)}
                     place = found.setdefault(f"{labels:.0%}", {}).setdefault(how, {}).setdefault(name, {})
                     place[key] = {m: compared(each, rows[METHODS[0]], key) for m, each in rows.items()}
+        # of the last way, with mirror images, as the program chooses
         chosen = [own[CHOICE, seed]["method"] for seed in seeds]
         found[f"{labels:.0%}"] |= {"seeds": seeds, "chosen": {m: chosen.count(m) for m in METHODS}}
     holm(found)

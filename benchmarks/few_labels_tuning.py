@@ -26,13 +26,12 @@ import torch
 from torch import Tensor, nn
 
 import depthwise
-from few_labels import ENCODER, STUDY
+from few_labels import STUDY, of_the_study
 from measure import report, write
 from sslmed.metrics import dice
 from sslmed.studies import few_labels
 from sslmed.studies.engine import Fit, fit, weights_of
 from sslmed.studies.few_labels_networks import make_teacher
-from sslmed.studies.few_labels_presets import PRESETS
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.runs import read_csv
 from sslmed.studies.seeding import derived_seed
@@ -159,17 +158,8 @@ def main() -> None:
     own = parser.parse_args()
     torch.set_num_threads(1)
     depthwise.install()
-    inputs = own.lesions.parent / f"{own.lesions.name}_inputs"
-    presets = {**PRESETS, "study": STUDY}
-    args = few_labels.make_parser(presets).parse_args(
-        [
-            *("--data", str(own.busi), "--unlabelled", str(inputs / "bus_bra_pool"), "--out", str(own.out)),
-            *("--weights", str(inputs / f"{ENCODER}.pt"), "--preset", "study", "--labels", str(LABELS)),
-            *("--seeds", *map(str, own.draws)),
-        ]
-    )
-    study = few_labels.declare(args, STUDY)
-    data, (task,) = StudyData(study.data[0]), study.tasks
+    study, data = of_the_study(own.lesions, own.busi, own.draws)
+    (task,) = study.tasks
     assert isinstance(task, Segmentation)
     lesions = own.lesions / "pretext" / "lesions-s0" / "network.pt"
     draws = {seed: Draw(data, task, seed, lesions, own.out / f"draw {seed}") for seed in own.draws}

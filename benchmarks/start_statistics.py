@@ -4,8 +4,7 @@ The encoder of the study of few labels starts from ImageNet weights. It is measu
 with its own batch statistics, with those of the measured images, and after one pass over all scans in training mode,
 which is what a training does to them before it learns.
 
-    python benchmarks/start_statistics.py --busi Dataset_BUSI_with_GT --weights efficientnet-lite0-57934424.pth \
-        --run runs/few_labels_pretexts
+    python benchmarks/start_statistics.py --busi Dataset_BUSI_with_GT --run runs/few_labels_pretexts
 
 The run is one of benchmarks/few_labels.py, with its folder NAME_inputs beside it. Its finished pretexts are compared
 with each of these starts on the same images: the share classified right by the nearest neighbours, and the p-value of
@@ -22,17 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from few_labels import ENCODER, STUDY
+from few_labels import ENCODER, STUDY, of_the_study
 from measure import report, write
 from sslmed.augment import views
 from sslmed.models import UNetFeatures
 from sslmed.studies import few_labels
 from sslmed.studies.few_labels_networks import make_segmenter
-from sslmed.studies.few_labels_presets import PRESETS
 from sslmed.studies.learned import compared
 from sslmed.studies.monitor import ARRAYS, adapted, measure
 from sslmed.studies.results import arrays
-from sslmed.studies.study_data import StudyData
 
 BATCH = 32  # as in the study's pretexts
 
@@ -64,18 +61,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     own = parser.parse_args()
     torch.set_num_threads(1)
-    inputs = own.run.parent / f"{own.run.name}_inputs"
-    weights = inputs / f"{ENCODER}.pt"
-    presets = {**PRESETS, "study": STUDY}
-    args = few_labels.make_parser(presets).parse_args(
-        [
-            *("--data", str(own.busi), "--unlabelled", str(inputs / "bus_bra_pool"), "--weights", str(weights)),
-            *("--out", str(own.run), "--preset", "study", "--labels", "0.1", "--seeds", "0"),
-        ]
-    )
-    data = StudyData(few_labels.declare(args, STUDY).data[0])
+    _, data = of_the_study(own.run, own.busi, [0])
     scans, sample = data.pretext(0, few_labels.POOL), data.sample(0, 256)
-    encoder = UNetFeatures(make_segmenter(STUDY, weights))
+    encoder = UNetFeatures(make_segmenter(STUDY, own.run.parent / f"{own.run.name}_inputs" / f"{ENCODER}.pt"))
     found = starts(encoder, sample, torch.stack([scans[i][0] for i in range(len(scans))]))
     content = report("cpu", 1, 1)
     content["starts"] = {name: values for name, (values, _) in found.items()}

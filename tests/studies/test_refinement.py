@@ -56,7 +56,9 @@ class Learner:
 
 
 @pytest.mark.parametrize(("change", "kept"), [(0.1, True), (0.0, True), (-0.1, False)])
-def test_the_last_network_is_kept_unless_it_is_shown_to_be_worse(tmp_path: Path, change: float, kept: bool) -> None:
+def test_the_last_network_is_kept_unless_it_is_shown_to_be_worse(
+    tmp_path: Path, change: float, kept: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     learner = Learner()
     pairs = TensorDataset(torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 4))
     pool = TensorDataset(torch.rand(6, 1, 4, 4))
@@ -65,7 +67,7 @@ def test_the_last_network_is_kept_unless_it_is_shown_to_be_worse(tmp_path: Path,
         trained = bool(learner.model.weight != 0)
         return [0.5 + change * trained + 0.01 * k for k in range(9)]
 
-    found = refine(
+    refine(
         learner,  # type: ignore[arg-type]
         Refinement(lambda network, *_: Counting(network), Optimiser("sgd", lr=1e-9), Fit(EPOCHS, 3)),  # type: ignore[arg-type,return-value]
         pairs,
@@ -76,7 +78,7 @@ def test_the_last_network_is_kept_unless_it_is_shown_to_be_worse(tmp_path: Path,
         workers=0,
         scores=scores,
     )
-    assert found == kept
+    assert ("the fine-tuned network is kept" in capsys.readouterr().out) == (not kept)
     assert learner.model.weight.item() == pytest.approx(EPOCHS * 2 if kept else 0)
     losses = [float(row["val_loss"]) for row in read_csv(tmp_path / "refinement" / "curves.csv")]
     assert losses == [1, 2, 3]  # the first epoch is not taken for its loss

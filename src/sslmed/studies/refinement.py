@@ -28,7 +28,7 @@ def refine(
     seed: int,
     workers: int,
     scores: Callable[[], Sequence[float]],
-) -> bool:
+) -> None:
     """Train on in a folder inside that of the fine-tuning; keep the result unless validation shows it to be worse.
 
     The result is the network of the last epoch. Epochs are not chosen by their validation loss: a network that learned
@@ -44,9 +44,6 @@ def refine(
         seed: of the fine-tuning.
         workers: processes that load images.
         scores: the metric of each validation case, of the learner as it is.
-
-    Returns:
-        Whether the result was kept.
     """
     images, targets = (torch.stack(part) for part in zip(*(pairs[i] for i in range(len(pairs))), strict=True))  # type: ignore[arg-type]
     weights = {name: value.clone() for name, value in learner.model.state_dict().items()}
@@ -64,10 +61,9 @@ def refine(
         workers=workers,
     )
     learner.model.load_state_dict(method.trained.state_dict())
-    kept = broadcast_rank0(not shown_worse(scores(), before))
-    if not kept:
+    if broadcast_rank0(shown_worse(scores(), before)):
+        print("    worse on the validation part (p < 0.05): the fine-tuned network is kept", flush=True)
         learner.model.load_state_dict(weights)
-    return kept
 
 
 def shown_worse(after: Sequence[float], before: Sequence[float]) -> bool:

@@ -276,7 +276,7 @@ class Run:
         learner = task.learner(images, weights)
         labelled = split.labelled[cell.labels]
         pairs, val = task.pairs(images, labelled), task.pairs(images, split.val)
-        recipe, refined = study.methods[cell.method], dict[str, bool]()
+        recipe = study.methods[cell.method]
         best = fit(
             learner,
             pairs,
@@ -295,8 +295,17 @@ class Run:
             def scores() -> list[float]:
                 return [float(row[task.metric]) for row in task.evaluate(learner, images, split.val).rows]
 
-            how: dict[str, Any] = {"val": val, "fine_tuned": folder, "seed": seed, "workers": self.args.workers}
-            refined["refined"] = refine(learner, recipe.refinement, pairs, pool, scores=scores, **how)
+            refine(
+                learner,
+                recipe.refinement,
+                pairs,
+                pool,
+                val=val,
+                fine_tuned=folder,
+                seed=seed,
+                workers=self.args.workers,
+                scores=scores,
+            )
         task.calibrate(learner, images, split.val)
         summary = self._test(task, learner, images, split.test, folder)
         folders = self._test_folders(task.domain)
@@ -319,7 +328,6 @@ class Run:
             "trained_cases": len(pairs),  # type: ignore[arg-type]
             "epochs": len(read_csv(folder / "curves.csv")),
             "seconds": round(time.monotonic() - began, 1),
-            **refined,
             **summary,
             **({"validation": validated} if study.choice else {}),
             **({"test_sets": others} if others else {}),
