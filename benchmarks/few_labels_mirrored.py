@@ -27,6 +27,8 @@ import torch
 
 from measure import over_draws, report, write
 from sslmed.metrics import compare
+from sslmed.models import ResUNet
+from sslmed.studies import manifest
 from sslmed.studies.encoders import make_unet
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.reading import read
@@ -42,19 +44,24 @@ TESTED = ("BUSI", "BUS-BRA")
 FIGURES = ("dice", "decided_dice", "decided_false_alarms")
 
 
-def tested(cell: Result, preset: Mapping[str, Any], busi: ImageSet, bus_bra: ImageSet, split: Any) -> dict[str, Any]:
+def tested(
+    cell: Result, preset: Mapping[str, Any], busi: ImageSet, bus_bra: ImageSet, split: Any, pretext: Path | None
+) -> dict[str, Any]:
     """The results of one network: by `plain` or `mirrored` and by set, its means, and Dice by patient."""
-    network = make_unet(preset["encoder"], width=preset["width"])
-    network.load_state_dict(torch.load(cell.folder / "model.pt", weights_only=True))
+
+    def network(outputs: int, weights: Path | None) -> ResUNet:
+        made = make_unet(preset["encoder"], width=preset["width"])
+        made.load_state_dict(torch.load(weights or cell.folder / "model.pt", weights_only=True))
+        return made
+
     place = {name: i for i, name in enumerate(busi.ids)}
     val, test = ([place[name] for name in split[part]] for part in ("val", "test"))
+    (labelled,) = ([place[name] for name in part] for n, part in split["labelled"].items() if float(n) == cell.labels)
     found: dict[str, Any] = {}
     for how in ("plain", "mirrored"):
-        task = Segmentation(
-            network=lambda outputs, weights: network, loss=dice_bce, decides=True, mirrored=how == "mirrored"
-        )
+        task = Segmentation(network=network, loss=dice_bce, decides=True, mirrored=how == "mirrored")
         learner = task.learner(busi, None)
-        task.calibrate(learner, busi, val)
+        task.calibrate(learner, busi, val, labelled=labelled, weights=pretext)
         found[how] = {"validation": task.evaluate(learner, busi, val).summary["mean"]["dice"]}
         for name, cases, index in ((TESTED[0], busi, test), (TESTED[1], bus_bra, range(len(bus_bra.ids)))):
             evaluation = task.evaluate(learner, cases, index)
@@ -135,6 +142,8 @@ def main() -> None:
             read(Source(option, str(place)), size=preset["size"], cache=run / "cache")
             for option, place in (("--busi", args.busi), ("BUS-BRA", inputs / "bus_bra_test"))
         )
+        entries = manifest.read(run).cells
+        pretexts = {e.cell: run / e.pretext / "network.pt" if e.pretext else None for e in entries}
         file = run / "mirrored.json"
         own: dict[str, Any] = read_json(file) if file.exists() else {}
         for cell in results(run):
@@ -143,7 +152,7 @@ def main() -> None:
                     "method": cell.method,
                     "labels": cell.labels,
                     "seed": cell.seed,
-                    "tested": tested(cell, preset, busi, bus_bra, splits[str(cell.seed)]),
+                    "tested": tested(cell, preset, busi, bus_bra, splits[str(cell.seed)], pretexts[cell.cell]),
                 }
                 print(cell.folder.name, flush=True)
                 write_json(file, own)

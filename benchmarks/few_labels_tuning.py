@@ -41,6 +41,7 @@ from sslmed.tasks.base import BATCH
 
 LABELS = 0.1
 TEACHERS = {"teacher, 150 steps": 6, "teacher, 300 steps": 12}  # epochs of 25 steps
+BASELINES = {"baseline, 300 steps": 12, "baseline, 1200 steps": 48}  # of the first two draws; that of all has 600 steps
 COLUMNS = ("val_loss", "validation", "BUSI", "BUS-BRA")
 RULES: dict[str, Callable[[list[dict[str, float]]], dict[str, float]]] = {
     "lowest validation loss": lambda rows: min(rows, key=lambda row: row["val_loss"]),
@@ -116,8 +117,11 @@ class Draw:
             val=self.val,
         )
 
-    def run(self) -> None:
-        """Do the trainings that are missing."""
+    def run(self, baselines: Mapping[str, int]) -> None:
+        """Do the trainings that are missing, with baselines of other lengths."""
+        for name, epochs in baselines.items():
+            if not self.curve(name, epochs):
+                self.fine_tuned(name, dataclasses.replace(STUDY.baseline, epochs=epochs), None)
         if not self.curve("baseline", STUDY.baseline.epochs):
             self.fine_tuned("baseline", STUDY.baseline, None)
         for name, epochs in TEACHERS.items():
@@ -132,7 +136,7 @@ class Draw:
 
     def curves(self) -> dict[str, list[dict[str, float]]]:
         """Those of all trainings that are finished."""
-        epochs = {"baseline": STUDY.baseline.epochs, "fine-tuning": STUDY.finetune.epochs, **TEACHERS}
+        epochs = {"baseline": STUDY.baseline.epochs, "fine-tuning": STUDY.finetune.epochs, **TEACHERS, **BASELINES}
         return {name: rows for name, count in epochs.items() if (rows := self.curve(name, count))}
 
 
@@ -164,8 +168,8 @@ def main() -> None:
     lesions = own.lesions / "pretext" / "lesions-s0" / "network.pt"
     draws = {seed: Draw(data, task, seed, lesions, own.out / f"draw {seed}") for seed in own.draws}
     content = report("cpu", 1, 1)
-    for draw in draws.values():
-        draw.run()
+    for k, draw in enumerate(draws.values()):
+        draw.run(BASELINES if k < 2 else {})
         content["jobs"] = {str(seed): one.curves() for seed, one in draws.items()}
         content["summary"] = summary(content["jobs"])
         write("few_labels_tuning", content)

@@ -82,6 +82,7 @@ def test_a_run_tests_each_case_once_and_reports_the_false_alarms(
             result = json.loads((cell / "result.json").read_text())
             assert {"dice", "decided_dice", "false_alarms", "least_confidence"} <= set(result["mean"])
             assert (cell / "refinement").exists() == (method == RECIPE)
+            assert method == RECIPE or not (cell / "presence.pt").exists()
         assert sorted(tested) == sorted(f"{k}" for k in range(11))
     assert not list(run.glob("cells/**/*.ckpt"))
     assert [path.name for path in (run / "pretext").iterdir()] == ["lesions-s0"]  # one for all folds

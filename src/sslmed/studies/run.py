@@ -306,7 +306,7 @@ class Run:
                 workers=self.args.workers,
                 scores=scores,
             )
-        task.calibrate(learner, images, split.val)
+        task.calibrate(learner, images, split.val, labelled=labelled, weights=weights)
         summary = self._test(task, learner, images, split.test, folder)
         folders = self._test_folders(task.domain)
         others = {
@@ -316,7 +316,8 @@ class Run:
         known = {"train": labelled, "val": split.val}
         on_parts = {part: task.evaluate(learner, images, known[part]).summary for part in study.parts}
         validated = task.evaluate(learner, images, split.val).summary["mean"][task.metric] if study.choice else None
-        write_tensors(folder / "model.pt", learner.cpu().model.state_dict())
+        for name, state in learner.cpu().states().items():
+            write_tensors(folder / name, state)
         barrier()
         return {
             "method": cell.method,

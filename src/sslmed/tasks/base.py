@@ -124,6 +124,10 @@ class Learner(nn.Module, ABC):
         """The logits that a test uses, of images (B, 1, H, W): those of the network."""
         return self.logits(images)
 
+    def states(self) -> dict[str, dict[str, Tensor]]:
+        """What a test needs, by the name of its file: the state of the network."""
+        return {"model.pt": self.model.state_dict()}
+
     def start(self, batches: Iterable[Any]) -> None:
         """Do nothing: tasks need no preparation."""
 
@@ -181,8 +185,24 @@ class Task(ABC):
     def learner(self, cases: Cases, weights: Path | None) -> Learner:
         """The network with its loss, started from pretrained weights or at random."""
 
-    def calibrate(self, learner: Learner, cases: Cases, index: Sequence[int]) -> None:
-        """Choose by the validation cases what an evaluation relies on; nothing by default."""
+    def calibrate(
+        self,
+        learner: Learner,
+        cases: Cases,
+        index: Sequence[int],
+        *,
+        labelled: Sequence[int] = (),
+        weights: Path | None = None,
+    ) -> None:
+        """Choose by the validation cases what an evaluation relies on; nothing by default.
+
+        Args:
+            learner: the trained network.
+            cases: the set.
+            index: positions of the validation cases.
+            labelled: positions of the cases that it was trained on, and of those of them that it did not use.
+            weights: the pretrained weights that it started from, or None.
+        """
         return
 
     @abstractmethod

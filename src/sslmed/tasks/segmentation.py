@@ -18,7 +18,7 @@ from ..losses._overlap import dice_bce as dice_bce
 from ._report import TaskReport
 from ._segmentation_report import IMAGES
 from .base import BATCH, Batches, Cases, Evaluation, Learner, Task, as_text, in_batches, mean_loss, means_and_sds
-from .decision import confidence, least_confidence
+from .decision import Presence, confidence, encoder_features, least_confidence
 from .metrics import metrics_of
 from .shown_cases import choose, sampled
 
@@ -41,6 +41,7 @@ class Segmenter(Learner):
         mirrored: whether predicted logits are the mean of those of an image and of its mirror image.
 
     Attributes:
+        presence: what joins the confidence of an outline with what a pretrained encoder sees, or None.
         least_confidence: images of lower `confidence` are classified as showing none; see `Segmentation.calibrate`.
     """
 
@@ -58,6 +59,7 @@ class Segmenter(Learner):
         self.mirrored: bool = mirrored
         self.augment: Augment | None = augment
         self.rates: dict[str, float] = dict(rates or {})
+        self.presence: Presence | None = None
         self.least_confidence: float = 0.0
         parts = {name for name, _ in model.named_modules()}
         if unknown := [name for name in self.rates if name not in parts]:
@@ -75,6 +77,15 @@ class Segmenter(Learner):
     def predict_logits(self, images: Tensor) -> Tensor:
         """The logits that a test uses, (B, K, H, W)."""
         return with_mirror_images(self.logits, images) if self.mirrored else self.logits(images)
+
+    def confidence(self, images: Tensor, logits: Tensor) -> Tensor:
+        """The confidence (B,) that images (B, 1, H, W) with these predicted logits show the structure."""
+        own = confidence(logits)
+        return own if self.presence is None else self.presence(images, own)
+
+    def states(self) -> dict[str, dict[str, Tensor]]:
+        """The network's, and that of `presence` if there is one."""
+        return super().states() | ({} if self.presence is None else {"presence.pt": self.presence.state_dict()})
 
     def forward(self, images: Tensor, target: Tensor) -> Step:
         """Compute the loss of images (B, 1, H, W) and masks or label maps (B, 1, H, W)."""
@@ -166,18 +177,38 @@ class Segmentation(Task):
         first, *others = super().metrics(cases)
         return (first, *(DECISION if self.decides else ()), *others)
 
-    def calibrate(self, learner: Learner, cases: Cases, index: Sequence[int]) -> None:
+    def calibrate(
+        self,
+        learner: Learner,
+        cases: Cases,
+        index: Sequence[int],
+        *,
+        labelled: Sequence[int] = (),
+        weights: Path | None = None,
+    ) -> None:
         """Choose the least confidence of a lesion: that of the highest mean Dice over all validation cases.
 
-        An image without a lesion scores 1 if nothing is outlined in it, else 0.
+        An image without a lesion scores 1 if nothing is outlined in it, else 0. Where the network started from
+        pretrained weights and has an encoder, and both the labelled and the validation cases are with and without a
+        lesion, its `presence` is found first.
         """
         if not self.decides:
             return
         assert isinstance(learner, Segmenter)
+        learner.presence = None
         logits = torch.cat([part.cpu() for part in in_batches(learner, cases, index)])
         target = cases.masks(index)[:, 0]
         scores = metrics.dice(classes_of(logits) > 0, target).double()
-        learner.least_confidence = least_confidence(confidence(logits), scores, target.flatten(1).any(1))
+        lesion, sure = target.flatten(1).any(1), confidence(logits)
+        if weights is not None and lesion.any() and not lesion.all():
+            with torch.random.fork_rng(devices=[]):
+                network = self.network(1, weights).eval()
+            if hasattr(network, "encoder_maps"):
+                own, val = (_encoder_features(network, cases, part) for part in (labelled, index))
+                presence = Presence(network, features=val.shape[1])
+                if presence.learn(own, torch.tensor([bool(cases.outlined[i]) for i in labelled]), val, sure):
+                    learner.presence, sure = presence, presence.joined(val, sure)
+        learner.least_confidence = least_confidence(sure, scores, lesion)
 
     def evaluate(self, learner: Learner, cases: Cases, index: Sequence[int]) -> Evaluation:
         """Test the network image by image.
@@ -223,7 +254,8 @@ class Segmentation(Task):
             losses.append(learner.loss(logits, own.long()).item() * len(own))
             found.append(classes_of(logits).cpu() > 0)
             if self.decides:
-                sure.append(confidence(logits).cpu() >= learner.least_confidence)
+                images = cases.images(index[k * BATCH : (k + 1) * BATCH]).to(logits.device)
+                sure.append(learner.confidence(images, logits).cpu() >= learner.least_confidence)
         shown = torch.cat(sure) if self.decides else torch.ones(len(index), dtype=torch.bool)
         return torch.cat(found), shown, sum(losses) / len(index)
 
@@ -272,6 +304,13 @@ class Segmentation(Task):
 def predict(learner: Learner, cases: Cases, index: Sequence[int]) -> Tensor:
     """Structures (N, H, W) int64 of some images, on the CPU."""
     return torch.cat([classes_of(logits).cpu() for logits in in_batches(learner, cases, index)])
+
+
+def _encoder_features(network: Any, cases: Cases, index: Sequence[int]) -> Tensor:
+    """The features (N, F) of some cases, on the CPU."""
+    return torch.cat(
+        [encoder_features(network, cases.images(index[k : k + BATCH])) for k in range(0, len(index), BATCH)]
+    )
 
 
 def empty_counts(target: Tensor, pred: Tensor) -> dict[str, int]:

@@ -13,9 +13,10 @@ import torch
 
 from few_labels_runs import bright, write_run
 from sslmed import __version__
+from sslmed.studies.encoders import make_unet
 from sslmed.studies.prediction import ensemble as module
 from sslmed.studies.prediction import load_model, write_model
-from sslmed.tasks.decision import confidence
+from sslmed.tasks.decision import Presence, confidence
 
 
 def images(count: int = 3) -> torch.Tensor:
@@ -77,13 +78,36 @@ def test_a_file_of_an_older_version_is_read(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     file = write_model(tmp_path / "run")
     content = torch.load(file, weights_only=True)
-    del content["description"]["mirrored"]
+    del content["description"]["mirrored"], content["presences"]
     torch.save(content | {"format": 1}, tmp_path / "old.pt")
-    torch.save(content | {"format": 3}, tmp_path / "new.pt")
+    torch.save(content | {"format": 4}, tmp_path / "new.pt")
     with torch.inference_mode():
         assert torch.equal(load_model(tmp_path / "old.pt")(images())[0], load_model(file)(images())[0])
     with pytest.raises(ValueError, match="use that version"):
         load_model(tmp_path / "new.pt")
+
+
+def test_the_confidence_of_a_network_that_has_one_is_joined_with_what_its_pretext_sees(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_run(run, least=[0.2, 0.3, 0.4])
+    presences = []
+    for fold, seed in ((0, 7), (2, 7)):  # the same encoder
+        torch.manual_seed(seed)
+        network = make_unet("resnet18", width=4)
+        presence = Presence(network, features=sum(network.encoder.channels))
+        presence.weights.normal_(generator=torch.Generator().manual_seed(fold))
+        torch.save(presence.state_dict(), run / "cells" / f"lesions+teacher-l100-s{fold}" / "presence.pt")
+        presences.append(presence)
+    file = write_model(run)
+    model = load_model(file)
+    assert model.presences["0"].network is model.presences["2"].network
+    with torch.inference_mode():
+        one, two, three = (confidence(logits) for logits in model.logits(images()))
+        expected = (presences[0](images(), one) + two + presences[1](images(), three)) / 3
+        assert torch.allclose(model(images())[1], expected, atol=1e-6)
+    # one encoder is written, not two
+    sizes = [len((run / "cells" / f"lesions+teacher-l100-s{k}" / "model.pt").read_bytes()) for k in range(3)]
+    assert file.stat().st_size < sum(sizes) + 1.5 * sizes[0]
 
 
 def test_an_encoder_of_torchvision(tmp_path: Path) -> None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ...data import Phantom
 from ...models import pooled_features
-from ...tasks.decision import confidence
+from ...tasks.decision import Presence, confidence
 from ...tasks.segmentation import with_mirror_images
 from .. import manifest
 from ..choice import tabulated, tabulated_methods
@@ -25,9 +25,10 @@ from ..results import Result
 from ..runs import read_json, write_bytes
 from .onnx_file import write_onnx
 
-FORMAT = 2
-READ = (1, FORMAT)  # 1 lacks `mirrored`
-MODEL, ONNX = "model.pt", "model.onnx"
+FORMAT = 3
+READ = (1, 2, FORMAT)  # 1 lacks `mirrored`, 2 the presences
+MODEL, ONNX, PRESENCE = "model.pt", "model.onnx", "presence.pt"
+M = TypeVar("M", bound=nn.Module)
 COMPARED = 4  # images on which a written file is compared with what was written
 
 
@@ -62,6 +63,7 @@ class Ensemble(nn.Module):
     Args:
         networks: each (B, 1, S, S) -> logits (B, 1, S, S).
         description: of them.
+        presences: number of a network -> what joins the confidence of its outlines with what a pretrained encoder sees.
 
     Attributes:
         least_confidence: the mean of the networks'. An image with a lower confidence is classified as showing none.
@@ -70,7 +72,9 @@ class Ensemble(nn.Module):
         ValueError: there is no network, or the description is of another number of them.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], description: Description) -> None:
+    def __init__(
+        self, networks: Sequence[nn.Module], description: Description, presences: Mapping[int, Presence] | None = None
+    ) -> None:
         super().__init__()
         if not networks or len(networks) != len(description.least_confidence):
             raise ValueError(
@@ -78,6 +82,12 @@ class Ensemble(nn.Module):
                 f"{len(networks)} and {len(description.least_confidence)}"
             )
         self.networks: nn.ModuleList = nn.ModuleList(networks)
+        self.presences: nn.ModuleDict = nn.ModuleDict({str(k): one for k, one in (presences or {}).items()})
+        # Of each presence, the first one with the same encoder, whose features serve all: mostly there is one pretext.
+        self._first: dict[str, str] = {
+            key: next(k for k, other in self.presences.items() if other.network is one.network)
+            for key, one in self.presences.items()
+        }
         self.description = description
         self.least_confidence: float = fmean(description.least_confidence)
 
@@ -91,12 +101,20 @@ class Ensemble(nn.Module):
             The probability of a lesion at each pixel, (B, 1, S, S), and the confidence that there is one, (B,): both in
             [0, 1], and means over the networks.
         """
-        return self.joined(self.logits(images))
+        return self.joined(images, self.logits(images))
 
-    def joined(self, logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """What `forward` returns, from the logits of each network."""
+    def joined(self, images: Tensor, logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, from the images and the logits of each network."""
         probabilities = torch.stack([one.sigmoid() for one in logits]).mean(0)
-        return probabilities, torch.stack([confidence(one) for one in logits]).mean(0)
+        features: dict[str, Tensor] = {key: self._presence(key).features(images) for key in set(self._first.values())}
+        sure = [confidence(one) for one in logits]
+        for key, first in self._first.items():
+            sure[int(key)] = self._presence(key).joined(features[first], sure[int(key)])
+        return probabilities, torch.stack(sure).mean(0)
+
+    def _presence(self, key: str) -> Presence:
+        presence: Presence = self.presences[key]  # type: ignore[assignment]
+        return presence
 
     def logits(self, images: Tensor) -> list[Tensor]:
         """The logits (B, 1, S, S) of each network, in float32."""
@@ -171,7 +189,7 @@ def load_model(path: Path) -> Ensemble:
     description = Description(
         **about | {"least_confidence": tuple(about["least_confidence"]), "cells": tuple(about["cells"])}
     )
-    return _built(description, content["networks"], path)
+    return _built(description, content["networks"], content.get("presences", {}), path)
 
 
 def _content(ensemble: Ensemble) -> dict[str, Any]:
@@ -181,6 +199,8 @@ def _content(ensemble: Ensemble) -> dict[str, Any]:
         "sslmed": version("sslmed"),
         "description": _described(ensemble.description),
         "networks": [network.state_dict() for network in ensemble.networks],
+        # Presences with the same encoder share its tensors, which are written once.
+        "presences": {int(k): presence.state_dict() for k, presence in ensemble.presences.items()},
     }
 
 
@@ -188,16 +208,30 @@ def _described(description: Description) -> dict[str, Any]:
     return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(description).items()}
 
 
-def _built(description: Description, states: Sequence[Any], place: Path) -> Ensemble:
-    networks = []
-    for state in states:
-        network = make_unet(description.encoder, width=description.width)
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
-            raise ValueError(f"{place}: the weights do not fit {description.encoder}: {error}") from error
-        networks.append(network)
-    return Ensemble(networks, description).eval()
+def _built(description: Description, states: Sequence[Any], presences: Mapping[int, Any], place: Path) -> Ensemble:
+    try:
+        networks = [_loaded(make_unet(description.encoder, width=description.width), state) for state in states]
+        found: dict[int, Presence] = {}
+        for k, state in presences.items():
+            network = make_unet(description.encoder, width=description.width)
+            found[k] = _loaded(Presence(network, features=len(state["weights"]) - 1), state)
+            for other in found.values():  # one encoder for all that have the same
+                if _equal(other.network, found[k].network):
+                    found[k].network = other.network
+                    break
+    except RuntimeError as error:
+        raise ValueError(f"{place}: the weights do not fit {description.encoder}: {error}") from error
+    return Ensemble(networks, description, found).eval()
+
+
+def _loaded(module: M, state: Any) -> M:
+    module.load_state_dict(state)
+    return module
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def _of_run(run: Path) -> Ensemble:
@@ -219,8 +253,12 @@ def _of_run(run: Path) -> Ensemble:
         cells=tuple(cell.folder.name for cell in cells),
         mirrored=bool(preset.get("constants", {}).get("mirrored", False)),
     )
-    states = [torch.load(cell.folder / MODEL, map_location="cpu", weights_only=True) for cell in cells]
-    return _built(description, states, run)
+
+    def state(file: Path) -> Any:
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+    presences = {k: state(file) for k, cell in enumerate(cells) if (file := cell.folder / PRESENCE).is_file()}
+    return _built(description, [state(cell.folder / MODEL) for cell in cells], presences, run)
 
 
 def _cells(run: Path, method: str) -> list[Result]:

@@ -68,8 +68,9 @@ def outlines(files: Sequence[ScanFile], model: Ensemble) -> Iterator[Outline]:
     frames = track(_frames(files, about.size, about.fit), "outlining", sum(scan.frames for scan in files))
     for batch in batches(frames, BATCH):
         with torch.inference_mode():
-            logits = model.logits(torch.stack([square for *_, square in batch]).to(device))
-            probabilities, confidence = (values.cpu() for values in model.joined(logits))
+            images = torch.stack([square for *_, square in batch]).to(device)
+            logits = model.logits(images)
+            probabilities, confidence = (values.cpu() for values in model.joined(images, logits))
             each = torch.stack(logits).sigmoid()[:, :, 0]
             differ, unsure = disagreement(each > 0.5).tolist(), uncertainty(each).tolist()
         for k, (scan, frame, shape, _) in enumerate(batch):
