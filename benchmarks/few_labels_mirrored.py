@@ -7,7 +7,7 @@ on the validation part, tested in the same way.
     python benchmarks/few_labels_mirrored.py runs/few_labels_10 runs/few_labels_more --busi Dataset_BUSI_with_GT
 
 Each run needs its folder NAME_inputs beside it, with the test images of BUS-BRA. What was tested is kept as
-mirrored.json in the run, and not tested again; the results go to benchmarks/results/few_labels_mirrored.json. Gains are
+mirrored.json in the run, and not tested again; the results go to benchmarks/results/NAME.json (`--name`). Gains are
 over the baseline that is tested in the same way; their intervals and the first p-value are of a t-test over draws, the
 second one of a paired test over patients.
 """
@@ -37,7 +37,6 @@ from sslmed.studies.runs import read_json, write_json
 from sslmed.studies.sources import Source
 from sslmed.tasks.segmentation import Segmentation, dice_bce
 
-NAME = "few_labels_mirrored"
 METHODS = ("supervised", "lesions+teacher")
 CHOICE = "chosen"
 TESTED = ("BUSI", "BUS-BRA")
@@ -131,6 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--busi", type=Path, required=True)
+    parser.add_argument("--name", default="few_labels_mirrored", help="of the file of results")
     args = parser.parse_args()
     torch.set_num_threads(1)
     content, networks = report("cpu", 1, 1), dict[str, Any]()
@@ -158,7 +158,7 @@ def main() -> None:
                 write_json(file, own)
         networks |= own
     content["jobs"] = table(networks)
-    write(NAME, content)
+    write(args.name, content)
     for labels, by in content["jobs"].items():
         print(f"{labels} of the labels: chosen {by['chosen']}")
         for how in ("plain", "mirrored"):
