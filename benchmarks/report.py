@@ -357,12 +357,12 @@ def few_labels() -> str:
     """The gain of the few-labels recipe, and what it costs."""
     result = read("few_labels.json")
     repeated = [read(f"few_labels_{name}.json") for name in ("repeat", "more")]
-    rows = [*mirrored_gains("mirrored", "now"), *mirrored_gains("by_loss", "chosen by loss")]
+    now = {"mirrored": "now", "half": "now", "busi_alone": "BUSI alone", "by_loss": "chosen by loss"}
+    rows = [row for name, words in now.items() for row in mirrored_gains(name, words)]
     rows += [*gains(result, "first"), *(row for one in repeated for row in gains(one, "repeated"))]
     rows += [
-        *gains(read("few_labels_busi_alone.json"), "BUSI alone"),
         *gains(read("few_labels_contrast.json"), "pretexts"),
-        *gains(read("few_labels_byol.json"), "pretexts"),
+        *gains(read("few_labels_pretexts.json"), "pretexts"),
     ]
     alarms = [
         [row["labels"], row["method"], row["mean"]]
@@ -379,8 +379,8 @@ def few_labels() -> str:
             "Gain in Dice of the recipe (`lesions+teacher`) over fine-tuning from ImageNet weights (`supervised`),\n"
             "breast ultrasound at 64 pixels; [the evidence](evidence.md) has the setting. *Now*: as the program\n"
             "trains and chooses; `chosen` is the network with the higher Dice on validation images. *Chosen by\n"
-            "loss*: a shorter teacher, and the lower validation loss. All others are of that time too; *BUSI alone*:\n"
-            "without scans of BUS-BRA in training.\n",
+            "loss*: a shorter teacher, and the lower validation loss; the rows below it are of that time too. *BUSI\n"
+            "alone*: without scans of BUS-BRA in training.\n",
             table(
                 ["run", "test set", "outlines", "method", "gain", "95 % over draws", "draws with the baseline ahead"],
                 rows,
