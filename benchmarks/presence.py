@@ -34,6 +34,7 @@ from sslmed.studies.image_set import ImageSet
 from sslmed.studies.reading import read
 from sslmed.studies.runs import read_json, write_json
 from sslmed.studies.sources import Source
+from sslmed.tasks.decision import confidence
 from sslmed.tasks.segmentation import Segmentation, Segmenter, dice_bce
 
 DONE = "presence.json"  # in a run: what was tested, which is not tested again
@@ -50,7 +51,8 @@ def confidences(learner: Segmenter, images: ImageSet, index: Sequence[int]) -> T
     with torch.inference_mode():
         for k in range(0, len(index), 32):
             some = images.images(index[k : k + 32])
-            found.append(learner.confidence(some, learner.predict_logits(some)))
+            own = confidence(learner.predict_logits(some))
+            found.append(own if learner.presence is None else learner.presence(some, own))
     return torch.cat(found)
 
 

@@ -22,6 +22,7 @@ from sslmed.studies import few_labels
 from sslmed.studies.few_labels import CHOICE, METHODS, RECIPE, make_parser
 from sslmed.studies.few_labels_networks import make_network, make_pretext
 from sslmed.studies.few_labels_presets import PRESETS
+from sslmed.studies.prediction import load_model
 from sslmed.studies.run import Run
 
 
@@ -82,7 +83,6 @@ def test_a_run_tests_each_case_once_and_reports_the_false_alarms(
             result = json.loads((cell / "result.json").read_text())
             assert {"dice", "decided_dice", "false_alarms", "least_confidence"} <= set(result["mean"])
             assert (cell / "refinement").exists() == (method == RECIPE)
-            assert method == RECIPE or not (cell / "presence.pt").exists()
         assert sorted(tested) == sorted(f"{k}" for k in range(11))
     assert not list(run.glob("cells/**/*.ckpt"))
     assert [path.name for path in (run / "pretext").iterdir()] == ["lesions-s0"]  # one for all folds
@@ -103,6 +103,29 @@ def test_a_run_tests_each_case_once_and_reports_the_false_alarms(
     assert "After ," not in page
     assert outcome(*asked) == 0
     assert "epoch" not in capfd.readouterr().out  # nothing is trained again
+
+
+def test_with_labelled_scans_of_both_kinds_the_pretext_takes_part_in_the_decision(tmp_path: Path) -> None:
+    folder, run = labelled(tmp_path / "labelled", 30, empty=15), tmp_path / "run"
+    asked = (
+        "--data",
+        folder,
+        "--unlabelled",
+        scans(tmp_path / "scans"),
+        "--out",
+        run,
+        "--methods",
+        "supervised",
+        "lesions",
+    )
+    assert outcome(*asked) == 0
+    for fold in range(3):
+        for method in ("supervised", "lesions"):
+            cell = run / "cells" / f"{method}-l100-s{fold}"
+            result = json.loads((cell / "result.json").read_text())
+            assert result["mean"]["presence"] == (method == "lesions") == (cell / "presence.pt").exists()
+    description = load_model(run / "model.pt").description
+    assert len(load_model(run / "model.pt").presences) == sum(cell.startswith("lesions") for cell in description.cells)
 
 
 def test_each_method_is_prepared(own: tuple[Path, Path], tmp_path: Path) -> None:

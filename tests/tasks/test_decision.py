@@ -29,7 +29,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 def network(seed: int = 0) -> ResUNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = ResUNet("resnet18", width=4).eval()
+        made = ResUNet("resnet18", width=4, standardise=True).eval()
         torch.nn.init.normal_(made.out.weight)
         return made
 
@@ -48,8 +48,8 @@ def test_the_weights_of_a_discriminant_are_those_of_the_definition() -> None:
 
 
 def test_both_logits_are_standardised_over_the_validation_images_and_added() -> None:
-    presence = Presence(network(), features=5)
-    train, lesion, val = random(8, 5), torch.arange(8) % 2 == 0, random(6, 5, seed=1)
+    presence = Presence(network().encoder, features=5)
+    train, lesion, val = random(12, 5), torch.arange(12) % 2 == 0, random(6, 5, seed=1)
     sure = torch.tensor([0.6, 0.7, 0.9, 1.0, 0.95, 0.55])  # of 1, the logit is infinite
     assert presence.learn(train, lesion, val, sure)
     parts = [as_logits(sure.double()), val.double() @ diagonal_discriminant(train, lesion)]
@@ -63,23 +63,24 @@ def test_as_logits_keeps_away_from_infinity() -> None:
     )
 
 
-@pytest.mark.parametrize("lesions", [0, 1, 7, 8])
-def test_it_is_not_learned_from_fewer_than_two_images_of_a_kind(lesions: int) -> None:
-    presence = Presence(network(), features=5)
-    assert not presence.learn(random(8, 5), torch.arange(8) < lesions, random(6, 5), torch.linspace(0.5, 0.9, 6))
-    assert not presence.weights.any()
+@pytest.mark.parametrize(("lesions", "learned"), [(0, False), (4, False), (5, True), (7, True), (8, False)])
+def test_it_takes_five_images_of_each_kind(lesions: int, learned: bool) -> None:
+    presence = Presence(network().encoder, features=5)
+    lesion = torch.arange(12) < lesions
+    assert presence.learn(random(12, 5), lesion, random(6, 5), torch.linspace(0.5, 0.9, 6)) == learned
+    assert bool(presence.weights.any()) == learned
 
 
 def test_it_is_not_learned_where_the_validation_images_do_not_differ() -> None:
-    presence = Presence(network(), features=5)
-    known = random(8, 5), torch.arange(8) < 4
+    presence = Presence(network().encoder, features=5)
+    known = random(12, 5), torch.arange(12) < 6
     assert not presence.learn(*known, random(6, 5), torch.full((6,), 0.7))
     assert not presence.learn(*known, random(1, 5).expand(6, 5), torch.linspace(0.5, 0.9, 6))
 
 
 def test_features_are_those_of_images_and_mirror_images_and_no_statistics_move() -> None:
     net, images = network(), random(3, 1, 32, 32)
-    presence = Presence(net, features=sum(net.encoder.channels)).train()
+    presence = Presence(net.encoder, features=sum(net.encoder.channels)).train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     found = presence.features(images)
     assert torch.equal(found, presence.features(images.flip(-1)))
@@ -95,8 +96,8 @@ TASK = Segmentation(network=lambda outputs, weights: network(0 if weights is Non
 
 def some_cases() -> TensorCases:
     """Images of which every third one shows no lesion; lesions are bright."""
-    images, masks = random(24, 1, 32, 32), torch.zeros(24, 1, 32, 32, dtype=torch.bool)
-    for k in range(24):
+    images, masks = random(36, 1, 32, 32), torch.zeros(36, 1, 32, 32, dtype=torch.bool)
+    for k in range(36):
         if k % 3:
             masks[k, 0, 8:24, 8:24] = True
             images[k] += masks[k]
@@ -108,37 +109,37 @@ def test_a_task_joins_its_outlines_with_the_encoder_that_it_started_from() -> No
     learner = TASK.learner(cases, None)
     assert isinstance(learner, Segmenter)
     state = torch.random.get_rng_state()
-    TASK.calibrate(learner, cases, range(12, 24), labelled=range(12), weights=weights)
+    TASK.calibrate(learner, cases, range(18, 36), labelled=range(18), weights=weights)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert learner.presence is not None
-    assert set(learner.states()) == {"model.pt", "presence.pt"}
-    images, lesion = cases.images(range(12, 24)), torch.tensor(cases.outlined[12:])
+    assert set(learner.states()) == {"model", "presence"}
+    images, lesion = cases.images(range(18, 36)), torch.tensor(cases.outlined[18:])
     with torch.no_grad():
         logits = learner.predict_logits(images)
-        sure = learner.confidence(images, logits)
-    pretrained = network(1)
-    expected = Presence(pretrained, features=sum(pretrained.encoder.channels))
-    own, val = (encoder_features(pretrained, cases.images(part)) for part in (range(12), range(12, 24)))
-    assert expected.learn(own, torch.tensor(cases.outlined[:12]), val, confidence(logits))
+        sure = learner.presence(images, confidence(logits))
+    pretrained = network(1).encoder
+    expected = Presence(pretrained, features=sum(pretrained.channels))
+    own, val = (encoder_features(pretrained, cases.images(part)) for part in (range(18), range(18, 36)))
+    assert expected.learn(own, torch.tensor(cases.outlined[:18]), val, confidence(logits))
     assert torch.allclose(sure, expected(images, confidence(logits)))
-    rows = TASK.evaluate(learner, cases, range(12, 24)).rows
+    rows = TASK.evaluate(learner, cases, range(18, 36)).rows
     kept = sure[lesion] >= learner.least_confidence
     assert [float(row["decided_dice"]) for row in rows] == pytest.approx(
         [float(row["dice"]) * bool(one) for row, one in zip(rows, kept, strict=True)]
     )
     alone = TASK.learner(cases, None)
     assert isinstance(alone, Segmenter)
-    TASK.calibrate(alone, cases, range(12, 24), labelled=range(12))
+    TASK.calibrate(alone, cases, range(18, 36), labelled=range(18))
     assert alone.presence is None
-    assert set(alone.states()) == {"model.pt"}
+    assert set(alone.states()) == {"model"}
 
 
 def test_without_images_of_both_kinds_the_outline_decides_alone() -> None:
     cases = some_cases()
     learner = TASK.learner(cases, None)
     assert isinstance(learner, Segmenter)
-    with_lesion = [k for k in range(24) if k % 3]
-    for labelled, val in ((with_lesion, range(12, 24)), (range(12), with_lesion)):
+    with_lesion = [k for k in range(36) if k % 3]
+    for labelled, val in ((with_lesion, range(18, 36)), (range(18), with_lesion), ((), range(18, 36))):
         TASK.calibrate(learner, cases, val, labelled=labelled, weights=Path("pretrained.pt"))
         assert learner.presence is None
 
@@ -148,7 +149,7 @@ def test_a_network_without_an_encoder_decides_by_its_outline() -> None:
     task = Segmentation(network=lambda outputs, weights: torch.nn.Conv2d(1, 1, 1), loss=dice_bce, decides=True)
     learner = task.learner(cases, None)
     assert isinstance(learner, Segmenter)
-    task.calibrate(learner, cases, range(12, 24), labelled=range(12), weights=Path("pretrained.pt"))
+    task.calibrate(learner, cases, range(18, 36), labelled=range(18), weights=Path("pretrained.pt"))
     assert learner.presence is None
 
 

@@ -317,7 +317,7 @@ class Run:
         on_parts = {part: task.evaluate(learner, images, known[part]).summary for part in study.parts}
         validated = task.evaluate(learner, images, split.val).summary["mean"][task.metric] if study.choice else None
         for name, state in learner.cpu().states().items():
-            write_tensors(folder / name, state)
+            write_tensors(folder / f"{name}.pt", state)
         barrier()
         return {
             "method": cell.method,

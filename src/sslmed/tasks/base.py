@@ -125,8 +125,8 @@ class Learner(nn.Module, ABC):
         return self.logits(images)
 
     def states(self) -> dict[str, dict[str, Tensor]]:
-        """What a test needs, by the name of its file: the state of the network."""
-        return {"model.pt": self.model.state_dict()}
+        """What a test needs, by name: the state of the network, "model"."""
+        return {"model": self.model.state_dict()}
 
     def start(self, batches: Iterable[Any]) -> None:
         """Do nothing: tasks need no preparation."""
@@ -200,8 +200,8 @@ class Task(ABC):
             learner: the trained network.
             cases: the set.
             index: positions of the validation cases.
-            labelled: positions of the cases that it was trained on, and of those of them that it did not use.
-            weights: the pretrained weights that it started from, or None.
+            labelled: positions of the labelled cases of the training part, also of those without the structure.
+            weights: the file of its pretext, or None where it had none.
         """
         return
 

@@ -6,36 +6,32 @@ started from learned from no outline, and errs in other images: `Presence` joins
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
-
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import instance_norm
 
 EPS = 1e-6  # confidences are kept this far from 0 and 1, where their logits are infinite
-
-
-class HasMaps(Protocol):
-    """A network with an encoder, as `sslmed.models.ResUNet`."""
-
-    encoder_maps: Callable[[Tensor], list[Tensor]]
+FEWEST = 5  # labelled images with a lesion, and without one, from which `Presence` learns
 
 
 @torch.no_grad()
-def encoder_features(network: HasMaps, images: Tensor) -> Tensor:
+def encoder_features(encoder: nn.Module, images: Tensor) -> Tensor:
     """The means of all maps of an encoder over their positions, and over images and their mirror images.
 
+    Each image is standardised first, as `sslmed.models.ResUNet(standardise=True)` does.
+
     Args:
-        network: in evaluation mode.
+        encoder: in evaluation mode; (B, 1, H, W) -> maps (B, C, h, w).
         images: (B, 1, H, W).
 
     Returns:
         (B, F) float32, with F channels of all maps together.
     """
-    sides = [
-        torch.cat([one.float().mean((2, 3)) for one in network.encoder_maps(side)], dim=1)
-        for side in (images, images.flip(-1))
-    ]
+    with torch.autocast(images.device.type, enabled=False):
+        sides = [
+            torch.cat([one.mean((2, 3)) for one in encoder(instance_norm(side.float()))], dim=1)
+            for side in (images, images.flip(-1))
+        ]
     return (sides[0] + sides[1]) / 2
 
 
@@ -79,32 +75,50 @@ def least_confidence(confidence: Tensor, scores: Tensor, lesion: Tensor) -> floa
     return float(ends[best : best + 2].mean()) if gain[best] > 0 else 0.0
 
 
-class Presence(nn.Module):
-    """The confidence that an image shows a lesion, of the outline and of a pretrained encoder together.
+def relative(confidence: Tensor, least: float) -> Tensor:
+    """Confidences on a scale on which the least confidence of a lesion is 0.5, so that networks can be averaged.
 
-    The encoder's score is a weighted sum of its features. Its logit and that of the outline's confidence are
+    Args:
+        confidence: any shape, in [0, 1].
+        least: the least confidence of the network, in [0, 1].
+
+    Returns:
+        Of the same shape, in [0, 1]: 0 and 1 stay, `least` becomes 0.5, and between them the scale is linear.
+
+    Example:
+        >>> relative(torch.tensor([0.0, 0.4, 0.8, 0.9, 1.0]), 0.8)
+        tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
+    """
+    below, above = confidence / max(least, EPS), (confidence - least) / max(1 - least, EPS)
+    return torch.where(confidence < least, below, 1 + above) / 2
+
+
+class Presence(nn.Module):
+    """A classifier of images with and without a lesion, by the outline and by an encoder that was not fine-tuned.
+
+    The encoder gives a weighted sum of its features. This score, and the logit of the outline's confidence, are
     standardised, each over the validation images, and added.
 
     Args:
-        network: with the encoder; it is kept frozen and in evaluation mode.
+        encoder: (B, 1, H, W) -> maps (B, C, h, w); it is kept frozen and in evaluation mode.
         features: how many `encoder_features` gives.
 
     Example:
-        >>> from sslmed.models import ResUNet
-        >>> network = ResUNet("resnet18", width=8)
-        >>> presence = Presence(network, features=sum(network.encoder.channels))
-        >>> images = torch.rand(12, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-        >>> lesion = torch.arange(12) % 3 > 0
+        >>> from sslmed.models import ResNetEncoder
+        >>> encoder = ResNetEncoder("resnet18", width=8)
+        >>> presence = Presence(encoder, features=sum(encoder.channels))
+        >>> images = torch.rand(24, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+        >>> lesion = torch.arange(24) % 2 > 0
         >>> found = presence.features(images)
-        >>> presence.learn(found[:6], lesion[:6], found[6:], torch.linspace(0.6, 0.9, 6))
+        >>> presence.learn(found[:12], lesion[:12], found[12:], torch.linspace(0.6, 0.9, 12))
         True
-        >>> presence(images, torch.full((12,), 0.8)).shape
-        torch.Size([12])
+        >>> presence(images, torch.full((24,), 0.8)).shape
+        torch.Size([24])
     """
 
-    def __init__(self, network: nn.Module, *, features: int) -> None:
+    def __init__(self, encoder: nn.Module, *, features: int) -> None:
         super().__init__()
-        self.network: nn.Module = network.requires_grad_(False).eval()
+        self.encoder: nn.Module = encoder.requires_grad_(False).eval()
         self.weights: Tensor  # of the logit of the outline's confidence, then of the features
         self.bias: Tensor
         self.register_buffer("weights", torch.zeros(1 + features, dtype=torch.float32))
@@ -116,7 +130,7 @@ class Presence(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """The features (B, F) of images (B, 1, H, W): see `encoder_features`."""
-        return encoder_features(self.network, images)  # type: ignore[arg-type]
+        return encoder_features(self.encoder, images)
 
     def learn(self, train: Tensor, lesion: Tensor, val: Tensor, confidence: Tensor) -> bool:
         """Find the weights, by `diagonal_discriminant`.
@@ -128,9 +142,9 @@ class Presence(nn.Module):
             confidence: (M,) that of their outlines.
 
         Returns:
-            Whether it could: both kinds of labelled images are there at least twice, and the validation images differ.
+            Whether it could: there are enough labelled images, and the validation images differ.
         """
-        if min(int(lesion.sum()), int((~lesion).sum())) < 2 or len(val) < 2:
+        if not enough(lesion) or len(val) < 2:
             return False
         weights = diagonal_discriminant(train, lesion)
         scores, outlines = val.double() @ weights, as_logits(confidence.double())
@@ -147,8 +161,13 @@ class Presence(nn.Module):
 
     def joined(self, features: Tensor, confidence: Tensor) -> Tensor:
         """The same, from the features (B, F) of the images."""
-        terms = torch.cat([as_logits(confidence.double()).float()[:, None], features], dim=1)
-        return (terms @ self.weights + self.bias).sigmoid()
+        terms = torch.cat([as_logits(confidence.double()).float()[:, None], features.float()], dim=1)
+        return ((terms * self.weights).sum(1) + self.bias).sigmoid()
+
+
+def enough(lesion: Tensor) -> bool:
+    """Whether a `Presence` learns from labelled images, given whether each shows a lesion: `FEWEST` of both kinds."""
+    return min(int(lesion.sum()), int((~lesion).sum())) >= FEWEST
 
 
 def as_logits(probability: Tensor) -> Tensor:
@@ -160,8 +179,9 @@ def as_logits(probability: Tensor) -> Tensor:
 def diagonal_discriminant(features: Tensor, positive: Tensor) -> Tensor:
     """Weights of features by which their sum tells two classes apart.
 
-    A weight is the difference of the class means over the mean variance within the classes: linear discriminant
-    analysis without correlations (Dudoit, Fridlyand and Speed, JASA 2002, "DLDA"), for few cases with many features.
+    A weight is the difference of the class means over the mean of the variances within the two classes: linear
+    discriminant analysis without correlations, for few cases with many features (Dudoit, Fridlyand and Speed, JASA
+    2002, "DLDA", who weight the two variances by the cases of the classes; here a rare class counts as much).
 
     Args:
         features: (N, F).
@@ -182,5 +202,5 @@ def diagonal_discriminant(features: Tensor, positive: Tensor) -> Tensor:
 
 
 def _differ(values: Tensor, spread: Tensor) -> Tensor:
-    """Whether values differ along their first dimension: rounding leaves equal ones a spread of 1e-16 of them."""
-    return spread > 1e-12 * values.abs().amax(dim=0)
+    """Whether values differ along their first dimension by more than float32 rounds."""
+    return spread > 1e-5 * values.abs().amax(dim=0)

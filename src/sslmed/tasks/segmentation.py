@@ -18,7 +18,7 @@ from ..losses._overlap import dice_bce as dice_bce
 from ._report import TaskReport
 from ._segmentation_report import IMAGES
 from .base import BATCH, Batches, Cases, Evaluation, Learner, Task, as_text, in_batches, mean_loss, means_and_sds
-from .decision import Presence, confidence, encoder_features, least_confidence
+from .decision import Presence, confidence, encoder_features, enough, least_confidence
 from .metrics import metrics_of
 from .shown_cases import choose, sampled
 
@@ -41,7 +41,7 @@ class Segmenter(Learner):
         mirrored: whether predicted logits are the mean of those of an image and of its mirror image.
 
     Attributes:
-        presence: what joins the confidence of an outline with what a pretrained encoder sees, or None.
+        presence: the classifier of images with and without the structure, or None.
         least_confidence: images of lower `confidence` are classified as showing none; see `Segmentation.calibrate`.
     """
 
@@ -78,14 +78,9 @@ class Segmenter(Learner):
         """The logits that a test uses, (B, K, H, W)."""
         return with_mirror_images(self.logits, images) if self.mirrored else self.logits(images)
 
-    def confidence(self, images: Tensor, logits: Tensor) -> Tensor:
-        """The confidence (B,) that images (B, 1, H, W) with these predicted logits show the structure."""
-        own = confidence(logits)
-        return own if self.presence is None else self.presence(images, own)
-
     def states(self) -> dict[str, dict[str, Tensor]]:
         """The network's, and that of `presence` if there is one."""
-        return super().states() | ({} if self.presence is None else {"presence.pt": self.presence.state_dict()})
+        return super().states() | ({} if self.presence is None else {"presence": self.presence.state_dict()})
 
     def forward(self, images: Tensor, target: Tensor) -> Step:
         """Compute the loss of images (B, 1, H, W) and masks or label maps (B, 1, H, W)."""
@@ -188,9 +183,8 @@ class Segmentation(Task):
     ) -> None:
         """Choose the least confidence of a lesion: that of the highest mean Dice over all validation cases.
 
-        An image without a lesion scores 1 if nothing is outlined in it, else 0. Where the network started from
-        pretrained weights and has an encoder, and both the labelled and the validation cases are with and without a
-        lesion, its `presence` is found first.
+        An image without a lesion scores 1 if nothing is outlined in it, else 0. Where the network started from a
+        pretext that trained an encoder, and there are labelled cases enough, its `presence` is found first.
         """
         if not self.decides:
             return
@@ -200,13 +194,15 @@ class Segmentation(Task):
         target = cases.masks(index)[:, 0]
         scores = metrics.dice(classes_of(logits) > 0, target).double()
         lesion, sure = target.flatten(1).any(1), confidence(logits)
-        if weights is not None and lesion.any() and not lesion.all():
-            with torch.random.fork_rng(devices=[]):
-                network = self.network(1, weights).eval()
-            if hasattr(network, "encoder_maps"):
-                own, val = (_encoder_features(network, cases, part) for part in (labelled, index))
-                presence = Presence(network, features=val.shape[1])
-                if presence.learn(own, torch.tensor([bool(cases.outlined[i]) for i in labelled]), val, sure):
+        shown = torch.tensor([bool(cases.outlined[i]) for i in labelled], dtype=torch.bool)
+        if weights is not None and enough(shown) and lesion.any() and not lesion.all():
+            with torch.random.fork_rng(devices=[]):  # of the part that no pretext trained
+                encoder = getattr(self.network(1, weights), "encoder", None)
+            if encoder is not None:
+                encoder = encoder.to(next(learner.parameters()).device).eval()
+                own, val = (_encoder_features(encoder, cases, part) for part in (labelled, index))
+                presence = Presence(encoder.cpu(), features=val.shape[1])
+                if presence.learn(own, shown, val, sure):
                     learner.presence, sure = presence, presence.joined(val, sure)
         learner.least_confidence = least_confidence(sure, scores, lesion)
 
@@ -254,14 +250,17 @@ class Segmentation(Task):
             losses.append(learner.loss(logits, own.long()).item() * len(own))
             found.append(classes_of(logits).cpu() > 0)
             if self.decides:
-                images = cases.images(index[k * BATCH : (k + 1) * BATCH]).to(logits.device)
-                sure.append(learner.confidence(images, logits).cpu() >= learner.least_confidence)
+                own_confidence = confidence(logits)
+                if learner.presence is not None:
+                    images = cases.images(index[k * BATCH : (k + 1) * BATCH]).to(logits.device)
+                    own_confidence = learner.presence(images, own_confidence)
+                sure.append(own_confidence.cpu() >= learner.least_confidence)
         shown = torch.cat(sure) if self.decides else torch.ones(len(index), dtype=torch.bool)
         return torch.cat(found), shown, sum(losses) / len(index)
 
     def _false_alarms(self, learner: Segmenter, cases: Cases, others: Sequence[int]) -> dict[str, float]:
         """The least confidence, and the shares of cases without a lesion in which something is outlined, if any."""
-        found = {"least_confidence": learner.least_confidence}
+        found = {"least_confidence": learner.least_confidence, "presence": float(learner.presence is not None)}
         if others:
             pred, sure, _ = self._tested(learner, cases, others)
             alarms = pred.flatten(1).any(1)
@@ -306,11 +305,11 @@ def predict(learner: Learner, cases: Cases, index: Sequence[int]) -> Tensor:
     return torch.cat([classes_of(logits).cpu() for logits in in_batches(learner, cases, index)])
 
 
-def _encoder_features(network: Any, cases: Cases, index: Sequence[int]) -> Tensor:
-    """The features (N, F) of some cases, on the CPU."""
-    return torch.cat(
-        [encoder_features(network, cases.images(index[k : k + BATCH])) for k in range(0, len(index), BATCH)]
-    )
+def _encoder_features(encoder: nn.Module, cases: Cases, index: Sequence[int]) -> Tensor:
+    """The features (N, F) of some cases, on the CPU, computed where the encoder is."""
+    device = next(encoder.parameters()).device
+    parts = [index[k : k + BATCH] for k in range(0, len(index), BATCH)]
+    return torch.cat([encoder_features(encoder, cases.images(part).to(device)).cpu() for part in parts])
 
 
 def empty_counts(target: Tensor, pred: Tensor) -> dict[str, int]:

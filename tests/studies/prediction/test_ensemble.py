@@ -16,7 +16,7 @@ from sslmed import __version__
 from sslmed.studies.encoders import make_unet
 from sslmed.studies.prediction import ensemble as module
 from sslmed.studies.prediction import load_model, write_model
-from sslmed.tasks.decision import Presence, confidence
+from sslmed.tasks.decision import Presence, confidence, relative
 
 
 def images(count: int = 3) -> torch.Tensor:
@@ -32,7 +32,8 @@ def test_the_model_is_the_mean_of_the_networks(tmp_path: Path) -> None:
         logits = [network(images()) for network in networks]
         probabilities, sure = model(images())
         assert torch.equal(probabilities, torch.stack([one.sigmoid() for one in logits]).mean(0))
-        assert torch.equal(sure, torch.stack([confidence(one) for one in logits]).mean(0))
+        scaled = [relative(confidence(one), least) for one, least in zip(logits, (0.25, 0.75), strict=True)]
+        assert torch.equal(sure, torch.stack(scaled).mean(0))
         features = model.features(images())
     assert features.shape == (3, 2 * 32)
     assert torch.allclose(features.norm(dim=1), torch.tensor(2.0).sqrt())
@@ -87,27 +88,50 @@ def test_a_file_of_an_older_version_is_read(tmp_path: Path) -> None:
         load_model(tmp_path / "new.pt")
 
 
-def test_the_confidence_of_a_network_that_has_one_is_joined_with_what_its_pretext_sees(tmp_path: Path) -> None:
+def with_presences(run: Path, *folds: int) -> list[Presence]:
+    """Add to some folds of a run a classifier on the encoder of one pretext."""
+    found = []
+    for fold in folds:
+        torch.manual_seed(7)
+        encoder = make_unet("resnet18", width=4).encoder
+        presence = Presence(encoder, features=sum(encoder.channels))
+        generator = torch.Generator().manual_seed(fold)
+        presence.weights.copy_(torch.randn(len(presence.weights), generator=generator) / 30)
+        cell = run / "cells" / f"lesions+teacher-l100-s{fold}"
+        torch.save(presence.state_dict(), cell / "presence.pt")
+        result = json.loads((cell / "result.json").read_text())
+        result["mean"]["presence"] = 1.0
+        (cell / "result.json").write_text(json.dumps(result))
+        found.append(presence)
+    return found
+
+
+def test_the_confidence_of_a_network_with_a_presence_is_joined_with_it(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    write_run(run, least=[0.2, 0.3, 0.4])
-    presences = []
-    for fold, seed in ((0, 7), (2, 7)):  # the same encoder
-        torch.manual_seed(seed)
-        network = make_unet("resnet18", width=4)
-        presence = Presence(network, features=sum(network.encoder.channels))
-        presence.weights.normal_(generator=torch.Generator().manual_seed(fold))
-        torch.save(presence.state_dict(), run / "cells" / f"lesions+teacher-l100-s{fold}" / "presence.pt")
-        presences.append(presence)
+    write_run(run, least=[0.2, 0.9, 0.4])
+    first, last = with_presences(run, 0, 2)
     file = write_model(run)
     model = load_model(file)
-    assert model.presences["0"].network is model.presences["2"].network
+    assert model.presences["0"].encoder is model.presences["2"].encoder
     with torch.inference_mode():
         one, two, three = (confidence(logits) for logits in model.logits(images()))
-        expected = (presences[0](images(), one) + two + presences[1](images(), three)) / 3
-        assert torch.allclose(model(images())[1], expected, atol=1e-6)
+        joined = relative(first(images(), one), 0.2), relative(two, 0.9), relative(last(images(), three), 0.4)
+        assert torch.allclose(model(images())[1], sum(joined) / 3, atol=1e-6)
+        assert not torch.allclose(first(images(), one), first(images(), one / 2), atol=1e-3)
     # one encoder is written, not two
-    sizes = [len((run / "cells" / f"lesions+teacher-l100-s{k}" / "model.pt").read_bytes()) for k in range(3)]
-    assert file.stat().st_size < sum(sizes) + 1.5 * sizes[0]
+    cells = [run / "cells" / f"lesions+teacher-l100-s{k}" for k in range(3)]
+    sizes = [(cell / "model.pt").stat().st_size for cell in cells]
+    assert file.stat().st_size < sum(sizes) + 1.5 * (cells[0] / "presence.pt").stat().st_size
+    (cells[0] / "presence.pt").unlink()
+    with pytest.raises(ValueError, match=r"presence\.pt is missing"):
+        write_model(run)
+
+
+def test_a_presence_that_a_cell_does_not_name_is_not_used(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    cell = tmp_path / "run" / "cells" / "lesions+teacher-l100-s0"
+    (cell / "presence.pt").write_bytes(b"of another configuration")
+    assert not load_model(write_model(tmp_path / "run")).presences
 
 
 def test_an_encoder_of_torchvision(tmp_path: Path) -> None:
@@ -165,11 +189,13 @@ def test_the_onnx_file_computes_the_same(
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
     write_run(tmp_path / "run", encoder=encoder, mirrored=encoder == "resnet18")
+    if encoder == "resnet18":
+        with_presences(tmp_path / "run", 0, 1)
     model = load_model(write_model(tmp_path / "run"))
     file = tmp_path / "run" / "model.onnx"
     assert f"model: {file}, compared with model.pt" in capsys.readouterr().out
     (about,) = onnx.load(file).metadata_props
-    assert json.loads(about.value)["mean_least_confidence"] == 0.5
+    assert json.loads(about.value)["least_confidence"] == [0.25, 0.75]
     found = runtime.InferenceSession(str(file)).run(None, {"images": images(5).numpy()})
     with torch.inference_mode():
         for a, b in zip(model(images(5)), found, strict=True):

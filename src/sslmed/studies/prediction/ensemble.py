@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from statistics import fmean
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from ...data import Phantom
 from ...models import pooled_features
-from ...tasks.decision import Presence, confidence
+from ...tasks.decision import Presence, confidence, relative
 from ...tasks.segmentation import with_mirror_images
 from .. import manifest
 from ..choice import tabulated, tabulated_methods
@@ -63,10 +62,10 @@ class Ensemble(nn.Module):
     Args:
         networks: each (B, 1, S, S) -> logits (B, 1, S, S).
         description: of them.
-        presences: number of a network -> what joins the confidence of its outlines with what a pretrained encoder sees.
+        presences: number of a network -> its classifier of images with and without a lesion.
 
     Attributes:
-        least_confidence: the mean of the networks'. An image with a lower confidence is classified as showing none.
+        least_confidence: 0.5. An image with a lower confidence is classified as showing none.
 
     Raises:
         ValueError: there is no network, or the description is of another number of them.
@@ -85,11 +84,11 @@ class Ensemble(nn.Module):
         self.presences: nn.ModuleDict = nn.ModuleDict({str(k): one for k, one in (presences or {}).items()})
         # Of each presence, the first one with the same encoder, whose features serve all: mostly there is one pretext.
         self._first: dict[str, str] = {
-            key: next(k for k, other in self.presences.items() if other.network is one.network)
+            key: next(k for k, other in self.presences.items() if other.encoder is one.encoder)
             for key, one in self.presences.items()
         }
         self.description = description
-        self.least_confidence: float = fmean(description.least_confidence)
+        self.least_confidence: float = 0.5
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Outline lesions.
@@ -99,7 +98,7 @@ class Ensemble(nn.Module):
 
         Returns:
             The probability of a lesion at each pixel, (B, 1, S, S), and the confidence that there is one, (B,): both in
-            [0, 1], and means over the networks.
+            [0, 1], and means over the networks. The least confidence of each network counts as 0.5.
         """
         return self.joined(images, self.logits(images))
 
@@ -110,6 +109,7 @@ class Ensemble(nn.Module):
         sure = [confidence(one) for one in logits]
         for key, first in self._first.items():
             sure[int(key)] = self._presence(key).joined(features[first], sure[int(key)])
+        sure = [relative(one, least) for one, least in zip(sure, self.description.least_confidence, strict=True)]
         return probabilities, torch.stack(sure).mean(0)
 
     def _presence(self, key: str) -> Presence:
@@ -213,12 +213,11 @@ def _built(description: Description, states: Sequence[Any], presences: Mapping[i
         networks = [_loaded(make_unet(description.encoder, width=description.width), state) for state in states]
         found: dict[int, Presence] = {}
         for k, state in presences.items():
-            network = make_unet(description.encoder, width=description.width)
-            found[k] = _loaded(Presence(network, features=len(state["weights"]) - 1), state)
-            for other in found.values():  # one encoder for all that have the same
-                if _equal(other.network, found[k].network):
-                    found[k].network = other.network
-                    break
+            encoder = make_unet(description.encoder, width=description.width).encoder
+            one = _loaded(Presence(encoder, features=len(state["weights"]) - 1), state)
+            same = (other.encoder for other in found.values() if _equal(other.encoder, one.encoder))
+            one.encoder = next(same, one.encoder)  # one encoder for all that have the same pretext
+            found[k] = one
     except RuntimeError as error:
         raise ValueError(f"{place}: the weights do not fit {description.encoder}: {error}") from error
     return Ensemble(networks, description, found).eval()
@@ -255,9 +254,11 @@ def _of_run(run: Path) -> Ensemble:
     )
 
     def state(file: Path) -> Any:
+        if not file.is_file():
+            raise ValueError(f"{file} is missing; delete result.json beside it, and run that cell again")
         return torch.load(file, map_location="cpu", weights_only=True)
 
-    presences = {k: state(file) for k, cell in enumerate(cells) if (file := cell.folder / PRESENCE).is_file()}
+    presences = {k: state(cell.folder / PRESENCE) for k, cell in enumerate(cells) if cell.mean.get("presence")}
     return _built(description, [state(cell.folder / MODEL) for cell in cells], presences, run)
 
 

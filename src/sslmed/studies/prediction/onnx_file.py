@@ -46,9 +46,7 @@ def write_onnx(path: Path, ensemble: Ensemble, images: Tensor, description: Mapp
     except ImportError as error:
         return f"{path.name} was not written: it needs {error.name}. {install_hint('onnx')}"
     model = _exported(ensemble, images)
-    onnx.helper.set_model_props(
-        model, {"sslmed": json.dumps({**description, "mean_least_confidence": ensemble.least_confidence})}
-    )
+    onnx.helper.set_model_props(model, {"sslmed": json.dumps(description)})
     write_bytes(path, model.SerializeToString())
     try:
         runtime = importlib.import_module("onnxruntime")
