@@ -41,6 +41,7 @@ from sslmed.studies.study import Study
 from sslmed.studies.study_data import StudyData
 
 ENCODER = "tf_efficientnet_lite0"
+SEED = "seed.json"  # in the folder of a pretext: that of --pretext-seed
 TESTED = 300  # images of BUS-BRA; or a few more, to the end of a patient
 STUDY = dataclasses.replace(
     PRESETS["small"],
@@ -101,12 +102,15 @@ def summary(run: Path) -> dict[str, Any]:
     return {
         "preset": config["preset"],
         "seeds": config["seeds"],
+        "pretext_seeds": {file.parent.name: int(file.read_text()) for file in (run / "pretext").glob(f"*/{SEED}")},
         "environment": json.loads((run / "environment.json").read_text()),
         "table": read_csv(run / "table.csv"),
         "tests": read_csv(run / "tests.csv"),
         "draws": draws(run),
         "pretexts": {
-            folder.name: {name: read_csv(folder / f"{name}.csv") for name in ("curves", "monitor")}
+            folder.name: {
+                name: read_csv(file) for name in ("curves", "monitor") if (file := folder / f"{name}.csv").is_file()
+            }
             for folder in sorted((run / "pretext").iterdir())
             if (folder / "network.pt").is_file()
         },
@@ -144,7 +148,13 @@ def declare_busi_alone(args: argparse.Namespace, preset: Any) -> Study:
 
 
 def pretrain_lesions(study: Study, out: Path, seed: int) -> None:
-    """Train the pretext of a run with another seed than its own, where the run looks for it."""
+    """Train the pretext of a run with another seed than its own, where the run looks for it; it is not monitored."""
+    folder = out / "pretext" / "lesions-s0"
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / SEED
+    if (note.is_file() and json.loads(note.read_text()) != seed) or (not note.is_file() and any(folder.iterdir())):
+        raise SystemExit(f"{folder} holds a pretext of another seed; choose another --out")
+    note.write_text(f"{seed}\n")
     recipe = study.methods["lesions"]
     assert recipe is not None
     (stage,), data = recipe.stages, StudyData(study.data[0])
@@ -155,7 +165,7 @@ def pretrain_lesions(study: Study, out: Path, seed: int) -> None:
         images,
         stage.fit,
         optimiser=stage.optimiser,
-        folder=out / "pretext" / "lesions-s0",
+        folder=folder,
         seed=seed,
         title=f"synthetic lesions, seed {seed}",
     )

@@ -19,6 +19,7 @@ README, EVIDENCE = ROOT / "README.md", ROOT / "docs" / "evidence.md"
 SETS = ("BUSI", "BUS-BRA")
 OUTLINES = {"10%": 37, "20%": 72}  # of 44 and 87 labelled images; the others show no lesion
 ROWS = {"supervised": "baseline", "lesions+teacher": "recipe", "chosen": "**kept**"}
+PARTS = {"supervised": "baseline", "lesions": "synthetic lesions alone", "teacher": "mean teacher alone"}
 PRETEXTS = {
     "supervised": "baseline",
     "simclr": "SimCLR",
@@ -135,6 +136,8 @@ def tables() -> dict[tuple[Path, str], str]:
         (EVIDENCE, "by loss"): kept(result("by_loss")["jobs"]),
         (EVIDENCE, "busi alone"): kept(result("busi_alone")["jobs"]),
         (EVIDENCE, "half"): kept(result("half")["jobs"]),
+        (EVIDENCE, "pretext seeds"): over_baseline([result(f"seed_{seed}")["draws"] for seed in (1, 2)], ROWS),
+        (EVIDENCE, "parts"): over_baseline([result("parts")["draws"]], PARTS),
         (EVIDENCE, "presence"): presence(json.loads((RESULTS / "presence.json").read_text())["jobs"]),
         (EVIDENCE, "pretexts"): over_baseline([result(name)["draws"] for name in ("contrast", "pretexts")], PRETEXTS),
     }
