@@ -114,7 +114,7 @@ class Draw:
                 images = self.data.images(self.rest[first : first + BATCH])
                 logits = model.logits(images)
                 unsure.append(uncertainty(torch.stack(logits).sigmoid()[:, :, 0]))
-                shown.append(model.joined(images, logits)[1] >= model.least_confidence)
+                shown.append(model.joined(logits, images)[1] >= model.least_confidence)
                 features.append(model.features(images))
         scans = torch.cat(features), torch.cat(unsure)
         lists = {

@@ -118,6 +118,8 @@ def test_the_confidence_of_a_network_with_a_presence_is_joined_with_it(tmp_path:
         joined = relative(first(images(), one), 0.2), relative(two, 0.9), relative(last(images(), three), 0.4)
         assert torch.allclose(model(images())[1], sum(joined) / 3, atol=1e-6)
         assert not torch.allclose(first(images(), one), first(images(), one / 2), atol=1e-3)
+        with pytest.raises(ValueError, match="images must be given"):
+            model.joined(model.logits(images()))
     # one encoder is written, not two
     cells = [run / "cells" / f"lesions+teacher-l100-s{k}" for k in range(3)]
     sizes = [(cell / "model.pt").stat().st_size for cell in cells]

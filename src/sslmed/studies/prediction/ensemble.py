@@ -100,12 +100,18 @@ class Ensemble(nn.Module):
             The probability of a lesion at each pixel, (B, 1, S, S), and the confidence that there is one, (B,): both in
             [0, 1], and means over the networks. The least confidence of each network counts as 0.5.
         """
-        return self.joined(images, self.logits(images))
+        return self.joined(self.logits(images), images)
 
-    def joined(self, images: Tensor, logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """What `forward` returns, from the images and the logits of each network."""
+    def joined(self, logits: Sequence[Tensor], images: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, from the logits of each network, and the images where there are presences.
+
+        Raises:
+            ValueError: there are presences, and no images.
+        """
+        if images is None and self.presences:
+            raise ValueError("images must be given: networks of this model judge by them whether there is a lesion")
         probabilities = torch.stack([one.sigmoid() for one in logits]).mean(0)
-        features: dict[str, Tensor] = {key: self._presence(key).features(images) for key in set(self._first.values())}
+        features = {key: self._presence(key).features(images) for key in set(self._first.values())}  # type: ignore[arg-type]
         sure = [confidence(one) for one in logits]
         for key, first in self._first.items():
             sure[int(key)] = self._presence(key).joined(features[first], sure[int(key)])

@@ -70,7 +70,7 @@ def outlines(files: Sequence[ScanFile], model: Ensemble) -> Iterator[Outline]:
         with torch.inference_mode():
             images = torch.stack([square for *_, square in batch]).to(device)
             logits = model.logits(images)
-            probabilities, confidence = (values.cpu() for values in model.joined(images, logits))
+            probabilities, confidence = (values.cpu() for values in model.joined(logits, images))
             each = torch.stack(logits).sigmoid()[:, :, 0]
             differ, unsure = disagreement(each > 0.5).tolist(), uncertainty(each).tolist()
         for k, (scan, frame, shape, _) in enumerate(batch):
