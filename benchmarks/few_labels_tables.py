@@ -65,7 +65,8 @@ def kept(jobs: Mapping[str, Any]) -> str:
 def tuning(found: Mapping[str, Any]) -> str:
     """Mean Dice of each training, in the epoch that each rule chooses, over the draws of all trainings."""
     rows = []
-    for name, rules in found.items():
+    for name in [name for name in found if not name.startswith("baseline, ")]:  # those are of `plateau`
+        rules = found[name]
         first = f"{name}; {rules['draws']} draws"
         for rule in [rule for rule in rules if rule != "draws"]:
             values = (f"{rules[rule][key]:.3f}" for key in ("val_loss", "validation", *SETS))
@@ -73,6 +74,18 @@ def tuning(found: Mapping[str, Any]) -> str:
             first = ""
     words = "loss, validation", "Dice, validation", "Dice, other images of BUSI", "Dice, other scans of BUS-BRA"
     return table(["training", "epoch", *words], rows)
+
+
+def plateau(jobs: Mapping[str, Any]) -> str:
+    """Of the draws with baselines of all lengths, the means in the epoch of the lowest validation loss."""
+    names = {"300": "baseline, 300 steps", "600": "baseline", "1200": "baseline, 1200 steps"}
+    draws = [curves for curves in jobs.values() if all(name in curves for name in names.values())]
+    rows = []
+    for steps, name in names.items():
+        best = [min(curves[name], key=lambda row: row["val_loss"]) for curves in draws]
+        rows.append([steps, *(f"{fmean(row[key] for row in best):.3f}" for key in ("val_loss", "validation", *SETS))])
+    words = "loss, validation", "Dice, validation", "Dice, other images of BUSI", "Dice, other scans of BUS-BRA"
+    return table([f"steps of the baseline; {len(draws)} draws", *words], rows)
 
 
 def readme(jobs: Mapping[str, Any]) -> str:
@@ -133,6 +146,7 @@ def tables() -> dict[tuple[Path, str], str]:
         (README, "few labels"): readme(jobs),
         (EVIDENCE, "kept"): kept(jobs),
         (EVIDENCE, "tuning"): tuning(result("tuning")["summary"]),
+        (EVIDENCE, "plateau"): plateau(result("tuning")["jobs"]),
         (EVIDENCE, "by loss"): kept(result("by_loss")["jobs"]),
         (EVIDENCE, "busi alone"): kept(result("busi_alone")["jobs"]),
         (EVIDENCE, "half"): kept(result("half")["jobs"]),

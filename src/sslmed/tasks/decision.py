@@ -83,7 +83,7 @@ def relative(confidence: Tensor, least: float) -> Tensor:
         least: the least confidence of the network, in [0, 1].
 
     Returns:
-        Of the same shape, in [0, 1]: 0 and 1 stay, `least` becomes 0.5, and between them the scale is linear.
+        Of the same shape, in [0, 1]: `least` becomes 0.5, a lower 0 and a higher 1 stay, between them it is linear.
 
     Example:
         >>> relative(torch.tensor([0.0, 0.4, 0.8, 0.9, 1.0]), 0.8)
