@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -43,22 +43,29 @@ TESTED = ("BUSI", "BUS-BRA")
 FIGURES = ("dice", "decided_dice", "decided_false_alarms")
 
 
+def network_of(cell: Path, preset: Mapping[str, Any]) -> Callable[[int, Path | None], ResUNet]:
+    """What a task builds its network with: that of a cell, or where a file is given that of its pretext."""
+
+    def build(outputs: int, weights: Path | None) -> ResUNet:
+        made = make_unet(preset["encoder"], width=preset["width"])
+        made.load_state_dict(torch.load(weights or cell / "model.pt", weights_only=True))
+        return made
+
+    return build
+
+
 def tested(
     cell: Result, preset: Mapping[str, Any], busi: ImageSet, bus_bra: ImageSet, split: Any, pretext: Path | None
 ) -> dict[str, Any]:
     """The results of one network: by `plain` or `mirrored` and by set, its means, and Dice by patient."""
-
-    def network(outputs: int, weights: Path | None) -> ResUNet:
-        made = make_unet(preset["encoder"], width=preset["width"])
-        made.load_state_dict(torch.load(weights or cell.folder / "model.pt", weights_only=True))
-        return made
-
     place = {name: i for i, name in enumerate(busi.ids)}
     val, test = ([place[name] for name in split[part]] for part in ("val", "test"))
     (labelled,) = ([place[name] for name in part] for n, part in split["labelled"].items() if float(n) == cell.labels)
     found: dict[str, Any] = {}
     for how in ("plain", "mirrored"):
-        task = Segmentation(network=network, loss=dice_bce, decides=True, mirrored=how == "mirrored")
+        task = Segmentation(
+            network=network_of(cell.folder, preset), loss=dice_bce, decides=True, mirrored=how == "mirrored"
+        )
         learner = task.learner(busi, None)
         task.calibrate(learner, busi, val, labelled=labelled, weights=pretext)
         found[how] = {"validation": task.evaluate(learner, busi, val).summary["mean"]["dice"]}

@@ -25,11 +25,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from few_labels_mirrored import network_of
 from measure import over_draws, report, write
 from sslmed.metrics import roc_auc
-from sslmed.models import ResUNet
 from sslmed.studies import manifest
-from sslmed.studies.encoders import make_unet
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.reading import read
 from sslmed.studies.runs import read_json, write_json
@@ -95,13 +94,7 @@ def tested(run: Path, entry: manifest.CellEntry, sets: Sets) -> dict[str, Any]:
     split = json.loads((run / "splits.json").read_text())[str(entry.cell.seed)]
     (own,) = (part for share, part in split["labelled"].items() if float(share) == entry.cell.labels)
     labelled, val = sets.index(own), sets.index(split["val"])
-
-    def network(outputs: int, weights: Path | None) -> ResUNet:
-        made = make_unet(preset["encoder"], width=preset["width"])
-        made.load_state_dict(torch.load(weights or run / entry.folder / "model.pt", weights_only=True))
-        return made
-
-    task = Segmentation(network=network, loss=dice_bce, decides=True, mirrored=True)
+    task = Segmentation(network=network_of(run / entry.folder, preset), loss=dice_bce, decides=True, mirrored=True)
     learner = task.learner(sets.busi, None).eval()
     assert isinstance(learner, Segmenter)
     parts = {
