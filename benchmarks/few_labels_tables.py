@@ -88,6 +88,18 @@ def plateau(jobs: Mapping[str, Any]) -> str:
     return table([f"steps of the baseline; {len(draws)} draws", *words], rows)
 
 
+def starts(found: Mapping[str, Any]) -> str:
+    """Mean Dice of the recipe after each start, and how far it is from the first one."""
+    rows = []
+    for name, one in found.items():
+        line = [name]
+        for key in ("validation", *SETS):
+            line += [f"{one[key]['mean']:.3f}", gain(one[key]) if "gain" in one[key] else ""]
+        rows.append(line)
+    words = ("Dice, validation", "Dice, other images of BUSI", "Dice, other scans of BUS-BRA")
+    return table(["synthetic lesions", *(part for word in words for part in (word, "difference"))], rows)
+
+
 def readme(jobs: Mapping[str, Any]) -> str:
     """Baseline, recipe and the network that is kept, with few labels."""
     cases = [(name, labels) for name in SETS for labels in OUTLINES]
@@ -147,6 +159,7 @@ def tables() -> dict[tuple[Path, str], str]:
         (EVIDENCE, "kept"): kept(jobs),
         (EVIDENCE, "tuning"): tuning(result("tuning")["summary"]),
         (EVIDENCE, "plateau"): plateau(result("tuning")["jobs"]),
+        (EVIDENCE, "starts"): starts(result("starts")["summary"]),
         (EVIDENCE, "by loss"): kept(result("by_loss")["jobs"]),
         (EVIDENCE, "busi alone"): kept(result("busi_alone")["jobs"]),
         (EVIDENCE, "half"): kept(result("half")["jobs"]),
