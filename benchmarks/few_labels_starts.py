@@ -7,9 +7,9 @@ is fine-tuned and taught on the draws of labels of benchmarks/few_labels_tuning.
         --pirl runs/few_labels_pirl --draws 20 21 22 23 24 25 --out runs/few_labels_starts
 
 `--lesions` and `--pirl` are runs of benchmarks/few_labels.py with `--methods lesions` and `--methods pirl`, the first
-with its folder NAME_inputs beside it. Rerun the same command to resume. The result is
-benchmarks/results/few_labels_starts.json: of each draw and start the last network of the teacher, and the differences
-from the recipe as it is, with their intervals over draws.
+with its folder NAME_inputs beside it, the second of 50 epochs by the command of docs/evidence.md. Rerun the same
+command to resume. The result is benchmarks/results/few_labels_starts.json: of each draw and start the last network of
+the teacher, and the differences from the recipe as it is, with their intervals over draws.
 """
 
 from __future__ import annotations
@@ -23,14 +23,10 @@ from typing import Any
 
 import torch
 
-import depthwise
-from few_labels import STUDY, of_the_study
-from few_labels_tuning import COLUMNS, TEACHERS, Draw
+from few_labels import STUDY
+from few_labels_tuning import COLUMNS, TEACHERS, Draw, prepared
 from measure import RESULTS, over_draws, report, write
-from sslmed.augment import SyntheticLesions, views
-from sslmed.methods import SyntheticLesions as LesionPretext
-from sslmed.studies.few_labels_networks import make_network
-from sslmed.studies.pretext import pretrain
+from sslmed.studies.pretext import load_all_but_last, pretrain
 from sslmed.studies.seeding import derived_seed
 from sslmed.studies.study import Study
 from sslmed.studies.study_data import StudyData
@@ -47,11 +43,9 @@ def train_lesions(study: Study, data: StudyData, epochs: int, encoder: Path | No
     assert recipe is not None
     (stage,), images = recipe.stages, data.pretext(min(data.splits), recipe.mix)
     torch.manual_seed(derived_seed(0, "pretext model"))
-    if encoder is None:
-        method = stage.build(len(images), None)
-    else:  # as `make_pretext`, on a network that starts from this encoder
-        view = views.segmentation(STUDY.size, degrees=0, zoom=(1, 1), hflip=0, blur=1.0, sigma=(0.3, 1.5))
-        method = LesionPretext(make_network(STUDY, None, 1, encoder), lesions=SyntheticLesions(), view=view)
+    method = stage.build(len(images), None)
+    if encoder is not None:
+        load_all_but_last(method.trained, encoder)
     fit = dataclasses.replace(stage.fit, epochs=epochs)
     return pretrain(method, images, fit, optimiser=stage.optimiser, folder=folder, seed=0, title=folder.parent.name)
 
@@ -79,23 +73,20 @@ def summary(draws: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
 def main() -> None:
     """Train what is missing, and write the measures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--busi", type=Path, required=True)
-    parser.add_argument("--lesions", type=Path, required=True)
     parser.add_argument("--pirl", type=Path, required=True)
-    parser.add_argument("--draws", type=int, nargs="+", required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    own = parser.parse_args()
-    torch.set_num_threads(1)
-    depthwise.install()
-    study, data = of_the_study(own.lesions, own.busi, own.draws)
-    (task,) = study.tasks
-    assert isinstance(task, Segmentation)
+    own, study, data, task = prepared(parser)
+    pirl = own.pirl / "pretext" / "pirl-s0" / "network.pt"
     before = json.loads((RESULTS / "few_labels_tuning.json").read_text())["jobs"]
+    if not pirl.is_file():
+        parser.error(f"--pirl {own.pirl} holds no trained PIRL: {pirl} is missing")
+    if unknown := [seed for seed in own.draws if str(seed) not in before]:
+        parser.error(
+            f"--draws {unknown[0]} is not in few_labels_tuning.json: run benchmarks/few_labels_tuning.py first"
+        )
     jobs = {AS_IS: {str(seed): before[str(seed)][TEACHER][-1] for seed in own.draws}}
     for name, (epochs, after) in STARTS.items():
         folder = own.out / name
-        encoder = own.pirl / "pretext" / "pirl-s0" / "network.pt" if after else None
-        lesions = train_lesions(study, data, epochs, encoder, folder / "pretext")
+        lesions = train_lesions(study, data, epochs, pirl if after else None, folder / "pretext")
         jobs[name] = {str(seed): taught(data, task, seed, lesions, folder / f"draw {seed}") for seed in own.draws}
     write("few_labels_starts", report("cpu", 1, 1) | {"jobs": jobs, "summary": summary(jobs)})
 

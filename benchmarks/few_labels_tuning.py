@@ -35,6 +35,7 @@ from sslmed.studies.few_labels_networks import make_teacher
 from sslmed.studies.image_set import ImageSet
 from sslmed.studies.runs import read_csv
 from sslmed.studies.seeding import derived_seed
+from sslmed.studies.study import Study
 from sslmed.studies.study_data import StudyData
 from sslmed.tasks import Segmentation
 from sslmed.tasks.base import BATCH
@@ -152,9 +153,8 @@ def summary(draws: Mapping[str, Mapping[str, list[dict[str, float]]]]) -> dict[s
     return found
 
 
-def main() -> None:
-    """Train what is missing, and write the curves."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def prepared(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Study, StudyData, Segmentation]:
+    """The arguments, which always name BUSI, a run of lesions, draws and a folder; and the study with its images."""
     parser.add_argument("--busi", type=Path, required=True)
     parser.add_argument("--lesions", type=Path, required=True)
     parser.add_argument("--draws", type=int, nargs="+", required=True)
@@ -165,6 +165,12 @@ def main() -> None:
     study, data = of_the_study(own.lesions, own.busi, own.draws)
     (task,) = study.tasks
     assert isinstance(task, Segmentation)
+    return own, study, data, task
+
+
+def main() -> None:
+    """Train what is missing, and write the curves."""
+    own, _, data, task = prepared(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
     lesions = own.lesions / "pretext" / "lesions-s0" / "network.pt"
     draws = {seed: Draw(data, task, seed, lesions, own.out / f"draw {seed}") for seed in own.draws}
     content = report("cpu", 1, 1)
